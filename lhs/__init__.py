@@ -1,0 +1,34 @@
+"""Label hierarchies for scene labeling: networks trained with semantic context, on Ray."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lhs.evaluation.model import Model
+
+__version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def load(model: str) -> Model:
+    """Open a trained model for prediction.
+
+    Parameters
+    ----------
+    model
+        A model directory, or an MLflow address `runs:/RUN_ID`.
+
+    Returns
+    -------
+    Model
+        Its `predict(image)` takes an (H, W, 3) uint8 array or the path of an image.
+
+    Raises
+    ------
+    lhs.errors.UserError
+        If there is no model at that place or its files do not fit together.
+    """
+    from lhs.engine.models import open_model
+
+    return open_model(model)

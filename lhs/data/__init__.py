@@ -1,0 +1,133 @@
+"""Scenes: images, label maps, splits and scene names of every dataset."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lhs.data.archive import file_errors
+from lhs.data.catalogue import KNOWN, NAMES
+from lhs.data.folder import open_folder
+from lhs.data.layout import find_base
+from lhs.data.scenes import Dataset, Scene, void_of
+from lhs.errors import UserError
+
+if TYPE_CHECKING:
+    from lhs.config import DataConfig
+
+__all__ = ["Dataset", "Scene", "open_dataset", "void_of"]
+
+logger = logging.getLogger(__name__)
+
+
+def open_dataset(name_or_config: str | DataConfig, data_root: str | Path | None = None) -> Dataset:
+    """Open a dataset; images are read when they are asked for.
+
+    Parameters
+    ----------
+    name_or_config
+        "siftflow", "stanford", "barcelona", "lmsun", "synthetic" with default settings, or the
+        data settings of a configuration.
+    data_root
+        The folder that holds one folder for each dataset; where None, the settings' own.
+
+    Returns
+    -------
+    Dataset
+        With `.classes` and `.split("train" | "test")`.
+
+    Raises
+    ------
+    UserError
+        If the dataset is unknown, is not there (the message names the command that gets it), or
+        is not what it is said to be.
+
+    Examples
+    --------
+    >>> dataset = open_dataset("siftflow", "~/lhs-data")  # doctest: +SKIP
+    >>> image = dataset.split("test")[0].image()  # doctest: +SKIP
+    """
+    config = settings(name_or_config, data_root)
+    with file_errors(f"opening the dataset {config.dataset!r}"):
+        dataset = _open(config)
+    if config.max_train is not None or config.max_test is not None:
+        return dataset.subset(config.max_train, config.max_test, seed=config.seed)
+    return dataset
+
+
+def settings(name_or_config: str | DataConfig, data_root: str | Path | None = None) -> DataConfig:
+    """Turn a dataset's name into data settings, and put in another data root where given."""
+    from lhs.config import DataConfig
+
+    if isinstance(name_or_config, str):
+        if name_or_config not in NAMES:
+            raise UserError(f"dataset {name_or_config!r} is unknown; allowed: {', '.join(NAMES)}")
+        config = DataConfig.model_validate({"dataset": name_or_config})
+    else:
+        config = name_or_config
+    return config if data_root is None else config.model_copy(update={"root": str(data_root)})
+
+
+def dataset_folder(config: DataConfig) -> Path:
+    """Give the folder where the dataset of these settings lies or would lie."""
+    if config.dataset == "folder":
+        return Path(config.folder.path).expanduser()
+    return Path(config.root).expanduser() / config.dataset
+
+
+def _open(config: DataConfig) -> Dataset:
+    if config.dataset == "folder":
+        return _open_folder(config)
+    if config.dataset != "synthetic":
+        return _open_known(config)
+    from lhs.data.synthetic import synthetic_dataset
+
+    scene = config.synthetic
+    return synthetic_dataset(
+        train=scene.train,
+        test=scene.test,
+        height=scene.height,
+        width=scene.width,
+        unlabelled=scene.unlabelled,
+        seed=scene.seed,
+    )
+
+
+def _open_folder(config: DataConfig) -> Dataset:
+    if not config.folder.path:
+        raise UserError("data.dataset is 'folder': set data.folder.path to the folder's path")
+    folder = dataset_folder(config)
+    if not folder.is_dir():
+        raise UserError(f"data.folder.path {str(folder)!r} is not a folder")
+    setting = config.folder
+    return open_folder(folder, void=setting.void, scenes=setting.scenes, seed=config.seed)
+
+
+def _open_known(config: DataConfig) -> Dataset:
+    name, known = config.dataset, KNOWN[config.dataset]
+    folder = dataset_folder(config)
+    command = f"`lhs data get {name} [--archive FILE]`"
+    if not folder.exists():
+        raise UserError(f"{known.title} is not in {folder}; get it with {command}")
+    base = find_base(folder, known.needed) if folder.is_dir() else None
+    if base is None:
+        raise UserError(
+            f"{folder} is not {known.title}: it lacks {', '.join(known.needed)} side by side; "
+            f"remove it and get the dataset with {command}"
+        )
+    dataset = known.reader(base, config)
+    if not len(dataset):
+        raise UserError(
+            f"{base} holds no images of {known.title}; remove it and get it with {command}"
+        )
+    if len(dataset) != known.train + known.test:
+        logger.warning(
+            "%s: %d images, where %s has %d; `lhs data check %s` tells more",
+            base,
+            len(dataset),
+            known.title,
+            known.train + known.test,
+            name,
+        )
+    return dataset

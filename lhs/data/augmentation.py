@@ -1,0 +1,136 @@
+"""Variants of a training image, the same pixels on any machine (METHOD, section 1)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+SCALE = (0.9, 1.1)
+ROTATION = (-8.0, 8.0)
+FLIP_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a variant does: scale, rotation in degrees (counter-clockwise), mirrored or not."""
+
+    scale: float
+    rotation: float
+    flip: bool
+
+
+def change_of(*, seed: int, image_id: str, number: int) -> Change:
+    """Draw what a variant does, from nothing but its seed, image and number.
+
+    Parameters
+    ----------
+    seed
+        Of the experiment.
+    image_id
+        The scene's id.
+    number
+        0 is the image itself; from 1 on, a variant.
+
+    Returns
+    -------
+    Change
+        Scale uniform in [0.9, 1.1], rotation uniform in [-8, 8], flip with probability 0.5.
+    """
+    if number == 0:
+        return Change(1.0, 0.0, False)
+    key = hashlib.sha256(f"{seed}\n{image_id}\n{number}".encode("utf-8", "surrogatepass")).digest()
+    random = np.random.default_rng(int.from_bytes(key, "big"))
+    scale, rotation = random.uniform(*SCALE), random.uniform(*ROTATION)
+    return Change(scale, rotation, bool(random.random() < FLIP_PROBABILITY))
+
+
+def variant(
+    image: np.ndarray,
+    label_map: np.ndarray,
+    *,
+    seed: int,
+    image_id: str,
+    number: int,
+    void: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make one augmented variant of a scene, of the same size.
+
+    Parameters
+    ----------
+    image
+        (H, W, 3) uint8.
+    label_map
+        (H, W) uint8 or uint16.
+    seed, image_id, number
+        Decide what the variant does, see `change_of`; number 0 gives the input itself.
+    void
+        The label of pixels from outside.
+
+    Returns
+    -------
+    image : numpy.ndarray
+        (H, W, 3) uint8, bilinear; pixels from outside have the image's mean colour.
+    label_map : numpy.ndarray
+        (H, W), nearest; pixels from outside are void.
+
+    Raises
+    ------
+    ValueError
+        If image and label map differ in size, or number is negative.
+    """
+    if image.shape[:2] != label_map.shape:
+        raise ValueError(f"image {image.shape[:2]} and label map {label_map.shape} differ in size")
+    change = _checked(seed, image_id, number)
+    if change is None:
+        return image, label_map
+    mean = tuple(image.reshape(-1, 3).mean(axis=0).round().tolist())
+    warped = _warp(image, change, cv2.INTER_LINEAR, mean)
+    return warped, _warp(label_map, change, cv2.INTER_NEAREST, (void,))
+
+
+def variant_label_map(
+    label_map: np.ndarray, *, seed: int, image_id: str, number: int, void: int
+) -> np.ndarray:
+    """Make the label map of `variant` alone, for stages that need no image.
+
+    Parameters
+    ----------
+    label_map, seed, image_id, number, void
+        As for `variant`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), equal to the label map of `variant` in every pixel.
+    """
+    change = _checked(seed, image_id, number)
+    if change is None:
+        return label_map
+    return _warp(label_map, change, cv2.INTER_NEAREST, (void,))
+
+
+def _checked(seed: int, image_id: str, number: int) -> Change | None:
+    if number < 0:
+        raise ValueError(f"variant number {number} is negative")
+    return change_of(seed=seed, image_id=image_id, number=number) if number else None
+
+
+def _warp(
+    pixels: np.ndarray, change: Change, interpolation: int, border: tuple[float, ...]
+) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    # Pixel centres are whole numbers, so the centre of the image is at (size - 1) / 2.
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(centre, change.rotation, change.scale)
+    warped = cv2.warpAffine(
+        pixels,
+        matrix,
+        (width, height),
+        flags=interpolation,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=border,
+    )
+    return np.ascontiguousarray(warped[:, ::-1]) if change.flip else warped

@@ -1,0 +1,175 @@
+"""`lhs data get`, `check` and `show`: what they do, printed for people."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from lhs.config import DataConfig
+from lhs.data import dataset_folder, open_dataset, settings
+from lhs.data.archive import file_errors, sha256_of, unpack
+from lhs.data.catalogue import KNOWN, Known
+from lhs.data.checking import inspect_dataset
+from lhs.data.download import download
+from lhs.data.statistics import Statistics, describe
+from lhs.errors import UserError
+
+
+def get(name: str, archive: str | Path | None = None, root: str | Path | None = None) -> int:
+    """Bring a dataset under the data root: verify, unpack, check.
+
+    Parameters
+    ----------
+    name
+        "siftflow", "stanford", "barcelona" or "lmsun".
+    archive
+        The archive file; where None it is downloaded from the dataset's own home.
+    root
+        The data root; where None, the configuration's.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 1 if the check finds errors.
+
+    Raises
+    ------
+    UserError
+        If the archive is not what it should be, can't be reached or can't be unpacked.
+    """
+    if name not in KNOWN:
+        raise UserError(f"dataset {name!r} can't be fetched; allowed: {', '.join(KNOWN)}")
+    known = KNOWN[name]
+    config = settings(name, root)
+    folder = dataset_folder(config)
+    with file_errors(f"getting {known.title}"):
+        there = folder.exists()
+    if there:
+        print(f"{known.title} is already in {folder}; remove that folder to get it again")
+        return check(config)
+    if archive is not None:
+        path = Path(archive).expanduser()
+        if not path.is_file():
+            raise UserError(f"archive {str(path)!r} is not a file")
+        _verify(known, path, address="")
+        unpack(path, folder, needed=known.needed, max_bytes=known.max_bytes)
+    else:
+        path = folder.parent / ".downloads" / known.address.rsplit("/", 1)[-1]
+        if not path.exists():
+            download(known.address, path)
+        _verify(known, path, address=known.address)
+        unpack(path, folder, needed=known.needed, max_bytes=known.max_bytes)
+        with file_errors(f"removing {path}"):
+            path.unlink()
+    print(f"{known.title} is in {folder}; cite {known.citation}")
+    return check(config)
+
+
+def check(config: DataConfig) -> int:
+    """Read every file of a dataset and print all that is wrong.
+
+    Parameters
+    ----------
+    config
+        The data settings.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 1 if anything is wrong. Notes alone give 0.
+    """
+    findings = inspect_dataset(config)
+    for error in findings.errors:
+        print(f"error: {error}")
+    for note in findings.notes:
+        print(f"note: {note}")
+    if findings.errors:
+        print(f"{config.dataset}: {len(findings.errors)} errors, {len(findings.notes)} notes")
+        return 1
+    print(f"{config.dataset}: nothing is wrong, {len(findings.notes)} notes")
+    return 0
+
+
+def summary(config: DataConfig) -> dict[str, Any]:
+    """Describe a dataset as JSON values, for `lhs data show --json`."""
+    return describe(open_dataset(config)).as_dict()
+
+
+def show(config: DataConfig) -> int:
+    """Print what is in a dataset.
+
+    Parameters
+    ----------
+    config
+        The data settings.
+
+    Returns
+    -------
+    int
+        Exit code 0.
+    """
+    print("\n".join(_table(describe(open_dataset(config)))))
+    return 0
+
+
+def _verify(known: Known, path: Path, *, address: str) -> None:
+    """Compare the archive's digest with those known; a wrong download is removed."""
+    digest = sha256_of(path)
+    if digest in known.sha256:
+        return
+    if known.only_known:
+        if address:
+            path.unlink()
+        raise UserError(
+            f"{path} is not the archive of {known.title}, or is damaged: sha256 {digest}, "
+            f"needed {' or '.join(known.sha256)}"
+        )
+    print(
+        f"warning: {path}: sha256 {digest} is not one this program knows for {known.title}; "
+        "it is unpacked safely and checked file by file",
+        file=sys.stderr,
+    )
+
+
+def _table(statistics: Statistics) -> list[str]:
+    splits = statistics.splits
+    train, test = splits["train"], splits["test"]
+    lines = [
+        f"{statistics.name}: {statistics.images} images, {train.images} / {test.images} "
+        "(train / test)",
+        f"sizes (width x height): {_sizes(statistics)}",
+    ]
+    lines.append(f"labelled pixels: {statistics.labelled_share:.1%}")
+    for name, split in splits.items():
+        line = f"labelled {name} pixels: {split.labelled_share:.1%} of {split.pixels:,}"
+        if split.unlabelled_images:
+            line += f" ({split.unlabelled_images} images without any label)"
+        lines.append(line)
+    if statistics.scene_names:
+        counts = ", ".join(
+            f"{name} {train.scene_names.get(name, 0)} / {test.scene_names.get(name, 0)}"
+            for name in statistics.scene_names
+        )
+        lines.append(f"{len(statistics.scene_names)} scene names (train / test): {counts}")
+    else:
+        lines.append("scene names: none")
+    lines += [
+        f"{len(statistics.classes)} classes, share of the labelled pixels, images they are in:",
+        f"{'id':>5}  {'class':<20} {'train':>9} {'test':>9} {'train':>7} {'test':>6}",
+    ]
+    order = sorted(range(len(statistics.classes)), key=lambda j: -train.class_pixels[j])
+    for j in order:
+        shares = [split.class_pixels[j] / max(split.labelled, 1) for split in (train, test)]
+        lines.append(
+            f"{j:>5}  {statistics.classes[j]:<20} {shares[0]:>9.3%} {shares[1]:>9.3%} "
+            f"{train.class_images[j]:>7} {test.class_images[j]:>6}"
+        )
+    return lines
+
+
+def _sizes(statistics: Statistics) -> str:
+    sizes = sorted(statistics.sizes.items(), key=lambda item: -item[1])
+    text = ", ".join(f"{width} x {height} ({count})" for (height, width), count in sizes[:5])
+    rest = sum(count for _, count in sizes[5:])
+    return text + (f", {len(sizes) - 5} more ({rest})" if rest else "")

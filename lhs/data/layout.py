@@ -1,0 +1,88 @@
+"""Finding a dataset's files in its folder, tolerant of one more folder around them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from lhs.data.images import IMAGE_SUFFIXES
+
+
+def find_base(folder: Path, needed: Iterable[str]) -> Path | None:
+    """Find the folder that holds what a dataset consists of.
+
+    Parameters
+    ----------
+    folder
+        Where to begin.
+    needed
+        Names that must stand side by side, such as ("images", "labels").
+
+    Returns
+    -------
+    pathlib.Path or None
+        `folder` itself or a folder at most two levels below it; None where nothing fits.
+    """
+    needed = tuple(needed)
+    level = [folder]
+    for _ in range(3):
+        for candidate in level:
+            if all((candidate / name).exists() for name in needed):
+                return candidate
+        level = [child for parent in level for child in _folders(parent)]
+    return None
+
+
+def find_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[PurePosixPath]:
+    """List the files below a folder with one of these (lower-case) suffixes.
+
+    Returns
+    -------
+    list of pathlib.PurePosixPath
+        Relative to `folder`, sorted; hidden files are left out.
+    """
+    suffixes = frozenset(suffixes)
+    found: list[PurePosixPath] = []
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = PurePosixPath(os.path.relpath(parent, folder).replace(os.sep, "/"))
+        found += [
+            relative / name
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
+        ]
+    return sorted(found)
+
+
+def scene_ids(files: list[PurePosixPath]) -> list[str]:
+    """Make ids from image paths: without suffix and without the folders that all have in common.
+
+    Examples
+    --------
+    >>> scene_ids([PurePosixPath("all/a.jpg"), PurePosixPath("all/b.jpg")])
+    ['a', 'b']
+    >>> scene_ids([PurePosixPath("x/a.jpg"), PurePosixPath("y/a.jpg")])
+    ['x/a', 'y/a']
+    """
+    if not files:
+        return []
+    common = os.path.commonpath([str(path.parent) for path in files])
+    return [path.relative_to(common).with_suffix("").as_posix() for path in files]
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read a list of one entry a line, without blank lines and outer spaces."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _refuse(error: OSError) -> None:
+    """Raise what `os.walk` would leave out in silence."""
+    raise error
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))

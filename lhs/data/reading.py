@@ -1,0 +1,46 @@
+"""Going through every scene of a dataset, several at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from lhs.data.progress import Progress
+from lhs.data.scenes import Scene
+
+Result = TypeVar("Result")
+_AHEAD = 64
+
+
+def map_scenes(
+    function: Callable[[Scene], Result], scenes: Sequence[Scene], *, task: str = ""
+) -> Iterator[Result]:
+    """Apply a function to scenes in threads; decoders and numpy work outside Python's lock.
+
+    Parameters
+    ----------
+    function
+        Of one scene.
+    scenes
+        In the order of the results.
+    task
+        What progress on stderr is called; none is told where empty.
+
+    Yields
+    ------
+    Result
+        One for each scene, in their order. Few results wait at a time, so memory does not grow
+        with the number of scenes.
+    """
+    progress = Progress(task, len(scenes), "images") if task and len(scenes) > 500 else None
+    workers = min(len(os.sched_getaffinity(0)), 32) if hasattr(os, "sched_getaffinity") else 4
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(scenes), _AHEAD):
+            for result in pool.map(function, scenes[start : start + _AHEAD]):
+                if progress:
+                    progress.add()
+                yield result
+    if progress:
+        progress.end()

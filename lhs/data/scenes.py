@@ -1,0 +1,312 @@
+"""What a scene, a label space and a split are, whatever the dataset they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lhs.data.colours import class_colours
+from lhs.data.images import read_image
+from lhs.errors import BadImageError, UserError
+
+SPLITS = ("train", "test")
+
+
+def void_of(num_classes: int) -> int:
+    """Give the label that marks unlabelled pixels, the same for every dataset of that many classes.
+
+    Parameters
+    ----------
+    num_classes
+        L, the number of classes, at least 1.
+
+    Returns
+    -------
+    int
+        255 for up to 255 classes, 65535 above (METHOD, section 1).
+
+    Examples
+    --------
+    >>> void_of(33), void_of(256)
+    (255, 65535)
+    """
+    return 255 if num_classes <= 255 else 65535
+
+
+def label_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
+    """Give the integer type of a label map with that many classes and void."""
+    return np.uint8 if num_classes <= 255 else np.uint16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One image with its label map: a small, picklable handle that reads when asked.
+
+    Attributes
+    ----------
+    id
+        Unique within the dataset, with `/` between folders where images are nested.
+    split
+        "train" or "test".
+    num_classes
+        L, the number of classes of the dataset.
+    name
+        The scene name, the category such as "coast"; None where the dataset has none.
+    """
+
+    id: str
+    split: str
+    num_classes: int
+    name: str | None = None
+
+    def image(self) -> np.ndarray:
+        """Read the image: (H, W, 3) uint8 RGB."""
+        raise NotImplementedError
+
+    def label_map(self) -> np.ndarray:
+        """Read the label map: (H, W) class ids in 0..L-1 or `void_of(L)`.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8, uint16 above 255 classes.
+
+        Raises
+        ------
+        BadImageError
+            If the label file is missing or unreadable.
+        UserError
+            If it holds an id that is not a class: then the class list or the void id is wrong.
+        """
+        raise NotImplementedError
+
+    def files(self) -> tuple[Path, ...]:
+        """List the files it reads, image first; empty where it is made and not read."""
+        return ()
+
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        """Read image and label map, which must have the same size.
+
+        Returns
+        -------
+        image : numpy.ndarray
+            (H, W, 3) uint8 RGB.
+        label_map : numpy.ndarray
+            (H, W), see `label_map`.
+
+        Raises
+        ------
+        BadImageError
+            If one is missing or unreadable, or if their sizes differ.
+        """
+        image, label_map = self.image(), self.label_map()
+        problem = self.size_problem(image.shape[:2], label_map.shape)
+        if problem:
+            raise BadImageError(problem)
+        return image, label_map
+
+    def size_problem(self, image: tuple[int, ...], label_map: tuple[int, ...]) -> str | None:
+        """Say what is wrong with the two (H, W) shapes; None where they agree."""
+        if image == label_map:
+            return None
+        files = self.files()
+        label, picture = (files[-1], files[0]) if files else (self.id, self.id)
+        return (
+            f"{label}: label map is {label_map[1]} x {label_map[0]} (width x height), "
+            f"but its image {picture} is {image[1]} x {image[0]}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileScene(Scene):
+    """A scene that lies in an image file and a label file; one subclass per label format."""
+
+    image_file: str
+    label_file: str
+
+    def files(self) -> tuple[Path, ...]:
+        """List the image file and the label file."""
+        return Path(self.image_file), Path(self.label_file)
+
+    def image(self) -> np.ndarray:
+        """Read the image: (H, W, 3) uint8 RGB."""
+        return read_image(self.image_file)
+
+    def read_ids(self) -> np.ndarray:
+        """Read the label file: (H, W) integers, class ids from 0, -1 where unlabelled."""
+        raise NotImplementedError
+
+    def label_map(self) -> np.ndarray:
+        """Read the label map; see `Scene.label_map`."""
+        if not Path(self.label_file).is_file():
+            raise BadImageError(f"{self.label_file}: label file of image {self.id} is missing")
+        ids = self.read_ids()
+        if ids.ndim != 2 or not ids.size:
+            raise BadImageError(
+                f"{self.label_file}: expected an (H, W) label map, found shape {ids.shape}"
+            )
+        if ids.max() >= self.num_classes:
+            wrong = np.unique(ids[ids >= self.num_classes])
+            raise UserError(
+                f"{self.label_file}: label id {_some(wrong)} out of range: the dataset has "
+                f"{self.num_classes} classes, ids 0..{self.num_classes - 1} when counted from 0"
+            )
+        dtype = label_dtype(self.num_classes)
+        return np.where(ids < 0, void_of(self.num_classes), ids).astype(dtype)
+
+
+class Dataset:
+    """A label space, and scenes in a training and a test split.
+
+    Parameters
+    ----------
+    name
+        The dataset's name in messages and paths, such as "siftflow".
+    classes
+        The L class names; the position is the class id.
+    scenes
+        All scenes of both splits, ids unique.
+    colours
+        (L, 3) uint8 RGB for figures; chosen where None.
+    folder
+        Where the files lie; file names in the fingerprint are relative to it.
+    identity
+        What else fixes the content, as JSON values: for datasets without files, their parameters.
+
+    Raises
+    ------
+    UserError
+        If a scene id or a class name occurs twice.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: Iterable[str],
+        scenes: Iterable[Scene],
+        *,
+        colours: np.ndarray | None = None,
+        folder: Path | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.classes: tuple[str, ...] = tuple(classes)
+        self.colours = class_colours(self.classes) if colours is None else colours
+        self.void = void_of(len(self.classes))
+        self.folder = folder
+        self._identity = dict(identity or {})
+        self._scenes: dict[str, Scene] = {}
+        for scene in sorted(scenes, key=lambda scene: scene.id):
+            if scene.id in self._scenes:
+                raise UserError(
+                    f"{name}: two images have the id {scene.id!r}: "
+                    f"{self._scenes[scene.id].files()[:1]} and {scene.files()[:1]}"
+                )
+            self._scenes[scene.id] = scene
+        if len(set(self.classes)) < len(self.classes):
+            twice = sorted({c for c in self.classes if self.classes.count(c) > 1})
+            raise UserError(f"{name}: class names occur twice: {', '.join(twice)}")
+        self.scene_names: tuple[str, ...] = tuple(
+            sorted({scene.name for scene in self._scenes.values() if scene.name is not None})
+        )
+        self._fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __repr__(self) -> str:
+        splits = " / ".join(f"{len(self.split(split))} {split}" for split in SPLITS)
+        return f"<Dataset {self.name}: {splits}, {len(self.classes)} classes>"
+
+    def split(self, name: str) -> list[Scene]:
+        """List the scenes of "train" or "test", sorted by id."""
+        if name not in SPLITS:
+            raise UserError(f"split {name!r} is unknown; allowed: {', '.join(SPLITS)}")
+        return [scene for scene in self._scenes.values() if scene.split == name]
+
+    def scenes(self) -> list[Scene]:
+        """List all scenes, sorted by id."""
+        return list(self._scenes.values())
+
+    def scene(self, id: str) -> Scene:
+        """Find a scene by its id."""
+        try:
+            return self._scenes[id]
+        except KeyError:
+            raise UserError(f"{self.name} has no image with the id {id!r}") from None
+
+    def subset(
+        self, max_train: int | None = None, max_test: int | None = None, *, seed: int = 0
+    ) -> Dataset:
+        """Keep a seeded random choice of at most so many images of each split.
+
+        Parameters
+        ----------
+        max_train, max_test
+            The numbers of images to keep, None for all.
+        seed
+            Of the choice; the same seed keeps the same images.
+
+        Returns
+        -------
+        Dataset
+            The same label space with fewer scenes.
+        """
+        kept: list[Scene] = []
+        for number, (split, most) in enumerate(zip(SPLITS, (max_train, max_test), strict=True)):
+            scenes = self.split(split)
+            if most is not None and most < len(scenes):
+                order = np.random.default_rng([seed, number]).permutation(len(scenes))
+                scenes = [scenes[i] for i in order[:most]]
+            kept += scenes
+        return Dataset(
+            self.name,
+            self.classes,
+            kept,
+            colours=self.colours,
+            folder=self.folder,
+            identity=self._identity,
+        )
+
+    def fingerprint(self) -> str:
+        """Digest what identifies the content; a copy in another place has the same one.
+
+        Returns
+        -------
+        str
+            sha256, hexadecimal, over names and sizes of the files, the split lists, scene names,
+            class names and (without files) the parameters.
+        """
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            head = {"name": self.name, "classes": self.classes, "identity": self._identity}
+            digest.update(json.dumps(head, sort_keys=True).encode())
+            for scene in self._scenes.values():
+                files = [(self._relative(path), _size(path)) for path in scene.files()]
+                row = [scene.id, scene.split, scene.name, files]
+                digest.update(json.dumps(row).encode() + b"\n")
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def _relative(self, path: Path) -> str:
+        if self.folder is not None and path.is_relative_to(self.folder):
+            return path.relative_to(self.folder).as_posix()
+        return path.name
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _some(values: np.ndarray, most: int = 5) -> str:
+    text = ", ".join(str(int(value)) for value in values[:most])
+    return text + (f" and {len(values) - most} more" if len(values) > most else "")

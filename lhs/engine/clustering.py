@@ -1,0 +1,198 @@
+"""Ray: one task clusters one common class; together they are the hierarchy."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from lhs.config import Config
+from lhs.context.histograms import SparseHistograms, from_sparse, normalise
+from lhs.engine.progress import say
+from lhs.engine.samples import row_tables
+from lhs.engine.scenes import CheckedScenes
+from lhs.engine.stages import StageResult, Stages
+from lhs.engine.storage import Storage
+from lhs.errors import UserError
+from lhs.hierarchy import Hierarchy
+from lhs.hierarchy.classes import common_classes, least_size
+from lhs.hierarchy.clustering import ClassClusters, cluster_class
+from lhs.hierarchy.kmeans import Backend, pick_backend
+from lhs.hierarchy.label_clusters import from_label_clusters
+from lhs.hierarchy.scene_names import from_scene_names
+
+HIERARCHY_FILE = "hierarchy.json"
+
+
+def hierarchy_stage(
+    stages: Stages,
+    config: Config,
+    scenes: CheckedScenes,
+    samples: StageResult,
+    histograms: StageResult | None,
+) -> StageResult:
+    """Common classes and their subclasses (METHOD section 3).
+
+    The folder holds `hierarchy.json`; the facts the numbers that `lhs hierarchy` prints.
+    """
+    settings = config.hierarchy
+    backend = pick_backend(settings.backend)
+    class_counts = np.array(samples.facts["class_counts"], np.int64)
+    common = common_classes(class_counts, settings.rho)
+
+    def build(path: str) -> dict[str, Any]:
+        if histograms is None:
+            hierarchy = _by_scene_names(stages.storage, config, scenes, samples)
+        else:
+            hierarchy = _by_clusters(
+                stages.storage, config, scenes, histograms, class_counts, common, backend
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            hierarchy.save(Path(scratch) / HIERARCHY_FILE)
+            stages.storage.put_folder(Path(scratch), path)
+        return _facts(hierarchy)
+
+    if settings.kind == "scene_names":
+        slice_ = {"kind": settings.kind, "rho": settings.rho}
+        return stages.run("hierarchy", slice_, {"samples": samples.key}, build)
+    assert histograms is not None
+    # R is in the histograms' key.
+    slice_ = settings.model_dump(mode="json", exclude={"backend", "region"}) | {"backend": backend}
+    return stages.run("hierarchy", slice_, {"histograms": histograms.key}, build)
+
+
+def read_hierarchy(storage: Storage, path: str) -> Hierarchy:
+    """The hierarchy in a stage's folder."""
+    with storage.as_local(path) as folder:
+        return Hierarchy.load(folder / HIERARCHY_FILE)
+
+
+def _facts(hierarchy: Hierarchy) -> dict[str, Any]:
+    common = hierarchy.common.tolist()
+    per_class = np.bincount(hierarchy.parents, minlength=len(hierarchy.classes))
+    return {
+        "digest": hierarchy.digest,
+        "common_classes": len(common),
+        "subclasses": len(hierarchy.subclasses),
+        "subclasses_per_class": {
+            hierarchy.classes[label]: int(per_class[label]) for label in common
+        },
+    }
+
+
+def _by_clusters(
+    storage: Storage,
+    config: Config,
+    scenes: CheckedScenes,
+    histograms: StageResult,
+    class_counts: np.ndarray,
+    common: np.ndarray,
+    backend: Backend,
+) -> Hierarchy:
+    settings = config.hierarchy
+    min_size = least_size(settings.n_star, class_counts, common)
+    dataset = scenes.dataset
+    task = ray.remote(num_cpus=1, num_gpus=1 if backend == "cuml" else 0)(cluster_label)
+    waiting = {
+        task.remote(
+            storage, histograms.path, int(label), len(dataset.classes), config, min_size, backend
+        ): int(label)
+        for label in common
+    }
+    found: dict[int, ClassClusters] = {}
+    while len(found) < len(common):
+        ready, _ = ray.wait([ref for ref, label in waiting.items() if label not in found])
+        for ref in ready:
+            label = waiting[ref]
+            found[label] = ray.get(ref)
+            say(
+                f"hierarchy: {dataset.classes[label]} has {len(found[label].sizes)} subclasses "
+                f"({len(found)} of {len(common)} common classes)"
+            )
+    return from_label_clusters(
+        dataset=dataset.name,
+        classes=dataset.classes,
+        counts=class_counts,
+        clusters=found,
+        rho=settings.rho,
+        region=settings.region,
+        k_scale=settings.k_scale,
+        n_star=settings.n_star,
+        seed=settings.seed,
+        backend=backend,
+        max_fit_samples=settings.max_fit_samples,
+    )
+
+
+def cluster_label(
+    storage: Storage,
+    path: str,
+    label: int,
+    num_classes: int,
+    config: Config,
+    min_size: int,
+    backend: Backend,
+) -> ClassClusters:
+    """Read the histograms of one class and cluster them."""
+    bins, counts = from_sparse(class_histograms(storage, path, label))
+    settings = config.hierarchy
+    return cluster_class(
+        normalise(counts),
+        min_size=min_size,
+        k_scale=settings.k_scale,
+        seed=settings.seed,
+        backend=backend,
+        max_fit_samples=settings.max_fit_samples,
+        bins=bins,
+        num_classes=num_classes,
+    )
+
+
+def class_histograms(storage: Storage, path: str, label: int) -> SparseHistograms:
+    """The histograms of all samples of a class, in the order of image, variant, y and x."""
+    order = ["image", "variant", "y", "x"]
+    parts = [
+        table.filter(pc.equal(table["label"], label)).drop_columns("label")
+        for table in row_tables(storage, path, [*order, "label", "bins", "counts"])
+    ]
+    # Which file a row lies in hangs on the machines that wrote it; its order here does not.
+    rows = pa.concat_tables(parts).sort_by([(name, "ascending") for name in order])
+    bins, counts = rows["bins"].combine_chunks(), rows["counts"].combine_chunks()
+    return SparseHistograms(
+        bins.flatten().to_numpy(),
+        counts.flatten().to_numpy(),
+        np.concatenate([[0], np.cumsum(bins.value_lengths().to_numpy())]).astype(np.int64),
+    )
+
+
+def _by_scene_names(
+    storage: Storage,
+    config: Config,
+    scenes: CheckedScenes,
+    samples: StageResult,
+) -> Hierarchy:
+    dataset = scenes.dataset
+    if not dataset.scene_names:
+        raise UserError(
+            f"hierarchy.kind = scene_names: {dataset.name} has no scene names; "
+            "allowed there is label_clusters"
+        )
+    names = {scene.id: scene.name for scene in scenes.split("train")}
+    pairs = np.zeros((len(dataset.scene_names), len(dataset.classes)), np.int64)
+    places = {name: place for place, name in enumerate(dataset.scene_names)}
+    for table in row_tables(storage, samples.path, ["image", "label"]):
+        images = table["image"].combine_chunks().dictionary_encode()
+        scene_of = np.array([places[names[image] or ""] for image in images.dictionary.to_pylist()])
+        np.add.at(pairs, (scene_of[images.indices.to_numpy()], table["label"].to_numpy()), 1)
+    return from_scene_names(
+        dataset=dataset.name,
+        classes=dataset.classes,
+        scene_names=dataset.scene_names,
+        counts=pairs,
+        rho=config.hierarchy.rho,
+    )

@@ -1,0 +1,152 @@
+"""What each command does; results go to stdout, the course of the work to stderr."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from lhs import config as configuration
+from lhs.config import Config, load_config
+from lhs.errors import UserError
+
+
+def run(options: Namespace) -> int:
+    """`lhs run`."""
+    config = load_config(options.recipe, options.set)
+    if options.print_config:
+        print(config.yaml(), end="")
+        return 0
+    from lhs.engine.cluster import connected
+    from lhs.engine.summary import outcome_json, print_summary
+
+    with connected():
+        from lhs.engine.pipeline import run as run_pipeline
+
+        outcomes = run_pipeline(config, _run_name(options.recipe))
+    print_summary(outcomes)
+    if options.json:
+        print(json.dumps(outcome_json(outcomes)))
+    return 0
+
+
+def hierarchy(options: Namespace) -> int:
+    """`lhs hierarchy`."""
+    config = load_config(options.recipe, options.set)
+    if options.print_config:
+        print(config.yaml(), end="")
+        return 0
+    from lhs.engine.cluster import connected
+    from lhs.engine.stages import Stages
+    from lhs.engine.storage import Storage
+    from lhs.engine.summary import hierarchy_json, print_hierarchy
+
+    with connected():
+        from lhs.engine.pipeline import make_hierarchy
+        from lhs.engine.scenes import checked_scenes
+
+        stages = Stages(Storage(config.storage))
+        scenes = checked_scenes(stages, config.data)
+        result = make_hierarchy(stages, config, scenes)
+    print_hierarchy(stages, result)
+    if options.json:
+        print(json.dumps(hierarchy_json(stages, result)))
+    return 0
+
+
+def _run_name(recipe: str) -> str:
+    return Path(recipe).stem if recipe not in configuration.recipes() else recipe
+
+
+def _data_config(options: Namespace) -> Config:
+    settings = [f"data.dataset={options.dataset}", *options.set]
+    if options.data_root:
+        settings.append(f"data.root={options.data_root}")
+    return load_config("demo", settings)
+
+
+def data_get(options: Namespace) -> int:
+    """`lhs data get`."""
+    from lhs.data.commands import get
+
+    return get(options.dataset, options.archive, options.data_root)
+
+
+def data_check(options: Namespace) -> int:
+    """`lhs data check`."""
+    from lhs.data.commands import check
+
+    return check(_data_config(options).data)
+
+
+def data_show(options: Namespace) -> int:
+    """`lhs data show`."""
+    from lhs.data.commands import show
+
+    facts = show(_data_config(options).data)
+    if options.json:
+        print(json.dumps(facts))
+    return 0
+
+
+def predict(options: Namespace) -> int:
+    """`lhs predict`."""
+    from lhs.engine.models import open_model
+    from lhs.engine.predicting import predict_files
+
+    return predict_files(open_model(options.model), options.images, Path(options.out))
+
+
+def evaluate(options: Namespace) -> int:
+    """`lhs evaluate`."""
+    from lhs.engine.cluster import connected
+    from lhs.engine.models import model_folder
+
+    config = _data_config(options)
+    with connected(), model_folder(options.model) as folder:
+        from lhs.engine.evaluation import evaluate_folder
+        from lhs.engine.training import wants_gpu
+
+        evaluation = evaluate_folder(folder, config.data, wants_gpu("auto"))
+    for name, value in evaluation.scores.headline().items():
+        print(f"{name:<18} {value:.4f}")
+    if options.json:
+        print(json.dumps(evaluation.scores.as_dict() | {"counts": evaluation.counts.tolist()}))
+    return 0
+
+
+def recipes(options: Namespace) -> int:
+    """`lhs recipes`."""
+    known = configuration.recipes()
+    width = max(len(name) for name in known)
+    for name in known:
+        print(f"{name:<{width}}  {load_config(name).description}")
+    return 0
+
+
+def report(options: Namespace) -> int:
+    """`lhs report`."""
+    from lhs.engine.reporting import compare_runs
+    from lhs.engine.storage import Storage
+
+    storage = Storage(options.storage or Config().storage)
+    print(compare_runs(storage, options.runs))
+    return 0
+
+
+def user_mistake(error: BaseException) -> UserError | None:
+    """The user's own mistake inside what Ray made of it, or None."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        # Ray's own wrapper is a UserError too, with a traceback for its text.
+        if isinstance(current, UserError) and getattr(current, "cause", None) is None:
+            return current
+        failures = getattr(current, "worker_failures", None)
+        waiting += failures.values() if isinstance(failures, dict) else []
+        waiting += [getattr(current, "cause", None), current.__cause__, current.__context__]
+    return None

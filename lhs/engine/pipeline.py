@@ -1,0 +1,86 @@
+"""The whole paper, from scenes to a scored and explained network. Read this file first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lhs.config import Config
+from lhs.engine.clustering import hierarchy_stage
+from lhs.engine.evaluation import Evaluation, evaluation_stage, read_evaluation
+from lhs.engine.progress import say
+from lhs.engine.reporting import baseline_of, write_report
+from lhs.engine.samples import histogram_stage, sample_stage
+from lhs.engine.scenes import CheckedScenes, checked_scenes
+from lhs.engine.stages import StageResult, Stages
+from lhs.engine.storage import Storage
+from lhs.engine.tracking import log_outcome, tracked
+from lhs.engine.training import training_stage, wants_gpu
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: what it made, and where it lies."""
+
+    config: Config
+    name: str
+    stages: Stages
+    scenes: CheckedScenes
+    hierarchy: StageResult | None
+    model: StageResult
+    evaluation: Evaluation
+    baseline: Evaluation | None
+    run_id: str
+    report: str
+
+
+def make_hierarchy(stages: Stages, config: Config, scenes: CheckedScenes) -> StageResult:
+    """Sections 2 and 3: images -> superpixel samples -> label histograms -> subclasses."""
+    samples = sample_stage(stages, config, scenes)
+    histograms = None
+    if config.hierarchy.kind == "label_clusters":
+        histograms = histogram_stage(stages, config, scenes, samples)
+    return hierarchy_stage(stages, config, scenes, samples, histograms)
+
+
+def run(config: Config, name: str) -> list[Outcome]:
+    """Run an experiment, and first the baseline that it is compared with where it asks for one.
+
+    Parameters
+    ----------
+    config
+        The experiment.
+    name
+        What its run is called in MLflow and in the report.
+
+    Returns
+    -------
+    list of Outcome
+        One, or the baseline's and the experiment's.
+    """
+    outcomes = []
+    if config.train.strategy != "baseline" and config.report.baseline == "train":
+        outcomes.append(_run_one(baseline_of(config), f"{name} (baseline)"))
+    return [*outcomes, _run_one(config, name)]
+
+
+def _run_one(config: Config, name: str) -> Outcome:
+    storage = Storage(config.storage)
+    stages = Stages(storage)
+    say(f"== {name}: {config.train.strategy} on {config.data.dataset}")
+    with tracked(config, storage, config.data.dataset, name) as run_id:
+        scenes = checked_scenes(stages, config.data)
+        hierarchy = None
+        if config.train.strategy != "baseline":
+            hierarchy = make_hierarchy(stages, config, scenes)
+        # Section 4: the network, through the phases of its strategy.
+        model = training_stage(stages, config, scenes, hierarchy, run_id)
+        # Section 5: every pixel of the test images, one confusion matrix, the scores.
+        scored = evaluation_stage(stages, scenes, model, wants_gpu(config.train.gpu))
+        evaluation = read_evaluation(storage, scored)
+        baseline, report = write_report(
+            stages, config, name, scenes, hierarchy, model, scored, run_id
+        )
+        log_outcome(run_id, evaluation.scores.headline(), stages)
+    return Outcome(
+        config, name, stages, scenes, hierarchy, model, evaluation, baseline, run_id, report
+    )

@@ -1,0 +1,260 @@
+"""Gathers what the stages stored and writes a run's report, its arrays beside its pictures."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from lhs.config import Config, ReportConfig, build_config
+from lhs.engine import tracking
+from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
+from lhs.engine.evaluation import Evaluation, read_evaluation, read_predictions
+from lhs.engine.examples import subclass_patches
+from lhs.engine.progress import say
+from lhs.engine.scenes import CheckedScenes
+from lhs.engine.stages import StageResult, Stages
+from lhs.engine.storage import Storage
+from lhs.engine.training import training_slice
+from lhs.errors import UserError
+from lhs.evaluation.metrics import scores
+from lhs.report.assemble import Examples, HierarchyArrays, assemble
+from lhs.report.content import ReportData, ReportFigure, ReportTable
+from lhs.report.page import render_comparison, render_page
+
+PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
+
+
+def baseline_of(config: Config) -> Config:
+    """The same experiment with the strategy `baseline`."""
+    train = config.train.model_copy(update={"strategy": "baseline"})
+    report = ReportConfig(baseline="none", scenes=config.report.scenes)
+    return config.model_copy(update={"train": train, "report": report})
+
+
+def find_baseline(
+    stages: Stages, config: Config, scenes: CheckedScenes
+) -> tuple[StageResult | None, str]:
+    """The evaluation of the same network trained as baseline, if there is one, and a note."""
+    if config.train.strategy == "baseline" or config.report.baseline == "none":
+        return None, ""
+    settings, inputs = training_slice(baseline_of(config), scenes, None)
+    model = stages.find("model", settings, inputs)
+    if model is None:
+        return None, (
+            "No baseline of this network with these settings is in the storage: nothing is "
+            "compared. Run the baseline recipe first, or use --set report.baseline=train."
+        )
+    return stages.find("evaluation", {}, {"scenes": scenes.key, "model": model.key}), ""
+
+
+def write_report(
+    stages: Stages,
+    config: Config,
+    name: str,
+    scenes: CheckedScenes,
+    hierarchy: StageResult | None,
+    model: StageResult,
+    scored: StageResult,
+    run_id: str,
+) -> tuple[Evaluation | None, str]:
+    """Write the run's page, figures and arrays to `runs/`, and log them.
+
+    Returns
+    -------
+    Evaluation or None
+        The baseline that the run was compared with.
+    str
+        Path of the page.
+    """
+    storage = stages.storage
+    dataset = scenes.dataset
+    evaluation = read_evaluation(storage, scored)
+    baseline_result, note = find_baseline(stages, config, scenes)
+    baseline = None if baseline_result is None else read_evaluation(storage, baseline_result)
+    notes = [note] if note else []
+    if scenes.skipped:
+        ids = ", ".join(list(scenes.skipped)[:10])
+        notes.append(f"{len(scenes.skipped)} unreadable images were left out, such as {ids}.")
+    if note:
+        say(note)
+    with storage.filesystem.open_input_file(f"{model.path}/history.parquet") as stream:
+        history = pq.read_table(stream).to_pandas()
+    folder = storage.path("runs", f"{name.replace(' ', '-')}-{run_id[:8]}")
+    facts = {
+        "title": name,
+        "subtitle": f"{dataset.name}, {config.network.name}, {config.train.strategy}",
+        "dataset": dataset.name,
+        "strategy": config.train.strategy,
+        "classes": list(dataset.classes),
+        "created": datetime.now().isoformat(sep=" ", timespec="minutes"),
+        "seeds": [config.train.seed],
+        "run_id": run_id,
+        "config": config.model_dump(mode="json"),
+        "scores": evaluation.scores.as_dict(),
+        "baseline_scores": None if baseline is None else baseline.scores.as_dict(),
+        "stages": stages.table(),
+    }
+    data = assemble(
+        title=name,
+        subtitle=str(facts["subtitle"]),
+        dataset=dataset.name,
+        strategy=config.train.strategy,
+        class_names=dataset.classes,
+        colours=dataset.colours,
+        void=dataset.void,
+        confusion=evaluation.counts,
+        baseline_confusion=None if baseline is None else baseline.counts,
+        hierarchy=_hierarchy_arrays(stages, config, scenes, hierarchy),
+        examples=_examples(stages, config, scenes, scored, baseline_result),
+        history=history,
+        stages=[(stage.name, stage.reused, stage.seconds) for stage in stages.done],
+        config=config.model_dump(mode="json"),
+        paths={
+            "report": storage.address(f"{folder}/{PAGE}"),
+            "model": storage.address(f"{model.path}/model"),
+            "hierarchy": ""
+            if hierarchy is None
+            else storage.address(f"{hierarchy.path}/{HIERARCHY_FILE}"),
+            "tracking store": tracking.tracking_uri(storage),
+            "MLflow run": run_id,
+        },
+        seeds=[config.train.seed],
+        notes=notes,
+        created=str(facts["created"]),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch)
+        _write_files(local, data, facts, evaluation.counts)
+        storage.make_folder(folder)
+        storage.put_folder(local, folder)
+        tracking.log_folder(run_id, local, "report")
+    return baseline, storage.address(f"{folder}/{PAGE}")
+
+
+def _write_files(folder: Path, data: ReportData, facts: dict[str, Any], counts: np.ndarray) -> None:
+    (folder / PAGE).write_text(render_page(data), encoding="utf-8")
+    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    np.save(folder / CONFUSION, counts)
+    for kind in ("figures", "tables"):
+        (folder / kind).mkdir()
+    for section in data.sections:
+        for item in section.items:
+            if isinstance(item, ReportFigure):
+                (folder / "figures" / f"{item.key}.png").write_bytes(item.png)
+            elif isinstance(item, ReportTable):
+                item.frame.to_csv(folder / "tables" / f"{item.key}.csv", index=False)
+
+
+def _hierarchy_arrays(
+    stages: Stages, config: Config, scenes: CheckedScenes, result: StageResult | None
+) -> HierarchyArrays | None:
+    if result is None:
+        return None
+    storage = stages.storage
+    hierarchy = read_hierarchy(storage, result.path)
+    samples = next(stage for stage in reversed(stages.done) if "samples" in stage.facts)
+    patch_class, patches = subclass_patches(storage, config, scenes, hierarchy, samples)
+    settings = config.hierarchy
+    how = (
+        f"label-map clusters, R = {settings.region:g}"
+        if settings.kind == "label_clusters"
+        else "scene names"
+    )
+    return HierarchyArrays(
+        class_counts=np.array(hierarchy.made["class_counts"]),
+        common=hierarchy.common,
+        subclass_names=[subclass.name for subclass in hierarchy.subclasses],
+        subclass_counts=np.array([subclass.count for subclass in hierarchy.subclasses]),
+        parents=hierarchy.parents,
+        description=f"{how}, rho = {settings.rho:g}",
+        patch_class=patch_class,
+        patches=patches,
+    )
+
+
+def _examples(
+    stages: Stages,
+    config: Config,
+    scenes: CheckedScenes,
+    scored: StageResult,
+    baseline: StageResult | None,
+) -> Examples | None:
+    test = scenes.split("test")
+    count = min(config.report.scenes, len(test))
+    if not count:
+        return None
+    # Evenly through the sorted ids: the same images for every run on a dataset, not picked.
+    chosen = [test[round(place)] for place in np.linspace(0, len(test) - 1, count)]
+    predictions = read_predictions(stages.storage, scored)
+    before = None if baseline is None else read_predictions(stages.storage, baseline)
+    return Examples(
+        images=[scene.image() for scene in chosen],
+        truths=[scene.label_map() for scene in chosen],
+        predictions=[predictions[scene.id] for scene in chosen],
+        baseline_predictions=None if before is None else [before[scene.id] for scene in chosen],
+    )
+
+
+def compare_runs(storage: Storage, runs: list[str]) -> str:
+    """Write one page that sets finished runs side by side.
+
+    Parameters
+    ----------
+    storage
+        Where the runs' folders lie.
+    runs
+        MLflow run ids, their first letters, or names of folders below `runs/`.
+
+    Returns
+    -------
+    str
+        Path of the page.
+
+    Raises
+    ------
+    UserError
+        If a run is not there, or several fit a name.
+    """
+    known = storage.list(storage.path("runs"))
+    reports = []
+    for run in runs:
+        fitting = [name for name in known if name == run or name.rpartition("-")[2] == run[:8]] or [
+            name for name in known if name.rpartition("-")[0] == run
+        ][-1:]
+        if not fitting:
+            raise UserError(
+                f"run {run!r} is not in {storage.uri}/runs; there are {', '.join(known) or 'none'}"
+            )
+        reports.append(_stored_report(storage, fitting[0]))
+    page = storage.path("runs", "comparison.html")
+    storage.write(page, render_comparison(reports).encode())
+    return storage.address(page)
+
+
+def _stored_report(storage: Storage, name: str) -> ReportData:
+    import io
+
+    folder = storage.path("runs", name)
+    facts = storage.read_json(f"{folder}/{FACTS}")
+    counts = np.load(io.BytesIO(storage.read(f"{folder}/{CONFUSION}")), allow_pickle=False)
+    return ReportData(
+        title=facts["title"],
+        subtitle=facts["subtitle"],
+        dataset=facts["dataset"],
+        strategy=facts["strategy"],
+        class_names=tuple(facts["classes"]),
+        scores=scores(counts),
+        baseline=None,
+        sections=(),
+        config=build_config(facts["config"]).model_dump(mode="json"),
+        paths={},
+        seeds=tuple(facts["seeds"]),
+        created=facts["created"],
+        href=f"{name}/{PAGE}",
+    )

@@ -1,0 +1,172 @@
+"""The first stage: every file is read once, so that bad ones are known before hours of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from lhs.config import DataConfig
+from lhs.data import open_dataset
+from lhs.data.scenes import SPLITS, Dataset, Scene
+from lhs.engine.progress import followed, say
+from lhs.engine.stages import StageResult, Stages
+from lhs.errors import UserError
+
+BLOCK = 24
+"""Images in one task: a few seconds of work."""
+TOLD = 20
+"""Bad images named in an error; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class CheckedScenes:
+    """A dataset whose files are known to be readable.
+
+    Attributes
+    ----------
+    dataset
+        With its classes.
+    key
+        Of what was checked and left out; later stages depend on it.
+    class_pixels
+        Labelled training pixels per class, (L,).
+    skipped
+        Id and reason of each image left out.
+    """
+
+    dataset: Dataset
+    key: str
+    class_pixels: np.ndarray
+    skipped: dict[str, str]
+
+    def split(self, name: str) -> list[Scene]:
+        """The readable scenes of a split."""
+        return [scene for scene in self.dataset.split(name) if scene.id not in self.skipped]
+
+
+def checked_scenes(stages: Stages, config: DataConfig) -> CheckedScenes:
+    """Open a dataset and read all of it.
+
+    Raises
+    ------
+    UserError
+        If a split is empty, no training pixel is labelled, or a file is bad and
+        `data.on_bad_image` is `fail`.
+    """
+    dataset = open_dataset(config)
+    scenes = [scene for split in SPLITS for scene in dataset.split(split)]
+    say(f"{dataset.name}: {len(scenes)} images, {len(dataset.classes)} classes")
+
+    def build(path: str) -> dict[str, Any]:
+        rows = [{"id": scene.id} for scene in scenes]
+        with followed("scenes read", len(rows)) as progress:
+            checked = (
+                ray.data.from_items(rows, override_num_blocks=blocks(len(rows)))
+                .map_batches(
+                    check_batch,
+                    batch_size=None,
+                    batch_format="pyarrow",
+                    fn_kwargs={"config": config, "progress": progress},
+                )
+                .materialize()
+            )
+            table = pa.concat_tables(ray.get(checked.to_arrow_refs())).sort_by("id")
+        with stages.storage.filesystem.open_output_stream(f"{path}/scenes.parquet") as stream:
+            pq.write_table(table, stream)
+        counts = np.array(
+            [row for row, split in zip(table["counts"].to_pylist(), table["split"].to_pylist(),
+             strict=True) if split == "train"]
+        )  # fmt: skip
+        problems = [row for row in table.select(["id", "problem"]).to_pylist() if row["problem"]]
+        return {
+            "class_pixels": counts.sum(axis=0).tolist(),
+            "problems": {row["id"]: row["problem"] for row in problems},
+            "void_images": table.filter(pa.compute.equal(table["labelled"], 0))["id"].to_pylist(),
+        }
+
+    result = stages.run("scenes", {}, {"dataset": dataset.fingerprint()}, build)
+    return _judged(dataset, result, config.on_bad_image)
+
+
+def _judged(dataset: Dataset, result: StageResult, on_bad_image: str) -> CheckedScenes:
+    problems = result.facts["problems"]
+    if problems:
+        lines = [f"  {text}" for text in list(problems.values())[:TOLD]]
+        if len(problems) > TOLD:
+            lines.append(f"  and {len(problems) - TOLD} more")
+        told = "\n".join([f"{dataset.name}: {len(problems)} bad images:", *lines])
+        if on_bad_image == "fail":
+            raise UserError(
+                f"{told}\nmend or remove them, or leave them out with --set data.on_bad_image=skip"
+            )
+        say(f"{told}\nleft out: data.on_bad_image = skip")
+    checked = CheckedScenes(
+        dataset=dataset,
+        key=result.key,
+        class_pixels=np.array(result.facts["class_pixels"], np.int64),
+        skipped=problems,
+    )
+    for split in SPLITS:
+        if not checked.split(split):
+            raise UserError(f"{dataset.name}: the {split} split holds no readable image")
+    if not checked.class_pixels.sum():
+        raise UserError(f"{dataset.name}: no pixel of the training images carries a label")
+    return checked
+
+
+def blocks(rows: int) -> int:
+    """How many tasks a stage over so many images is cut into."""
+    return max(1, -(-rows // BLOCK))
+
+
+def check_batch(batch: pa.Table, config: DataConfig, progress: Any) -> pa.Table:
+    """Read the files of a batch of scenes; a row each: id, split, height, width, labelled,
+    counts (L,), problem."""
+    dataset = worker_dataset(config)
+    rows = []
+    for name in batch["id"].to_pylist():
+        scene = dataset.scene(name)
+        row: dict[str, Any] = {"id": name, "split": scene.split, "problem": None}
+        counts = np.zeros(len(dataset.classes), np.int64)
+        height = width = 0
+        try:
+            _, label_map = scene.load()
+            height, width = label_map.shape
+            present = np.bincount(label_map.ravel(), minlength=dataset.void + 1)
+            counts = present[: len(dataset.classes)]
+        except UserError as error:
+            row["problem"] = str(error)
+        row |= {"height": height, "width": width, "counts": counts.tolist()}
+        row["labelled"] = int(counts.sum())
+        rows.append(row)
+    progress.add.remote(len(rows))
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("labelled", pa.int64()),
+        ("counts", pa.list_(pa.int64())),
+        ("problem", pa.string()),
+    ]
+)
+
+_opened: dict[str, Dataset] = {}
+
+
+def worker_dataset(config: DataConfig) -> Dataset:
+    """The dataset, opened once per worker process."""
+    key = config.model_dump_json()
+    if key not in _opened:
+        _opened.clear()
+        _opened[key] = open_dataset(config)
+    return _opened[key]

@@ -1,0 +1,133 @@
+"""Where results lie: a folder or any URI that pyarrow's filesystems know."""
+
+from __future__ import annotations
+
+import errno
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyarrow import ArrowException
+from pyarrow import fs as arrow_fs
+
+from lhs.errors import UserError
+
+
+class Storage:
+    """Files below one root, local or remote; small enough to travel to every worker.
+
+    Parameters
+    ----------
+    uri
+        A path (`~` allowed) or a URI such as `s3://bucket/folder`.
+
+    Raises
+    ------
+    UserError
+        If no filesystem knows the URI.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.local = "://" not in uri or uri.startswith("file://")
+        try:
+            place = str(Path(uri).expanduser().absolute()) if "://" not in uri else uri
+            self.filesystem, self.root = arrow_fs.FileSystem.from_uri(place)
+        except (ArrowException, OSError, ValueError) as error:
+            raise UserError(
+                f"storage = {uri}: {error}; allowed is a folder, s3:// or gs://"
+            ) from None
+
+    def path(self, *parts: str) -> str:
+        """A path below the root, as the filesystem wants it."""
+        return "/".join([self.root.rstrip("/"), *parts])
+
+    def exists(self, path: str) -> bool:
+        """Whether a file or folder is there."""
+        return self.filesystem.get_file_info(path).type != arrow_fs.FileType.NotFound
+
+    def list(self, folder: str) -> list[str]:
+        """Names in a folder, sorted; none where there is no folder."""
+        selector = arrow_fs.FileSelector(folder, allow_not_found=True)
+        return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+
+    def make_folder(self, path: str) -> None:
+        """Create a folder and those above it."""
+        with explained(self.uri):
+            self.filesystem.create_dir(path, recursive=True)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a whole file."""
+        with explained(self.uri), self.filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+
+    def read(self, path: str) -> bytes:
+        """Read a whole file."""
+        with self.filesystem.open_input_stream(path) as stream:
+            return stream.read()
+
+    def write_json(self, path: str, tree: Any) -> None:
+        """Write a JSON file."""
+        self.write(path, (json.dumps(tree, indent=2) + "\n").encode())
+
+    def read_json(self, path: str) -> Any:
+        """Read a JSON file."""
+        return json.loads(self.read(path))
+
+    def move(self, source: str, target: str) -> None:
+        """Move a folder; one step on a local disk."""
+        with explained(self.uri):
+            self.filesystem.move(source, target)
+
+    def delete(self, folder: str) -> None:
+        """Delete a folder and all in it, where it is there."""
+        if self.exists(folder):
+            self.filesystem.delete_dir(folder)
+
+    def put_folder(self, source: Path, target: str) -> None:
+        """Copy a local folder's content in."""
+        with explained(self.uri):
+            arrow_fs.copy_files(str(source), target, arrow_fs.LocalFileSystem(), self.filesystem)
+
+    @contextmanager
+    def as_local(self, folder: str) -> Iterator[Path]:
+        """A stored folder as a local one: itself, or a copy that goes with the block."""
+        if self.local:
+            yield Path(folder)
+            return
+        with tempfile.TemporaryDirectory() as copy:
+            arrow_fs.copy_files(folder, copy, self.filesystem, arrow_fs.LocalFileSystem())
+            yield Path(copy)
+
+    def address(self, path: str) -> str:
+        """A path as people write it: with the URI's scheme where it is remote."""
+        return path if self.local else f"{self.uri.split('://')[0]}://{path}"
+
+
+_TOLD = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "quota exceeded",
+    errno.EACCES: "no permission to write",
+    errno.EPERM: "no permission to write",
+    errno.EROFS: "read-only",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a part of the path is a file, not a folder",
+}
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn what a full, closed or read-only storage raises into the user's own words."""
+    try:
+        yield
+    except OSError as error:
+        reason = _TOLD.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise UserError(
+            f"storage = {uri}: {reason} ({error}); nothing finished is lost: "
+            "mend it and start again, or choose another folder with --set storage=..."
+        ) from None

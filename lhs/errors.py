@@ -1,0 +1,12 @@
+"""Errors that are the user's to mend: shown as one clear message, exit code 2."""
+
+
+class UserError(Exception):
+    """A mistake in a setting, a file or a command, told without a traceback.
+
+    The message names the file or the setting, what was found there and what is allowed.
+    """
+
+
+class BadImageError(UserError):
+    """One image or label file that can't be read; `data.on_bad_image` decides what follows."""

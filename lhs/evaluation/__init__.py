@@ -1,0 +1,1 @@
+"""Predictions of whole images and the scores of a confusion matrix of counts."""

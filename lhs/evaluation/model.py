@@ -1,0 +1,249 @@
+"""A trained model as a folder: enough to predict without the dataset, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from lhs.config import NetworkConfig
+from lhs.data.images import read_image
+from lhs.errors import UserError
+from lhs.networks.build import build_network
+from lhs.networks.encoder import MULTIPLE
+from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
+
+SCHEMA = 1
+WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes
+    ----------
+    label_map
+        (H, W) class ids, uint8 (uint16 above 255 classes).
+    probabilities
+        (L, H, W) float32 in 0..1.
+    classes
+        Name of each id.
+    colours
+        (L, 3) uint8.
+    """
+
+    label_map: np.ndarray
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+    colours: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """What `model.json` says beside the weights.
+
+    Attributes
+    ----------
+    network
+        Architecture.
+    strategy
+        How it was trained.
+    dataset
+        Name of the dataset.
+    classes, colours
+        Names and (L, 3) colours of the ids it predicts.
+    outputs
+        Scores of its last layer: L, or the n subclasses under W after `hierarchical`.
+    hierarchy_digest
+        Of the hierarchy it was trained with, if any.
+    """
+
+    network: NetworkConfig
+    strategy: str
+    dataset: str
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    outputs: int
+    hierarchy_digest: str | None
+
+    def as_json(self) -> str:
+        """The text of `model.json`."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "network": self.network.model_dump(mode="json"),
+                "strategy": self.strategy,
+                "dataset": self.dataset,
+                "classes": self.classes,
+                "colours": self.colours,
+                "outputs": self.outputs,
+                "hierarchy_digest": self.hierarchy_digest,
+                "preprocessing": {
+                    "channels": "RGB",
+                    "range": [0, 255],
+                    "pad_to_multiple": MULTIPLE,
+                    "border": "mean colour of the image",
+                },
+            },
+            indent=2,
+        )
+
+
+def save_model(folder: Path, model: nn.Module, description: ModelDescription) -> None:
+    """Write weights and description into an existing folder."""
+    state = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in inference_network(model).state_dict().items()
+    }
+    save_file(state, str(folder / WEIGHTS))
+    (folder / DESCRIPTION).write_text(description.as_json() + "\n", encoding="utf-8")
+
+
+def inference_network(model: nn.Module) -> nn.Module:
+    """What must be kept of a trained model: after H, the network and the W it ended with."""
+    if isinstance(model, HierarchicalNetwork):
+        return SummedNetwork(model.network, model.current_w().detach())
+    return model
+
+
+class SummedNetwork(nn.Module):
+    """Class scores W p of a subclass network, for prediction."""
+
+    w: torch.Tensor
+
+    def __init__(self, network: nn.Module, w: torch.Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("w", w)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, L, ...) scores."""
+        return class_scores(self.network(image), self.w)
+
+
+class Model:
+    """A network and its classes, ready to predict.
+
+    Parameters
+    ----------
+    network
+        Scores L classes.
+    description
+        Its classes and origin.
+    device
+        Where it runs.
+    """
+
+    def __init__(self, network: nn.Module, description: ModelDescription, device: str = "cpu"):
+        self.device = torch.device(device)
+        self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.description = description
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class id."""
+        return self.description.classes
+
+    @property
+    def colours(self) -> np.ndarray:
+        """(L, 3) uint8."""
+        return np.array(self.description.colours, np.uint8).reshape(-1, 3)
+
+    def predict(self, image: np.ndarray | str | Path) -> Prediction:
+        """Label every pixel of an image of any size.
+
+        Parameters
+        ----------
+        image
+            (H, W, 3) uint8 RGB, or the path of an image file.
+
+        Raises
+        ------
+        UserError
+            For an unreadable file or an array of another shape or type.
+        """
+        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise UserError(
+                f"image: found {pixels.shape} {pixels.dtype}, allowed is (H, W, 3) uint8"
+            )
+        height, width = pixels.shape[:2]
+        below, right = -height % MULTIPLE, -width % MULTIPLE
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
+        mean = tensor.mean(dim=(2, 3), keepdim=True)
+        padded = mean.expand(1, 3, height + below, width + right).clone()
+        padded[:, :, :height, :width] = tensor
+        with torch.inference_mode():
+            scores = self.network(
+                padded.to(self.device).contiguous(memory_format=torch.channels_last)
+            )
+            scores = functional.interpolate(
+                scores.float(), size=padded.shape[-2:], mode="bilinear", align_corners=False
+            )[0, :, :height, :width]
+            probabilities = scores.softmax(dim=0).cpu().numpy()
+        kind = np.uint8 if len(self.classes) <= 255 else np.uint16
+        return Prediction(
+            label_map=probabilities.argmax(axis=0).astype(kind),
+            probabilities=probabilities,
+            classes=self.classes,
+            colours=self.colours,
+        )
+
+
+def load_model(folder: Path, device: str = "cpu") -> Model:
+    """Open a model folder.
+
+    Raises
+    ------
+    UserError
+        If a file is missing, malformed or does not fit the other.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise UserError(f"{folder}: not a model, it has no {DESCRIPTION}")
+    try:
+        description = _parse(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError, OSError, ValidationError) as error:
+        raise UserError(f"{path}: not a valid model description: {error!r}") from None
+    network: nn.Module = build_network(description.network, description.outputs, pretrained=False)
+    if description.strategy == "hierarchical":
+        empty = torch.zeros(len(description.classes), description.outputs)
+        network = SummedNetwork(network, empty)
+    try:
+        network.load_state_dict(load_file(str(folder / WEIGHTS)))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {error}") from None
+    return Model(network, description, device)
+
+
+def _parse(tree: Mapping[str, Any]) -> ModelDescription:
+    if tree["schema"] != SCHEMA:
+        raise ValueError(f"schema {tree['schema']!r}, allowed is {SCHEMA}")
+    classes, colours = tuple(map(str, tree["classes"])), np.array(tree["colours"])
+    if not 1 <= len(classes) <= 65535 or colours.shape != (len(classes), 3):
+        raise ValueError(f"{len(classes)} classes with colours of shape {colours.shape}")
+    if colours.dtype.kind != "i" or colours.min() < 0 or colours.max() > 255:
+        raise ValueError("colours must be whole numbers from 0 to 255")
+    outputs = tree["outputs"]
+    if not isinstance(outputs, int) or not len(classes) <= outputs <= 65535:
+        raise ValueError(f"outputs {outputs!r}, allowed is {len(classes)} to 65535")
+    return ModelDescription(
+        network=NetworkConfig.model_validate(tree["network"]),
+        strategy=str(tree["strategy"]),
+        dataset=str(tree["dataset"]),
+        classes=classes,
+        colours=tuple((int(r), int(g), int(b)) for r, g, b in colours),
+        outputs=outputs,
+        hierarchy_digest=tree["hierarchy_digest"],
+    )

@@ -1,0 +1,254 @@
+"""The hierarchy file: one JSON that any trainer can read, checked in full when it is read.
+
+{"format": "lhs-hierarchy", "schema": 1, "dataset", "classes", "void", "made": how it was made,
+"subclasses": [{"name", "parent", "count", "scene" or "centre"}, ...], "digest"}. The digest is the
+sha256 of the JSON of all else, keys sorted, without spaces, ASCII only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections import Counter
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lhs.data.scenes import void_of
+from lhs.errors import UserError
+
+if TYPE_CHECKING:
+    from lhs.hierarchy.model import Hierarchy
+
+SCHEMA = 1
+LARGEST_FILE = 256 * 2**20
+
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+ClassId = Annotated[int, Field(ge=0, lt=65535)]
+Count = Annotated[int, Field(ge=0, lt=2**62)]
+Share = Annotated[float, Field(ge=0, le=1.001)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class SubclassEntry(_Entry):
+    name: Name
+    parent: ClassId
+    count: Count
+    scene: Name | None = None
+    centre: Annotated[list[Share], Field(max_length=65535)] | None = None
+
+
+class TrialEntry(_Entry):
+    """One step of Algorithm 1."""
+
+    clusters: Annotated[int, Field(ge=1)]
+    iterations: Count
+    converged: bool
+    smallest: Count
+
+
+class ClusteringEntry(_Entry):
+    """How one common class was clustered."""
+
+    parent: ClassId
+    k: Annotated[int, Field(ge=1)]
+    """K_j of Algorithm 1, before k_scale."""
+    fitted_on: Count
+    iterations: Count
+    converged: bool
+    trace: Annotated[list[TrialEntry], Field(max_length=100)]
+
+
+class Made(_Entry):
+    """How a hierarchy was made; the fields from `region` on belong to label clusters."""
+
+    kind: Literal["scene_names", "label_clusters"]
+    rho: Annotated[float, Field(gt=0, le=1)]
+    common_classes: list[ClassId]
+    class_counts: list[Count]
+    region: Literal["inf"] | Annotated[int, Field(ge=1)] | None = None
+    k_scale: Annotated[float, Field(gt=0)] | None = None
+    n_star: Literal["largest_rare"] | Count | None = None
+    """The setting."""
+    min_size: Count | None = None
+    """What it came to: samples that every cluster of Algorithm 1 exceeds."""
+    seed: int | None = None
+    backend: Literal["sklearn", "cuml"] | None = None
+    max_fit_samples: Count | None = None
+    clusterings: list[ClusteringEntry] | None = None
+
+
+class Document(_Entry):
+    format: Literal["lhs-hierarchy"]
+    schema_: Literal[1] = Field(alias="schema")
+    dataset: Annotated[str, Field(max_length=500)]
+    classes: Annotated[list[Name], Field(min_length=1, max_length=65535)]
+    void: Annotated[int, Field(ge=0, le=65535)]
+    made: Made
+    subclasses: Annotated[list[SubclassEntry], Field(min_length=1, max_length=65535)]
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Document:
+        total, made = len(self.classes), self.made
+        if self.void != void_of(total):
+            raise ValueError(f"void is {self.void}, {void_of(total)} for {total} classes")
+        _once("classes", self.classes)
+        _once("subclasses", [subclass.name for subclass in self.subclasses])
+        _once("made.common_classes", made.common_classes)
+        if len(made.class_counts) != total:
+            raise ValueError(f"made.class_counts has {len(made.class_counts)} of {total} counts")
+        if any(label >= total for label in made.common_classes):
+            raise ValueError("made.common_classes names a class that is not there")
+        parents = [subclass.parent for subclass in self.subclasses]
+        if sorted(set(parents)) != list(range(total)):
+            raise ValueError(
+                f"the parents of the subclasses are not just the classes 0..{total - 1}"
+            )
+        per_class = Counter(parents)
+        for place, subclass in enumerate(self.subclasses):
+            where, common = f"subclasses.{place}", subclass.parent in made.common_classes
+            if per_class[subclass.parent] > 1 and not common:
+                raise ValueError(f"{where} is one of several of a class that is not common")
+            if (subclass.scene is not None) != (common and made.kind == "scene_names"):
+                raise ValueError(f"{where}.scene: the common classes have one with scene_names")
+            if (subclass.centre is not None) != (common and made.kind == "label_clusters"):
+                raise ValueError(f"{where}.centre: the common classes have one with label_clusters")
+            if subclass.centre is not None and len(subclass.centre) != total:
+                raise ValueError(f"{where}.centre has {len(subclass.centre)} of {total} numbers")
+        self._check_clustering()
+        return self
+
+    def _check_clustering(self) -> None:
+        made = self.made
+        required = {"region", "k_scale", "n_star", "min_size", "seed", "backend", "clusterings"}
+        if made.kind == "scene_names":
+            return
+        missing = sorted(name for name in required if getattr(made, name) is None)
+        if missing:
+            raise ValueError(f"made.{missing[0]} is missing")
+        if isinstance(made.region, int) and made.region % 2 == 0:
+            raise ValueError(f"made.region is {made.region}, allowed are odd numbers and 'inf'")
+        clustered = [entry.parent for entry in made.clusterings or []]
+        if sorted(clustered) != sorted(made.common_classes):
+            raise ValueError("made.clusterings are not those of made.common_classes")
+
+
+def _once(what: str, values: list[Any]) -> None:
+    value, times = Counter(values).most_common(1)[0] if values else (None, 1)
+    if times > 1:
+        raise ValueError(f"{what}: {value!r} stands there {times} times")
+
+
+def to_document(hierarchy: Hierarchy) -> dict[str, Any]:
+    """Give the content of a hierarchy's file, without the digest."""
+    subclasses = []
+    for subclass in hierarchy.subclasses:
+        entry: dict[str, Any] = {
+            "name": subclass.name,
+            "parent": subclass.parent,
+            "count": subclass.count,
+        }
+        if subclass.scene is not None:
+            entry["scene"] = subclass.scene
+        if subclass.centre is not None:
+            # The shortest decimal of a float32 reads back as the same float32.
+            entry["centre"] = [float(str(value)) for value in subclass.centre]
+        subclasses.append(entry)
+    return {
+        "format": "lhs-hierarchy",
+        "schema": SCHEMA,
+        "dataset": hierarchy.dataset,
+        "classes": list(hierarchy.classes),
+        "void": hierarchy.void,
+        "made": hierarchy.made,
+        "subclasses": subclasses,
+    }
+
+
+def digest_of(content: dict[str, Any]) -> str:
+    """sha256 of the canonical JSON of a document without its digest."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write(content: dict[str, Any], path: str | PathLike[str]) -> None:
+    """Write a document with its digest: beside the file, then renamed onto it.
+
+    Raises
+    ------
+    lhs.errors.UserError
+        If the file cannot be written, or the hierarchy contradicts itself.
+    """
+    path = Path(path)
+    content = {**content, "digest": digest_of(content)}
+    _check(content, path)
+    # One subclass a line: a person can read it, and a changed subclass is a changed line.
+    lines = ",\n".join("  " + json.dumps(entry) for entry in content["subclasses"])
+    text = "".join(
+        f' "{key}": ' + (f"[\n{lines}\n ]" if key == "subclasses" else json.dumps(value)) + ",\n"
+        for key, value in content.items()
+    )
+    text = "{\n" + text.removesuffix(",\n") + "\n}\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: the hierarchy cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def read(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read and check a document; the digest is there, but not yet compared.
+
+    Raises
+    ------
+    lhs.errors.UserError
+        If it cannot be read or is not a hierarchy file.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise UserError(
+                f"{path}: {size} bytes; a hierarchy file has at most {LARGEST_FILE} bytes"
+            )
+        content = json.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: the hierarchy cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a hierarchy file, it is not JSON: {error}") from error
+    _check(content, path)
+    return content
+
+
+def _check(content: Any, path: Path) -> None:
+    if isinstance(content, dict) and content.get("format") == "lhs-hierarchy":
+        schema = content.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise UserError(
+                f"{path}: schema {schema} of the hierarchy file is newer than this program, "
+                f"which reads up to {SCHEMA}"
+            )
+    try:
+        Document.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"{path}: not a valid hierarchy file: {where + ': ' if where else ''}{message}"
+        ) from None

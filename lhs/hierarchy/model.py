@@ -1,0 +1,244 @@
+"""The label hierarchy: classes, their subclasses, and which subclass a pixel belongs to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from lhs.context.histograms import class_counts, normalise, pixel_histograms
+from lhs.data.scenes import void_of
+from lhs.errors import UserError
+from lhs.hierarchy import document
+from lhs.hierarchy.kmeans import nearest_centres
+
+
+@dataclass(frozen=True, eq=False)
+class Subclass:
+    """One subclass of a class."""
+
+    name: str
+    parent: int
+    """Class id."""
+    count: int
+    """Training samples."""
+    scene: str | None = None
+    """The scene name, for hierarchies from scene names."""
+    centre: np.ndarray | None = None
+    """(L,) float32 mean histogram, for hierarchies from label clusters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hierarchy:
+    """A two-level label hierarchy (METHOD section 3).
+
+    Made by `lhs.hierarchy.scene_names` and `lhs.hierarchy.label_clusters`, or read from its file.
+    Two hierarchies are the same where their `digest` is.
+    """
+
+    dataset: str
+    """Name of the dataset it was made on."""
+    classes: tuple[str, ...]
+    """L class names; the position is the id."""
+    void: int
+    """Label of unlabelled pixels in label maps."""
+    subclasses: tuple[Subclass, ...]
+    """n subclasses, ordered by class; every class has at least one."""
+    made: dict[str, Any] = field(repr=False)
+    """How it was made, as in the file: see `lhs.hierarchy.document.Made`."""
+
+    @property
+    def kind(self) -> str:
+        """`scene_names` or `label_clusters`."""
+        return self.made["kind"]
+
+    @property
+    def common(self) -> np.ndarray:
+        """(C,) ids of the common classes, most frequent first."""
+        return np.array(self.made["common_classes"], np.int64)
+
+    @cached_property
+    def parents(self) -> np.ndarray:
+        """(n,) int64 class of each subclass."""
+        return np.array([subclass.parent for subclass in self.subclasses], np.int64)
+
+    @property
+    def void_subclass(self) -> int:
+        """The value of unlabelled pixels in a relabelled map: 255 up to 255 subclasses."""
+        return void_of(len(self.subclasses))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the canonical JSON of all the rest of the file."""
+        return document.digest_of(document.to_document(self))
+
+    def matrix(self) -> np.ndarray:
+        """Give W of METHOD section 4: (L, n) float32, 1 where the subclass belongs to the class."""
+        matrix = np.zeros((len(self.classes), len(self.subclasses)), np.float32)
+        matrix[self.parents, np.arange(len(self.subclasses))] = 1
+        return matrix
+
+    def relabel(self, label_map: np.ndarray, scene_name: str | None = None) -> np.ndarray:
+        """Give every labelled pixel its subclass.
+
+        Parameters
+        ----------
+        label_map
+            (H, W) class ids, `void` where unlabelled.
+        scene_name
+            The image's scene name; only hierarchies from scene names use it, and need it. Where
+            the pair of scene and class was not seen in training, the class's most frequent
+            subclass is taken.
+
+        Returns
+        -------
+        subclass_map
+            (H, W) uint8 subclass ids (uint16 above 255 subclasses), `void_subclass` where
+            unlabelled. With label clusters: the nearest centre of the pixel's class to the
+            normalised histogram of the window around the pixel.
+
+        Raises
+        ------
+        lhs.errors.UserError
+            If the label map holds an id that is no class, or a scene name is needed and missing.
+        """
+        label_map = np.asarray(label_map)
+        counts = class_counts(label_map, len(self.classes), self.void)
+        dtype = np.uint8 if self.void_subclass <= 255 else np.uint16
+        table = np.full(max(len(self.classes), self.void + 1), self.void_subclass, dtype)
+        table[: len(self.classes)] = self._whole_class(scene_name)
+        subclass_map = table[label_map]
+        split = [label for label in np.flatnonzero(counts).tolist() if label in self._centres]
+        if not split:
+            return subclass_map
+        present, windows = pixel_histograms(label_map, self._region, len(self.classes), self.void)
+        for label in split:
+            ids, centres, squares = self._centres[label]
+            pixels = label_map == label
+            nearest = nearest_centres(normalise(windows[pixels]), centres[:, present], squares)
+            subclass_map[pixels] = ids[nearest]
+        return subclass_map
+
+    def subclass_of(
+        self,
+        classes: np.ndarray,
+        histograms: np.ndarray | None = None,
+        scene_names: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Give samples their subclass, as `relabel` gives it to pixels.
+
+        Parameters
+        ----------
+        classes
+            (N,) class ids.
+        histograms
+            (N, L) label histograms, counted or normalised; needed with label clusters.
+        scene_names
+            (N,) scene names; needed with scene names.
+
+        Returns
+        -------
+        subclasses
+            (N,) int64.
+        """
+        classes = np.asarray(classes, np.int64)
+        if self.kind == "scene_names":
+            if scene_names is None:
+                raise UserError("a hierarchy from scene names needs the samples' scene names")
+            names, which = np.unique(np.asarray(scene_names), return_inverse=True)
+            tables = [self._whole_class(str(name)) for name in names]
+            return np.array(tables, np.int64).reshape(-1, len(self.classes))[which, classes]
+        subclasses = self._whole_class(None)[classes]
+        for label in np.unique(classes).tolist():
+            if label in self._centres:
+                if histograms is None:
+                    raise UserError("a hierarchy from label clusters needs the samples' histograms")
+                ids, centres, squares = self._centres[label]
+                rows = classes == label
+                nearest = nearest_centres(normalise(histograms[rows]), centres, squares)
+                subclasses[rows] = ids[nearest]
+        return subclasses
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the hierarchy as one JSON file, whole or not at all.
+
+        Raises
+        ------
+        lhs.errors.UserError
+            If the file cannot be written.
+        """
+        document.write(document.to_document(self), path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Hierarchy:
+        """Read and check a hierarchy file.
+
+        Raises
+        ------
+        lhs.errors.UserError
+            If it cannot be read, is not a hierarchy file, contradicts itself, or is not what was
+            written (its digest differs).
+        """
+        content = document.read(path)
+        subclasses = tuple(
+            Subclass(
+                entry["name"],
+                entry["parent"],
+                entry["count"],
+                entry.get("scene"),
+                None if (centre := entry.get("centre")) is None else np.array(centre, np.float32),
+            )
+            for entry in content["subclasses"]
+        )
+        hierarchy = cls(
+            content["dataset"],
+            tuple(content["classes"]),
+            content["void"],
+            subclasses,
+            content["made"],
+        )
+        if hierarchy.digest != content["digest"]:
+            raise UserError(
+                f"{path}: the digest is {content['digest'][:12]}..., the content's is "
+                f"{hierarchy.digest[:12]}...: the file was changed after it was made"
+            )
+        return hierarchy
+
+    @property
+    def _region(self) -> float:
+        region = self.made["region"]
+        return math.inf if region == "inf" else region
+
+    @cached_property
+    def _members(self) -> list[np.ndarray]:
+        """Subclass ids of each class."""
+        order = np.argsort(self.parents, kind="stable")
+        ends = np.cumsum(np.bincount(self.parents, minlength=len(self.classes)))
+        return np.split(order, ends[:-1])
+
+    @cached_property
+    def _centres(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """For each class of several clusters: its subclass ids, centres, and their squares."""
+        found = {}
+        for label, ids in enumerate(self._members):
+            if self.kind == "label_clusters" and len(ids) > 1:
+                centres = np.stack([self.subclasses[i].centre for i in ids]).astype(np.float64)
+                found[label] = ids, centres, np.einsum("kl,kl->k", centres, centres)
+        return found
+
+    def _whole_class(self, scene_name: str | None) -> np.ndarray:
+        """(L,) subclass that each class has in a scene, as far as the scene alone says."""
+        if self.kind == "scene_names" and scene_name is None:
+            raise UserError("a hierarchy from scene names needs the image's scene name")
+        table = np.empty(len(self.classes), np.int64)
+        for label, ids in enumerate(self._members):
+            here = [
+                i for i in ids if scene_name is not None and self.subclasses[i].scene == scene_name
+            ]
+            table[label] = here[0] if here else max(ids, key=lambda i: self.subclasses[i].count)
+        return table

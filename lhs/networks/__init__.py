@@ -1,0 +1,1 @@
+"""Networks that score every pixel, and the weights they start from."""

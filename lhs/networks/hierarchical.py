@@ -1,0 +1,45 @@
+"""The layer that sums subclass scores into class scores (paper section 3.2.2, Fig. 6)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class HierarchicalNetwork(nn.Module):
+    """A subclass network with the layer W on top.
+
+    Parameters
+    ----------
+    network
+        Scores n subclasses.
+    matrix
+        W, (L, n): 1 where a subclass belongs to a class, else 0.
+    masked
+        Keep the zeros of W at zero while it is learned.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, network: nn.Module, matrix: Tensor, masked: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("matrix", matrix.clone())
+        self.w = nn.Parameter(matrix.clone(), requires_grad=False)
+        self.masked = masked
+
+    def current_w(self) -> Tensor:
+        """W as it is used now, (L, n)."""
+        return self.w * self.matrix if self.masked else self.w
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Subclass scores p, (B, n, ...), and W, (L, n).
+
+        W is handed out, not looked up, so that DDP sees the gradient it gets from the loss.
+        """
+        return self.network(image), self.current_w()
+
+
+def class_scores(subclass_scores: Tensor, matrix: Tensor) -> Tensor:
+    """Class scores (B, L, ...) = W (L, n) times subclass scores (B, n, ...): Eq. 3's `W p`."""
+    return torch.einsum("ln,bn...->bl...", matrix, subclass_scores)

@@ -1,0 +1,214 @@
+"""Bar charts: how often classes occur, and how their accuracy changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from lhs.report.figures.style import LIGHT, Theme, heading, new_figure, plain, style_axes
+from lhs.report.wording import count, plural, share, signed
+
+MOST_NAMES = 64
+
+
+def class_frequencies(
+    class_names: Sequence[str],
+    class_counts: np.ndarray,
+    subclass_names: Sequence[str],
+    subclass_counts: np.ndarray,
+    parents: np.ndarray,
+    common: np.ndarray,
+    *,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """Draw how often each class and each subclass occurs (the paper's Fig. 2).
+
+    Two panels with one logarithmic scale, so that the long tail shows and both can be compared;
+    each sorted by count, descending; common classes and their subclasses are highlighted.
+
+    Parameters
+    ----------
+    class_names
+        L names.
+    class_counts
+        (L,) samples per class.
+    subclass_names
+        n names.
+    subclass_counts
+        (n,) samples per subclass.
+    parents
+        (n,) class id of each subclass.
+    common
+        (C,) ids of the common classes.
+    theme
+        Colours.
+
+    Returns
+    -------
+    Figure
+        Two axes: classes, subclasses.
+    """
+    class_counts, subclass_counts = np.asarray(class_counts), np.asarray(subclass_counts)
+    parents, common = np.asarray(parents, dtype=int), np.asarray(common, dtype=int)
+    figure = new_figure(11, 7.4, theme, constrained=True)
+    top, bottom = figure.subplots(2, 1, sharey=True)
+
+    is_common = np.zeros(len(class_names), dtype=bool)
+    is_common[common] = True
+    order = np.argsort(-class_counts, kind="stable")
+    _frequency_bars(top, class_counts[order], is_common[order], theme)
+    split = np.bincount(parents, minlength=len(class_names))
+    for place, class_id in enumerate(order):
+        if split[class_id] > 1:
+            top.annotate(
+                f"{split[class_id]}",
+                (place, class_counts[class_id]),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=theme.common,
+            )
+    _name_bars(top, [class_names[i] for i in order], len(common))
+    total = class_counts.sum()
+    covered = share(class_counts[common].sum() / total if total else float("nan"))
+    heading(
+        top,
+        f"{plural(len(class_names), 'class', 'classes')}: "
+        f"{len(common)} common with {covered} of {count(total)} samples",
+        theme,
+    )
+
+    order = np.argsort(-subclass_counts, kind="stable")
+    _frequency_bars(bottom, subclass_counts[order], is_common[parents[order]], theme)
+    _name_bars(bottom, [subclass_names[i] for i in order], 0)
+    heading(bottom, f"{plural(len(subclass_names), 'subclass', 'subclasses')}", theme)
+
+    occurring = np.concatenate([class_counts[class_counts > 0], [1.0]])
+    low = 10.0 ** np.floor(np.log10(occurring[:-1].min())) if occurring.size > 1 else 1.0
+    top.set_ylim(low / 2, max(occurring.max() * 2.2, low * 10))
+    top.legend(
+        handles=[
+            Patch(color=theme.common, label="common (above: its number of subclasses)"),
+            Patch(color=theme.rare, label="rare, not split"),
+        ],
+        loc="upper right",
+        frameon=False,
+        fontsize=9,
+        labelcolor=theme.muted,
+        handlelength=1.0,
+        handleheight=1.0,
+    )
+    return figure
+
+
+def _frequency_bars(axes: Axes, counts: np.ndarray, common: np.ndarray, theme: Theme) -> None:
+    style_axes(axes, theme, grid="y")
+    axes.set_yscale("log")
+    colours = [theme.common if flag else theme.rare for flag in common]
+    # A count of zero has no logarithm: its bar is left empty and its place stays.
+    heights = np.where(counts > 0, counts, np.nan).astype(float)
+    axes.bar(np.arange(len(counts)), heights, width=0.78, color=colours)
+    axes.set_xlim(-0.7, len(counts) - 0.3)
+    axes.set_ylabel("samples", fontsize=9, color=theme.muted)
+    axes.yaxis.set_major_formatter(lambda value, _: count(value) if value >= 1 else "")
+    axes.minorticks_off()
+
+
+def _name_bars(axes: Axes, names: Sequence[str], at_least: int) -> None:
+    shown = len(names) if len(names) <= MOST_NAMES else at_least
+    axes.set_xticks(
+        np.arange(shown), list(names[:shown]), rotation=45, ha="right", rotation_mode="anchor"
+    )
+    axes.tick_params(axis="x", labelsize=9 if shown <= 40 else 7)
+    plain(axes.get_xticklabels())
+
+
+def per_class_change(
+    class_names: Sequence[str],
+    baseline_scores: np.ndarray,
+    scores: np.ndarray,
+    common: np.ndarray | None,
+    *,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """Draw each class's change in accuracy against the baseline (the paper's Fig. 7).
+
+    One bar a class, largest gain on top; gain and loss differ in colour and side, common classes
+    are solid and rare ones outlined. A class without a test pixel (nan) is left out.
+
+    Parameters
+    ----------
+    class_names
+        L names.
+    baseline_scores, scores
+        (L,) accuracies in [0, 1], nan where the class is absent from the test set.
+    common
+        (C,) ids of the common classes; None draws all alike.
+    theme
+        Colours.
+
+    Returns
+    -------
+    Figure
+        One axes with a bar for each class present.
+    """
+    change = np.asarray(scores, dtype=float) - np.asarray(baseline_scores, dtype=float)
+    present = np.flatnonzero(~np.isnan(change))
+    order = present[np.argsort(-change[present], kind="stable")]
+    values = change[order]
+    is_common = np.isin(order, order if common is None else np.asarray(common, dtype=int))
+
+    figure = new_figure(9, 1.5 + 0.27 * max(len(order), 3), theme, constrained=True)
+    axes = figure.subplots()
+    style_axes(axes, theme, grid="x")
+    edges = [theme.gain if value >= 0 else theme.loss for value in values]
+    fills = [
+        to_rgba(edge, 1.0 if solid else 0.22) for edge, solid in zip(edges, is_common, strict=True)
+    ]
+    places = np.arange(len(order))
+    axes.barh(places, values, height=0.68, color=fills, edgecolor=edges, linewidth=1.0)
+    axes.axvline(0, color=theme.muted, linewidth=0.9)
+    for place, value in zip(places, values, strict=True):
+        axes.annotate(
+            signed(value),
+            (value, place),
+            xytext=(5 if value >= 0 else -5, 0),
+            textcoords="offset points",
+            ha="left" if value >= 0 else "right",
+            va="center",
+            fontsize=8.5,
+            color=theme.ink,
+        )
+    axes.set_yticks(places, [class_names[i] for i in order])
+    plain(axes.get_yticklabels())
+    axes.tick_params(axis="y", labelcolor=theme.ink)
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    low, high = min(values.min(initial=0.0), 0.0), max(values.max(initial=0.0), 0.0)
+    room = 0.12 * max(high - low, 0.01)
+    axes.set_xlim(low - room, high + room)
+    axes.xaxis.set_major_formatter(lambda value, _: signed(value).rstrip("0").rstrip("."))
+    axes.set_xlabel("change in the class's accuracy", fontsize=9, color=theme.muted)
+    handles = [Patch(color=theme.gain, label="gain"), Patch(color=theme.loss, label="loss")]
+    if common is not None:
+        pale = to_rgba(theme.muted, 0.22)
+        handles += [
+            Patch(color=theme.muted, label="common: solid"),
+            Patch(facecolor=pale, edgecolor=theme.muted, label="rare: outlined"),
+        ]
+    figure.legend(
+        handles=handles,
+        loc="outside upper left",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+        labelcolor=theme.muted,
+        handlelength=1.0,
+        handleheight=1.0,
+    )
+    return figure

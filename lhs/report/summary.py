@@ -1,0 +1,113 @@
+"""The result in plain words, fair in either direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lhs.evaluation.metrics import Scores
+from lhs.report.wording import direction, plural, score, signed
+
+
+def summary(
+    strategy: str,
+    scores: Scores,
+    baseline: Scores | None,
+    class_names: Sequence[str],
+    seeds: Sequence[int],
+) -> tuple[str, ...]:
+    """Say what came out, what changed by class, and how far it can be trusted.
+
+    Parameters
+    ----------
+    strategy
+        What the run is called in the sentences: `hierarchical`.
+    scores, baseline
+        Scores of the run and of the baseline, or None.
+    class_names
+        L names.
+    seeds
+        The seeds that the scores rest on.
+
+    Returns
+    -------
+    tuple of str
+        Paragraphs of plain text.
+    """
+    pixel, mean, iou = (
+        _beside(scores, baseline, field) for field in ("per_pixel", "per_class", "mean_iou")
+    )
+    reached = (
+        f"{strategy.capitalize()} training reached {pixel} of the labelled test pixels right, "
+        f"{mean} as the mean over the classes, and a mean IoU of {iou}."
+    )
+    paragraphs = [reached]
+    if baseline is not None:
+        paragraphs.append(
+            " ".join([_verdict(scores, baseline), _by_class(scores, baseline, class_names)])
+        )
+    paragraphs.append(_trust(seeds, compared=baseline is not None))
+    return tuple(paragraphs)
+
+
+def _beside(scores: Scores, baseline: Scores | None, field: str) -> str:
+    value = float(getattr(scores, field))
+    if baseline is None:
+        return score(value)
+    other = float(getattr(baseline, field))
+    return f"{score(value)} (baseline {score(other)}, {signed(value - other)})"
+
+
+def _verdict(scores: Scores, baseline: Scores) -> str:
+    pixel = direction(scores.per_pixel - baseline.per_pixel)
+    mean = direction(scores.per_class - baseline.per_class)
+    words = {"gain": "better", "loss": "worse", "same": "the same"}
+    if pixel == mean:
+        return f"Both accuracies are {words[pixel]} than the baseline's.".replace(
+            "the same than", "the same as"
+        )
+    return (
+        f"Against the baseline it is {words[pixel]} per pixel and {words[mean]} per class: "
+        "the two do not agree."
+    )
+
+
+def _by_class(scores: Scores, baseline: Scores, class_names: Sequence[str]) -> str:
+    change = np.asarray(scores.per_class_accuracy) - np.asarray(baseline.per_class_accuracy)
+    present = np.flatnonzero(~np.isnan(change))
+    absent = len(change) - len(present)
+    kinds = [direction(float(change[i])) for i in present]
+    text = (
+        f"Of {plural(len(present), 'class', 'classes')} with test pixels "
+        f"{kinds.count('gain')} gained, {kinds.count('loss')} lost and "
+        f"{kinds.count('same')} stayed the same"
+    )
+    extremes = []
+    for word, pick in (("gain", np.argmax), ("loss", np.argmin)):
+        if word in kinds:
+            best = int(present[pick(change[present])])
+            extremes.append(
+                f"the largest {word} is {class_names[best]} ({signed(float(change[best]))})"
+            )
+    text += f"; {', '.join(extremes)}." if extremes else "."
+    if absent:
+        text += (
+            f" {plural(absent, 'class has', 'classes have')} no test pixel and "
+            f"{'is' if absent == 1 else 'are'} left out of the mean."
+        )
+    return text
+
+
+def _trust(seeds: Sequence[int], *, compared: bool) -> str:
+    distinct = sorted(set(seeds))
+    if len(distinct) > 1:
+        return f"The scores rest on {len(distinct)} seeds ({', '.join(map(str, distinct))})."
+    which = f"a single seed ({distinct[0]})" if distinct else "a single run without a set seed"
+    if not compared:
+        return f"The scores come from {which}: another seed will give somewhat different ones."
+    return (
+        f"All of it comes from {which}, and a single seed is no evidence: differences of this "
+        "kind can come from the seed alone. Repeat both runs with several seeds before relying "
+        "on them."
+    )

@@ -1,0 +1,107 @@
+"""The command line: `lhs ...`, `python -m lhs.run ...` or `python lhs/run.py ...`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+if sys.path and os.path.abspath(sys.path[0] or ".") == os.path.dirname(os.path.abspath(__file__)):
+    # Run as a script: this folder is no place to import from.
+    del sys.path[0]
+
+DATASETS = ("siftflow", "stanford", "barcelona", "lmsun", "synthetic", "folder")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code, 2 for the user's mistakes."""
+    options = parser().parse_args(arguments)
+    from lhs.engine import commands
+
+    try:
+        return getattr(commands, options.call)(options)
+    except KeyboardInterrupt:
+        print("lhs: stopped; finished stages are kept and will be reused", file=sys.stderr)
+        return 130
+    except Exception as error:
+        mistake = commands.user_mistake(error)
+        if mistake is None:
+            raise
+        print(f"lhs: {mistake}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options; knows names only, so that help is quick."""
+    top = argparse.ArgumentParser(
+        prog="lhs", description="Label hierarchies for scene labeling, on Ray."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    run = _command(commands, "run", "run", "the whole experiment: scenes to scored report")
+    _recipe(run)
+    hierarchy = _command(commands, "hierarchy", "hierarchy", "up to the label hierarchy only")
+    _recipe(hierarchy)
+
+    data = commands.add_parser("data", help="get, check and show datasets").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    get = _command(data, "get", "data_get", "download or unpack a dataset, and check it")
+    get.add_argument("dataset", choices=DATASETS[:4])
+    get.add_argument("--archive", metavar="FILE", help="the archive, instead of a download")
+    check = _command(data, "check", "data_check", "read every file and list all that is wrong")
+    show = _command(data, "show", "data_show", "splits, sizes, classes, scene names")
+    for action in (check, show):
+        action.add_argument("dataset", choices=DATASETS)
+        action.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="as in `lhs run`"
+        )
+    show.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    for action in (get, check, show):
+        action.add_argument("--data-root", metavar="DIR", help="folder of all datasets")
+
+    predict = _command(commands, "predict", "predict", "label images with a trained model")
+    predict.add_argument("model", help="model folder or runs:/RUN_ID")
+    predict.add_argument("images", nargs="+", metavar="IMAGE")
+    predict.add_argument("--out", required=True, metavar="DIR")
+
+    evaluate = _command(commands, "evaluate", "evaluate", "score a trained model on a test split")
+    evaluate.add_argument("model", help="model folder or runs:/RUN_ID")
+    evaluate.add_argument("--dataset", required=True, choices=DATASETS)
+    evaluate.add_argument("--data-root", metavar="DIR", help="folder of all datasets")
+    evaluate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    evaluate.add_argument("--json", action="store_true", help="one JSON object as the last line")
+
+    _command(commands, "recipes", "recipes", "the named experiments, a line each")
+
+    report = _command(commands, "report", "report", "one page that compares finished runs")
+    report.add_argument("runs", nargs="+", metavar="RUN", help="MLflow run id or run name")
+    report.add_argument("--storage", metavar="DIR", help="where the runs lie")
+    return top
+
+
+def _command(group, name: str, call: str, text: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+    command = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.set_defaults(call=call)
+    return command
+
+
+def _recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "recipe", nargs="?", default="demo", help="name (see `lhs recipes`) or YAML file"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting, such as hierarchy.rho=0.95; may be given again",
+    )
+    command.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    command.add_argument(
+        "--print-config", action="store_true", help="print the resolved YAML, run nothing"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Losses, phases and the loop that trains a network, in plain torch."""

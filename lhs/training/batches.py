@@ -1,0 +1,185 @@
+"""Batches of random crops, the same for the same seed on any machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from lhs.config import TrainConfig
+from lhs.data.scenes import Scene
+from lhs.hierarchy import Hierarchy
+
+AHEAD = 4
+"""Batches prepared while the network trains on one."""
+
+
+class Example(NamedTuple):
+    """A training image (H, W, 3) uint8, its label map (H, W) and subclass map (H, W)."""
+
+    image: np.ndarray
+    label_map: np.ndarray
+    subclass_map: np.ndarray
+
+
+class Batch(NamedTuple):
+    """Images (B, 3, h, w) uint8 0..255; labels and subclasses (B, h, w) int64."""
+
+    images: Tensor
+    labels: Tensor
+    subclasses: Tensor
+
+
+class TrainingScenes:
+    """Training images with their subclass maps, kept decoded up to a bound of memory.
+
+    Parameters
+    ----------
+    scenes
+        The training split.
+    hierarchy
+        Makes the subclass maps; without one they are the label maps.
+    cache_mb
+        Decoded images kept in memory; what does not fit is read again when needed.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], hierarchy: Hierarchy | None, cache_mb: int):
+        self.scenes = scenes
+        self.hierarchy = hierarchy
+        self._room = cache_mb * 2**20
+        self._kept: dict[int, Example] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def example(self, index: int) -> Example:
+        """The image, its labels and its subclasses."""
+        if index in self._kept:
+            return self._kept[index]
+        scene = self.scenes[index]
+        image, label_map = scene.load()
+        subclass_map = label_map
+        if self.hierarchy is not None:
+            subclass_map = self.hierarchy.relabel(label_map, scene.name)
+        example = Example(image, label_map, subclass_map)
+        size = sum(array.nbytes for array in example)
+        with self._lock:
+            if size <= self._room:
+                self._room -= size
+                self._kept[index] = example
+        return example
+
+
+def random_crop(
+    example: Example, config: TrainConfig, void: int, void_subclass: int, rng: np.random.Generator
+) -> Example:
+    """A scaled, perhaps mirrored crop of (crop_height, crop_width).
+
+    Beyond the image stand its mean colour and void.
+    """
+    height, width = example.label_map.shape
+    scale = rng.uniform(1 - config.scale_jitter, 1 + config.scale_jitter)
+    mirror = rng.random() < config.flip
+    top, left = (
+        rng.uniform(min(0, spare), max(0, spare))
+        for spare in (height * scale - config.crop_height, width * scale - config.crop_width)
+    )
+    # Pixel centres: out = scale * (in + 0.5) - 0.5 - offset.
+    shift = 0.5 * scale - 0.5
+    matrix = np.array([[scale, 0, shift - left], [0, scale, shift - top]])
+    if mirror:
+        matrix[0] = -matrix[0]
+        matrix[0, 2] += config.crop_width - 1
+    size = (config.crop_width, config.crop_height)
+    mean = example.image.mean(axis=(0, 1)).tolist()
+    return Example(
+        cv2.warpAffine(
+            example.image, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=mean
+        ),
+        _nearest(example.label_map, matrix, size, void),
+        _nearest(example.subclass_map, matrix, size, void_subclass),
+    )
+
+
+def _nearest(ids: np.ndarray, matrix: np.ndarray, size: tuple[int, int], void: int) -> np.ndarray:
+    return cv2.warpAffine(
+        ids, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=void
+    )
+
+
+def steps_in_epoch(images: int, batch_size: int) -> int:
+    """Whole batches of an epoch; the images left over come in other epochs' batches."""
+    return max(1, images // batch_size)
+
+
+def epoch_batches(
+    scenes: TrainingScenes,
+    config: TrainConfig,
+    *,
+    void: int,
+    void_subclass: int,
+    epoch: int,
+    rank: int = 0,
+    world_size: int = 1,
+    threads: int = 2,
+) -> Iterator[Batch]:
+    """This worker's share of each global batch of an epoch.
+
+    Crops depend on (seed, epoch, place in the epoch) only, not on the number of workers.
+
+    Parameters
+    ----------
+    scenes
+        All training images.
+    config
+        Batch size over all workers, crop size, seed.
+    void, void_subclass
+        Ids beyond the border.
+    epoch
+        Counted over all phases, so that no two epochs draw the same crops.
+    rank, world_size
+        Which share is this worker's.
+    threads
+        Threads that decode and crop ahead of the network.
+    """
+    order = np.random.default_rng([config.seed, epoch]).permutation(len(scenes))
+    size = min(config.batch_size, len(scenes))
+
+    def batch(step: int) -> Batch:
+        places = range(step * size + rank, (step + 1) * size, world_size)
+        crops = [
+            random_crop(
+                scenes.example(int(order[place])),
+                config,
+                void,
+                void_subclass,
+                np.random.default_rng([config.seed, epoch, place]),
+            )
+            for place in places
+        ]
+        images = np.stack([crop.image for crop in crops]).transpose(0, 3, 1, 2)
+        return Batch(
+            torch.from_numpy(np.ascontiguousarray(images)),
+            torch.from_numpy(np.stack([crop.label_map for crop in crops]).astype(np.int64)),
+            torch.from_numpy(np.stack([crop.subclass_map for crop in crops]).astype(np.int64)),
+        )
+
+    steps = steps_in_epoch(len(scenes), config.batch_size)
+    with ThreadPoolExecutor(threads, thread_name_prefix="crops") as pool:
+        waiting: list[Future[Batch]] = []
+        try:
+            for step in range(steps + AHEAD):
+                if step < steps:
+                    waiting.append(pool.submit(batch, step))
+                if step >= AHEAD:
+                    yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

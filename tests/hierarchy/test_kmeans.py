@@ -1,0 +1,113 @@
+"""The one k-means function, against scikit-learn called directly and against its own promises.
+
+cuML needs a GPU; where it is missing, only the choice of backend is tested.
+"""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+
+from lhs.errors import UserError
+from lhs.hierarchy import kmeans
+from lhs.hierarchy.kmeans import fit_kmeans, nearest_centres, pick_backend
+
+
+@pytest.fixture
+def blobs() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    centres = rng.random((4, 6)) * 10
+    return (centres[rng.integers(0, 4, 800)] + rng.normal(0, 0.1, (800, 6))).astype(np.float32)
+
+
+def test_the_fit_is_scikit_learns(blobs):
+    fit = fit_kmeans(blobs, 4, seed=3)
+    peer = KMeans(4, init="k-means++", n_init=1, max_iter=100, random_state=3).fit(blobs)
+    np.testing.assert_array_equal(fit.labels, peer.labels_)
+    np.testing.assert_allclose(fit.centres, peer.cluster_centers_, rtol=1e-6)
+    assert fit.iterations == peer.n_iter_ < 100
+    assert fit.inertia == pytest.approx(peer.inertia_)
+    assert fit.centres.dtype == np.float32
+    assert fit.labels.dtype == np.int32
+
+
+def test_labels_are_the_nearest_centres(blobs):
+    fit = fit_kmeans(blobs, 9, seed=0)
+    distances = ((blobs[:, None].astype(float) - fit.centres[None]) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(fit.labels, distances.argmin(axis=1))
+    assert fit.inertia == pytest.approx(distances.min(axis=1).sum(), rel=1e-4)
+
+
+def test_the_seed_decides(blobs):
+    one, two, other = (fit_kmeans(blobs, 9, seed=seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(one.centres, two.centres)
+    assert not np.array_equal(one.centres, other.centres)
+
+
+def test_weights_stand_for_repeated_rows():
+    rows = np.array([[0, 0], [0, 1], [8, 8], [9, 8]], np.float32)
+    weights = np.array([1, 3, 5, 1])
+    folded = fit_kmeans(rows, 2, seed=0, weights=weights)
+    repeated = fit_kmeans(rows.repeat(weights, axis=0), 2, seed=0)
+    assert folded.inertia == pytest.approx(repeated.inertia)
+    assert sorted(map(tuple, folded.centres.round(4).tolist())) == sorted(
+        map(tuple, repeated.centres.round(4).tolist())
+    )
+
+
+def test_too_few_iterations_have_not_converged(blobs):
+    assert fit_kmeans(blobs, 9, seed=0, max_iterations=2).iterations == 2
+
+
+def test_fewer_distinct_rows_than_clusters_warn_nobody():
+    rows = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = fit_kmeans(rows, 4, seed=0)
+    assert fit.inertia == 0
+
+
+def test_nearest_centres_in_chunks_and_without_empty_columns(monkeypatch):
+    monkeypatch.setattr(kmeans, "_ASSIGN_ROWS", 7)
+    rng = np.random.default_rng(0)
+    rows, centres = rng.random((50, 5)), rng.random((6, 5))
+    rows[:, [1, 4]] = 0
+    truth = ((rows[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(nearest_centres(rows, centres), truth)
+    columns, squares = [0, 2, 3], (centres**2).sum(axis=1)
+    narrow = nearest_centres(rows[:, columns], centres[:, columns], squares)
+    np.testing.assert_array_equal(narrow, truth)
+    assert nearest_centres(np.zeros((1, 2)), np.ones((3, 2))).tolist() == [0]
+
+
+def test_auto_takes_cuml_where_it_runs(monkeypatch):
+    monkeypatch.setattr(kmeans, "_cuml_runs", lambda: True)
+    assert pick_backend("auto") == pick_backend("cuml") == "cuml"
+    assert pick_backend("sklearn") == "sklearn"
+    monkeypatch.setattr(kmeans, "_cuml_runs", lambda: False)
+    assert pick_backend("auto") == "sklearn"
+    with pytest.raises(UserError, match=r"hierarchy\.backend: found 'cuml'"):
+        pick_backend("cuml")
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(UserError, match=r"hierarchy\.backend: found 'faiss'"):
+        pick_backend("faiss")
+
+
+def test_cuml_takes_the_arguments_it_is_given():
+    cluster = pytest.importorskip("cuml.cluster", reason="cuML is not installed")
+    known = inspect.signature(cluster.KMeans).parameters
+    used = {"n_clusters", "init", "n_init", "max_iter", "tol", "random_state", "output_type"}
+    assert used <= set(known)
+    assert "sample_weight" in inspect.signature(cluster.KMeans.fit).parameters
+
+
+@pytest.mark.skipif(not kmeans._cuml_runs(), reason="cuML or a GPU is missing")
+def test_cuml_fits_as_well_as_scikit_learn(blobs):
+    ours, peer = (fit_kmeans(blobs, 4, seed=0, backend=b) for b in ("cuml", "sklearn"))
+    assert ours.inertia == pytest.approx(peer.inertia, rel=0.05)
+    assert sorted(np.bincount(ours.labels)) == sorted(np.bincount(peer.labels))
+    assert ours.iterations < 100

@@ -1,0 +1,284 @@
+"""The figures show the arrays they were given: bars, order, axes, labels."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from lhs.report import figures
+from lhs.report.wording import MINUS, NOTHING
+
+NAMES = ["sky", "road", "car", "<b>sun</b>", "price in $ and $"]
+COLOURS = np.array(
+    [[90, 160, 220], [120, 120, 120], [200, 40, 40], [240, 220, 60], [20, 20, 200]], dtype=np.uint8
+)
+VOID = 255
+
+
+def bar_lengths(axes, direction):
+    sizes = [getattr(bar, f"get_{direction}")() for bar in axes.patches]
+    return [size for size in sizes if not math.isnan(size)]
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def png_size(figure):
+    png = figures.to_png(figure)
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    assert len(png) > 500
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+
+
+@pytest.mark.parametrize("theme", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
+def test_class_frequencies_sorts_both_panels_and_highlights_the_common(theme):
+    figure = figures.class_frequencies(
+        NAMES,
+        np.array([50, 400, 3, 0, 20]),
+        ["sky", "road/1", "road/2", "car", "sun", "price"],
+        np.array([50, 150, 250, 3, 0, 20]),
+        np.array([0, 1, 1, 2, 3, 4]),
+        np.array([1]),
+        theme=theme,
+    )
+    top, bottom = figure.axes
+    assert bar_lengths(top, "height") == [400, 50, 20, 3]
+    assert bar_lengths(bottom, "height") == [250, 150, 50, 20, 3]
+    shown = [label.get_text() for label in top.get_xticklabels()]
+    assert shown == ["road", "sky", "price in $ and $", "car", "<b>sun</b>"]
+    blue = to_rgba(theme.common)
+    assert [bar.get_facecolor() == blue for bar in top.patches] == [True] + [False] * 4
+    assert [bar.get_facecolor() == blue for bar in bottom.patches] == [True] * 2 + [False] * 4
+    assert texts(top) == ["2"], "only the class that was split carries a number"
+    assert "1 common with 84.6 % of 473 samples" in top.get_title(loc="left")
+    assert top.get_yscale() == "log"
+    png_size(figure)
+
+
+def test_class_frequencies_names_only_the_common_of_very_many_classes():
+    size = 232
+    counts = np.arange(size, 0, -1)
+    names = [f"class {i}" for i in range(size)]
+    figure = figures.class_frequencies(names, counts, names, counts, np.arange(size), np.arange(7))
+    top, bottom = figure.axes
+    assert [t.get_text() for t in top.get_xticklabels()] == names[:7]
+    assert not bottom.get_xticklabels()
+    png_size(figure)
+
+
+def test_class_frequencies_without_a_single_sample_is_drawn():
+    nothing = np.zeros(2, dtype=int)
+    figure = figures.class_frequencies(
+        ["a", "b"], nothing, ["a", "b"], nothing, np.arange(2), np.array([], dtype=int)
+    )
+    assert (
+        figure.axes[0].get_title(loc="left") == f"2 classes: 0 common with {NOTHING} of 0 samples"
+    )
+    png_size(figure)
+
+
+def test_per_class_change_is_sorted_signed_and_leaves_absent_classes_out():
+    baseline = np.array([0.9, 0.5, 0.25, np.nan, 0.4])
+    scores = np.array([0.8, 0.75, 0.25, np.nan, 0.45])
+    figure = figures.per_class_change(NAMES, baseline, scores, np.array([1, 4]))
+    (axes,) = figure.axes
+    assert bar_lengths(axes, "width") == pytest.approx([0.25, 0.05, 0.0, -0.1])
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown == ["road", "price in $ and $", "car", "sky"]
+    assert texts(axes) == ["+0.250", "+0.050", "0.000", f"{MINUS}0.100"]
+    gain, loss = figures.LIGHT.gain, figures.LIGHT.loss
+    edges = [bar.get_edgecolor() for bar in axes.patches]
+    assert edges == [to_rgba(gain), to_rgba(gain), to_rgba(gain), to_rgba(loss)]
+    solid = [bar.get_facecolor()[3] == 1 for bar in axes.patches]
+    assert solid == [True, True, False, False], "common solid, rare pale"
+    bottom, top = axes.get_ylim()
+    assert bottom > top, "the largest gain stands on top"
+    png_size(figure)
+
+
+def test_per_class_change_without_common_classes_does_not_speak_of_them():
+    figure = figures.per_class_change(NAMES, np.zeros(5), np.ones(5), None)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["gain", "loss"]
+
+
+def test_per_class_change_grows_with_the_classes():
+    names = [f"class {i}" for i in range(33)]
+    few = figures.per_class_change(names[:8], np.zeros(8), np.ones(8), np.arange(3))
+    many = figures.per_class_change(names, np.zeros(33), np.ones(33), np.arange(3))
+    assert many.get_figheight() > 2 * few.get_figheight()
+
+
+def test_confusion_orders_by_pixels_and_writes_row_percents():
+    counts = np.array([[6, 2, 0], [0, 0, 0], [10, 0, 90]])
+    figure = figures.confusion(counts, ["car", "moon", "sky"])
+    (axes,) = figure.axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["sky", "car", "moon"]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["sky", "car", "moon"]
+    shown = axes.images[0].get_array()
+    np.testing.assert_allclose(shown[0], [90, 10, 0])
+    np.testing.assert_allclose(shown[1], [0, 75, 25])
+    assert shown.mask[2].all(), "no test pixel, no percentages"
+    assert texts(axes) == ["90", "10", "75", "25"]
+    png_size(figure)
+
+
+@pytest.mark.parametrize("size", [8, 33, 232])
+def test_confusion_stays_within_reasonable_pixels(size):
+    counts = np.random.default_rng(0).integers(0, 50, (size, size))
+    figure = figures.confusion(counts, [f"class {i}" for i in range(size)])
+    assert bool(texts(figure.axes[0])) == (size <= 40)
+    assert 4 < figure.get_figwidth() < 32
+
+
+def test_curves_draw_each_phase_and_mark_where_it_begins():
+    history = pd.DataFrame(
+        {
+            "step": [0, 1, 2, 3, 4, 5],
+            "phase": ["last"] * 2 + ["all"] * 4,
+            "loss": [3.0, 2.0, 1.5, 1.0, 0.8, 0.7],
+            "learning_rate": [0.01] * 2 + [0.001] * 4,
+            "class_loss": [1.0, 0.8, 0.7, 0.5, 0.4, 0.3],
+        }
+    )
+    figure = figures.curves(history)
+    top, bottom = figure.axes
+    assert texts(top) == ["last", "all"]
+    drawn = [line for line in top.lines if len(line.get_xdata()) > 2]
+    raw = drawn[0]
+    np.testing.assert_allclose(raw.get_xdata(), [2, 3, 4, 5])
+    np.testing.assert_allclose(raw.get_ydata(), [1.5, 1.0, 0.8, 0.7])
+    boundaries = [line.get_xdata()[0] for line in bottom.lines if line.get_linestyle() == "--"]
+    assert boundaries == [2]
+    labels = [text.get_text() for text in top.get_legend().get_texts()]
+    assert labels == ["loss", "class loss"]
+    png_size(figure)
+
+
+def test_curves_of_one_single_step_are_drawn():
+    history = pd.DataFrame({"step": [0], "phase": ["all"], "loss": [1.0], "learning_rate": [0.1]})
+    png_size(figures.curves(history))
+
+
+@given(
+    data=st.data(),
+    shape=npst.array_shapes(min_dims=2, max_dims=2, max_side=9),
+    alpha=st.floats(0, 1),
+)
+def test_overlay_keeps_void_and_stays_between_image_and_colour(data, shape, alpha):
+    image = data.draw(npst.arrays(np.uint8, (*shape, 3)))
+    ids = st.sampled_from([0, 1, 2, 3, 4, VOID])
+    label_map = data.draw(npst.arrays(np.uint8, shape, elements=ids))
+    before = image.copy()
+    out = figures.label_overlay(image, label_map, COLOURS, VOID, alpha)
+    assert out.dtype == np.uint8
+    assert out.shape == image.shape
+    np.testing.assert_array_equal(image, before)
+    void = label_map == VOID
+    np.testing.assert_array_equal(out[void], image[void])
+    tint, ground = COLOURS[label_map[~void]], image[~void]
+    assert (out[~void] >= np.minimum(tint, ground)).all()
+    assert (out[~void] <= np.maximum(tint, ground)).all()
+
+
+def test_overlay_weighs_image_and_colour():
+    image = np.full((1, 2, 3), 100, dtype=np.uint8)
+    label_map = np.array([[0, VOID]], dtype=np.uint8)
+    out = figures.label_overlay(image, label_map, COLOURS, VOID, alpha=0.25)
+    assert out.tolist() == [[[98, 115, 130], [100, 100, 100]]]  # 97.5, 115, 130
+    whole = figures.label_overlay(image, label_map, COLOURS, VOID, alpha=1.0)
+    assert whole.tolist() == [[[90, 160, 220], [100, 100, 100]]]
+
+
+def test_overlay_takes_16_bit_label_maps():
+    label_map = np.array([[1, 65535]], dtype=np.uint16)
+    image = np.zeros((1, 2, 3), dtype=np.uint8)
+    out = figures.label_overlay(image, label_map, COLOURS, 65535, alpha=1.0)
+    assert out.tolist() == [[[120, 120, 120], [0, 0, 0]]]
+
+
+def figure_texts(figure):
+    return [text.get_text() for text in figure.texts]
+
+
+def test_legend_shows_the_classes_present_and_no_void():
+    figure = figures.legend(NAMES, COLOURS, [0, 3, 4, VOID])
+    assert figure_texts(figure) == ["sky", "<b>sun</b>", "price in $ and $"]
+    swatches = [artist.get_facecolor()[:3] for artist in figure.get_children()[1:]
+                if hasattr(artist, "get_facecolor")]  # fmt: skip
+    np.testing.assert_allclose(swatches, COLOURS[[0, 3, 4]] / 255)
+    png_size(figure)
+
+
+def test_legend_without_classes_is_drawn():
+    png_size(figures.legend(NAMES, COLOURS, []))
+
+
+def test_subclass_patches_has_a_row_a_subclass():
+    patch = np.zeros((11, 11, 3), dtype=np.uint8)
+    patches = {"coast+building": [patch] * 3, "street+building": [patch] * 2}
+    sizes = {"coast+building": 1200, "street+building": 7}
+    figure = figures.subclass_patches(patches, sizes=sizes)
+    assert len(figure.axes) == 5
+    assert figure_texts(figure) == ["coast+building\n1,200 samples", "street+building\n7 samples"]
+    tops = [round(axes.get_position().y1, 6) for axes in figure.axes]
+    assert len(set(tops)) == 2
+    centre = figure.axes[0].lines[0]
+    assert (list(centre.get_xdata()), list(centre.get_ydata())) == ([5], [5])
+    png_size(figure)
+
+
+def scenes():
+    rng = np.random.default_rng(1)
+    shapes = [(20, 30), (40, 24)]
+    images = [rng.integers(0, 255, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    truths = [rng.integers(0, 3, shape, dtype=np.uint8) for shape in shapes]
+    predictions = [truth.copy() for truth in truths]
+    truths[0][:2] = VOID
+    predictions[0][2:11] = (truths[0][2:11] + 1) % 3
+    return images, truths, predictions
+
+
+@pytest.mark.parametrize("with_baseline", [True, False])
+def test_qualitative_shows_columns_shares_and_the_classes_that_occur(with_baseline):
+    images, truths, predictions = scenes()
+    baseline = [np.zeros_like(truth) for truth in truths] if with_baseline else None
+    figure = figures.qualitative(
+        images, truths, predictions, NAMES, COLOURS, VOID, baseline, name="hierarchical"
+    )
+    columns = 4 if with_baseline else 3
+    assert len(figure.axes) == 2 * columns
+    shown = figure_texts(figure)
+    assert shown[:columns] == [
+        "image", "annotation", *(["baseline"] if with_baseline else []), "hierarchical"
+    ]  # fmt: skip
+    assert "50.0 % right" in shown, "9 of 18 annotated rows of the first image are wrong"
+    assert "100.0 % right" in shown
+    assert shown[-4:] == ["sky", "road", "car", "not annotated"]
+    annotation = figure.axes[1].images[0].get_array()
+    np.testing.assert_array_equal(annotation[2:], COLOURS[truths[0][2:]])
+    png_size(figure)
+
+
+def test_pictures_do_not_overlap():
+    images, truths, predictions = scenes()
+    figure = figures.qualitative(images, truths, predictions, NAMES, COLOURS, VOID)
+    boxes = [axes.get_position() for axes in figure.axes]
+    for index, one in enumerate(boxes):
+        assert 0 <= one.x0 < one.x1 <= 1
+        assert 0 <= one.y0 < one.y1 <= 1
+        assert not any(one.overlaps(other) for other in boxes[index + 1 :])
+
+
+def test_the_same_arrays_give_the_same_bytes():
+    def draw() -> Figure:
+        return figures.confusion(np.eye(3, dtype=int), ["a", "b", "c"])
+
+    assert figures.to_png(draw()) == figures.to_png(draw())

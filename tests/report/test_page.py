@@ -1,0 +1,222 @@
+"""The pages stand alone, escape what users name, and say what the arrays say."""
+
+import base64
+import dataclasses
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lhs.report.assemble import Examples, HierarchyArrays, assemble
+from lhs.report.page import render_comparison, render_page
+from lhs.report.wording import NOTHING
+
+NAMES = ["sky", "<b>road</b>", "car & co", "moon"]
+COUNTS = np.array([[80, 10, 10, 0], [5, 40, 5, 0], [5, 0, 5, 0], [0, 0, 0, 0]])
+VOID_TAGS = {"meta", "link", "img", "source", "br", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Collect tags with attributes and the text, and hold that tags are closed in order."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.words, self.open = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def report():
+    image = np.zeros((12, 16, 3), dtype=np.uint8)
+    truth = np.zeros((12, 16), dtype=np.uint8)
+    truth[0] = 255
+    return assemble(
+        title="demo <script>alert(1)</script>",
+        subtitle="synthetic, 40 / 10 images",
+        dataset="synthetic",
+        strategy="hierarchical",
+        class_names=NAMES,
+        colours=np.arange(12, dtype=np.uint8).reshape(4, 3) * 20,
+        void=255,
+        confusion=COUNTS,
+        baseline_confusion=COUNTS.T.copy(),
+        hierarchy=HierarchyArrays(
+            class_counts=np.array([90, 50, 10, 2]),
+            common=np.array([0, 1]),
+            subclass_names=["sky/1", "sky/2", "<b>road</b>/1", "car & co", "moon"],
+            subclass_counts=np.array([40, 50, 50, 10, 2]),
+            parents=np.array([0, 0, 1, 2, 3]),
+            description="label-map clusters, R = 129",
+            patch_class="sky",
+            patches={"sky/1": [image], "sky/2": [image, image]},
+        ),
+        examples=Examples(images=[image], truths=[truth], predictions=[np.zeros_like(truth)]),
+        history=pd.DataFrame(
+            {
+                "step": range(6),
+                "phase": ["last"] * 3 + ["all"] * 3,
+                "loss": [3.0, 2.0, 1.0, 1.0, 0.9, 0.8],
+                "learning_rate": [0.1] * 6,
+            }
+        ),
+        stages=[("samples", True, 0.2), ("training", False, 95.0)],
+        config={"hierarchy": {"rho": 0.93}, "data": {"dataset": "synthetic"}},
+        paths={"Model": "out/model <1>"},
+        seeds=(0,),
+        notes=("1 image was skipped: <broken>.jpg",),
+        href="runs/a b.html",
+    )
+
+
+def assert_stands_alone(page):
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "iframe", "object", "embed"}
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "srcset", "data", "action"):
+            assert attributes.get(name, "data:").startswith("data:")
+    for link in page.all("link"):
+        assert link["href"].startswith("data:")
+    policies = [a for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in policies[0]["content"]
+
+
+def test_page_needs_nothing_but_itself(report):
+    html = render_page(report)
+    page = Page(html)
+    assert_stands_alone(page)
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_every_picture_has_its_data_and_an_alternative_text(report):
+    page = Page(render_page(report))
+    pictures = page.all("img")
+    assert len(pictures) == 6
+    for picture in pictures:
+        head, data = picture["src"].split(",", 1)
+        content = base64.b64decode(data, validate=True)
+        magic = {"data:image/png;base64": b"\x89PNG", "data:image/webp;base64": b"RIFF"}[head]
+        assert content.startswith(magic)
+        assert len(picture["alt"]) > 20
+        assert int(picture["width"]) > 100
+    assert len(page.all("source")) == 6, "each has a dark twin"
+    assert all(s["media"] == "(prefers-color-scheme: dark)" for s in page.all("source"))
+
+
+def test_anchors_are_unique_and_every_link_has_its_goal(report):
+    page = Page(render_page(report))
+    anchors = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(anchors) == len(set(anchors))
+    links = [attributes["href"] for attributes in page.all("a")]
+    assert links
+    assert all(link.startswith("#") and link[1:] in anchors for link in links)
+
+
+def test_names_that_users_choose_are_escaped(report):
+    html = render_page(report)
+    page = Page(html)
+    assert not page.all("b")
+    assert "<b>road</b>" in page.text
+    assert "demo <script>alert(1)</script>" in page.text
+    assert "<broken>.jpg" in page.text
+    assert "&lt;script&gt;" in html
+
+
+def test_page_tells_scores_notes_settings_and_stages(report):
+    text = Page(render_page(report)).text
+    assert "Per-pixel accuracy 0.781 baseline 0.781 no change" in text  # 125 of 160
+    assert "a single seed is no evidence" in text
+    assert "hierarchy.rho 0.93" in text
+    assert "samples reused 0.2 s" in text
+    assert "training made 1 min 35 s" in text
+    assert "2 common classes of 4" in text
+    assert f"moon rare 0 {NOTHING} {NOTHING} {NOTHING} {NOTHING}" in text
+
+
+def test_page_of_a_baseline_without_anything_to_compare():
+    report = assemble(
+        title="baseline",
+        subtitle="",
+        dataset="synthetic",
+        strategy="baseline",
+        class_names=NAMES,
+        colours=np.zeros((4, 3), dtype=np.uint8),
+        void=255,
+        confusion=COUNTS,
+        config={},
+        paths={},
+        seeds=(),
+    )
+    page = Page(render_page(report))
+    assert_stands_alone(page)
+    assert len(page.all("img")) == 1, "the confusion matrix"
+    assert "no change" not in page.text
+    assert "To know" not in page.text
+
+
+def test_comparison_groups_by_dataset_links_and_marks_the_best(report):
+    better = dataclasses.replace(
+        report,
+        title="better",
+        scores=dataclasses.replace(report.scores, per_pixel=0.9),
+        config={"hierarchy": {"rho": 0.95}, "data": {"dataset": "synthetic"}},
+        href=None,
+    )
+    other = dataclasses.replace(report, title="elsewhere", dataset="stanford")
+    html = render_comparison([report, better, other])
+    page = Page(html)
+    assert_stands_alone(page)
+    assert "3 runs side by side" in page.text
+    assert [a["href"] for a in page.all("a")] == ["runs/a b.html", "runs/a b.html"]
+    best = [attributes for attributes in page.all("td") if "best" in attributes.get("class", "")]
+    assert len(best) == 1 + 2 + 2, "one leads per pixel, both share the other two scores"
+    assert "hierarchy.rho 0.93 0.95" in page.text
+    assert "data.dataset" not in page.text, "settings that agree are left out"
+
+
+def test_a_missing_score_is_never_the_best(report):
+    nothing = dataclasses.replace(report.scores, mean_iou=float("nan"))
+    html = render_comparison([report, dataclasses.replace(report, scores=nothing)])
+    cells = [attributes.get("class", "") for attributes in Page(html).all("td")]
+    assert cells.count("score best") == 2 + 1 + 2
+
+
+def test_comparison_of_runs_with_one_title_keeps_them_apart(report):
+    text = Page(render_comparison([report, report])).text
+    assert "demo <script>alert(1)</script> (1)" in text
+    assert "demo <script>alert(1)</script> (2)" in text
+
+
+def test_the_report_needs_no_torch_ray_mlflow_or_pyplot():
+    code = (
+        "import sys, lhs.report.assemble, lhs.report.page;"
+        "bad = {'torch', 'ray', 'mlflow', 'matplotlib.pyplot'} & set(sys.modules);"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
