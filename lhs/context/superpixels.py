@@ -86,13 +86,14 @@ def _slic(lab: np.ndarray, step: int, wanted: float) -> tuple[np.ndarray, int]:
     """Superpixels on a grid of this step, absorbed until about so many are left."""
     slic = cv2.ximgproc.createSuperpixelSLIC(lab, cv2.ximgproc.SLIC, step, _COMPACTNESS)
     slic.iterate(_ITERATIONS)
-    superpixels, count = np.zeros(lab.shape[:2], np.int32), 0
+    superpixels: np.ndarray = np.zeros(lab.shape[:2], np.int32)
+    count = 0
     for percent in _ABSORB_STEPS:
         slic.enforceLabelConnectivity(percent)
         number = slic.getNumberOfSuperpixels()
         if count > 0 and count - wanted <= wanted - number:
             break
-        superpixels, count = slic.getLabels(), number
+        superpixels, count = np.asarray(slic.getLabels(), np.int32), number
         if count <= wanted:
             break
     return superpixels, count

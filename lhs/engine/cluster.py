@@ -6,13 +6,15 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
+    # Its errors are of no use to a person: one is printed for every pool of actors.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
@@ -28,7 +30,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    options = {"logging_level": logging.ERROR, "log_to_driver": False}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         ray.init(address="auto", **options)
     except ConnectionError:

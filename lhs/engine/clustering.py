@@ -183,11 +183,17 @@ def _by_scene_names(
             "allowed there is label_clusters"
         )
     names = {scene.id: scene.name for scene in scenes.split("train")}
+    nameless = [image for image, name in names.items() if name is None]
+    if nameless:
+        raise UserError(
+            f"hierarchy.kind = scene_names: {len(nameless)} images of {dataset.name} have no "
+            f"scene name, such as {nameless[0]}"
+        )
     pairs = np.zeros((len(dataset.scene_names), len(dataset.classes)), np.int64)
     places = {name: place for place, name in enumerate(dataset.scene_names)}
     for table in row_tables(storage, samples.path, ["image", "label"]):
         images = table["image"].combine_chunks().dictionary_encode()
-        scene_of = np.array([places[names[image] or ""] for image in images.dictionary.to_pylist()])
+        scene_of = np.array([places[str(names[image])] for image in images.dictionary.to_pylist()])
         np.add.at(pairs, (scene_of[images.indices.to_numpy()], table["label"].to_numpy()), 1)
     return from_scene_names(
         dataset=dataset.name,

@@ -81,12 +81,13 @@ def data_check(options: Namespace) -> int:
 
 def data_show(options: Namespace) -> int:
     """`lhs data show`."""
-    from lhs.data.commands import show
+    from lhs.data.commands import show, summary
 
-    facts = show(_data_config(options).data)
+    config = _data_config(options).data
+    code = show(config)
     if options.json:
-        print(json.dumps(facts))
-    return 0
+        print(json.dumps(summary(config)))
+    return code
 
 
 def predict(options: Namespace) -> int:

@@ -89,7 +89,7 @@ def predict_scenes(
                 fn_constructor_kwargs={
                     "storage": storage,
                     "model": model,
-                    "scenes": ray.put(tuple(scenes)),
+                    "scenes": tuple(scenes),
                     "void": dataset.void,
                     "progress": progress,
                     "gpu": gpu,
@@ -132,7 +132,13 @@ def total_counts(table: pa.Table, num_classes: int) -> np.ndarray:
 
 class _Predictor:
     def __init__(
-        self, storage: Storage, model: str, scenes: Any, void: int, progress: Any, gpu: bool
+        self,
+        storage: Storage,
+        model: str,
+        scenes: tuple[Scene, ...],
+        void: int,
+        progress: Any,
+        gpu: bool,
     ) -> None:
         import torch
 
@@ -140,7 +146,7 @@ class _Predictor:
             torch.set_num_threads(cores())
         with storage.as_local(model) as folder:
             self.model = load_model(folder, "cuda" if gpu else "cpu")
-        self.scenes: tuple[Scene, ...] = ray.get(scenes)
+        self.scenes = scenes
         self.void, self.progress = void, progress
 
     def __call__(self, batch: pa.Table) -> pa.Table:

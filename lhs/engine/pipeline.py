@@ -13,7 +13,7 @@ from lhs.engine.samples import histogram_stage, sample_stage
 from lhs.engine.scenes import CheckedScenes, checked_scenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import log_outcome, tracked
+from lhs.engine.tracking import log_outcome, log_training, tracked
 from lhs.engine.training import training_stage, wants_gpu
 
 
@@ -59,7 +59,7 @@ def run(config: Config, name: str) -> list[Outcome]:
     """
     outcomes = []
     if config.train.strategy != "baseline" and config.report.baseline == "train":
-        outcomes.append(_run_one(baseline_of(config), f"{name} (baseline)"))
+        outcomes.append(_run_one(baseline_of(config), f"{name}-baseline"))
     return [*outcomes, _run_one(config, name)]
 
 
@@ -74,6 +74,7 @@ def _run_one(config: Config, name: str) -> Outcome:
             hierarchy = make_hierarchy(stages, config, scenes)
         # Section 4: the network, through the phases of its strategy.
         model = training_stage(stages, config, scenes, hierarchy, run_id)
+        log_training(run_id, storage, model)
         # Section 5: every pixel of the test images, one confusion matrix, the scores.
         scored = evaluation_stage(stages, scenes, model, wants_gpu(config.train.gpu))
         evaluation = read_evaluation(storage, scored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -17,8 +18,8 @@ from mlflow.exceptions import MlflowException
 
 from lhs.config import Config
 from lhs.engine.models import save_pyfunc
-from lhs.engine.stages import Stages
-from lhs.engine.storage import Storage
+from lhs.engine.stages import StageResult, Stages
+from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 
 LONGEST = 6000
@@ -36,7 +37,8 @@ def tracking_uri(storage: Storage) -> str:
     if given:
         return given
     folder = Path(storage.root) if storage.local else Path("~/lhs-results").expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    with explained(storage.uri):
+        folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
@@ -63,6 +65,8 @@ def tracked(config: Config, storage: Storage, dataset: str, name: str) -> Iterat
     uri = tracking_uri(storage)
     os.environ["MLFLOW_TRACKING_URI"] = uri
     mlflow.set_tracking_uri(uri)
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         experiment = mlflow.get_experiment_by_name(dataset)
         if experiment is None:
@@ -130,6 +134,14 @@ def log_model(run_id: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         save_pyfunc(folder, Path(scratch) / "model")
         log_folder(run_id, Path(scratch) / "model", "model")
+
+
+def log_training(run_id: str, storage: Storage, model: StageResult) -> None:
+    """Log a trained model's folder, and its curves where another run trained it."""
+    with storage.as_local(model.path) as folder:
+        if model.reused:
+            log_history(run_id, pd.read_parquet(folder / "history.parquet"))
+        log_model(run_id, folder / "model")
 
 
 def log_outcome(run_id: str, scores: Mapping[str, float], stages: Stages) -> None:

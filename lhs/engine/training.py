@@ -142,7 +142,8 @@ def train_worker(parts: dict[str, Any]) -> None:
 
     torch.manual_seed(train_config.seed)
     network = build_network(config.network, len(work.classes), pretrained=True)
-    voice = _Voice(parts["progress"], tracking.Curves(work.run_id, work.tracking_uri), train_config.batch_size)
+    curves = tracking.Curves(work.run_id, work.tracking_uri)
+    voice = _Voice(parts["progress"], curves, train_config.batch_size)
     model, history = train(
         network,
         train_config,

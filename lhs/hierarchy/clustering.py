@@ -258,7 +258,8 @@ def cluster_class(
     order = order[sizes[order] > 0]
     rank = np.zeros(clusters, np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    centres = fit.centres[order]
+    # Means of histograms; what lies below zero is k-means' rounding.
+    centres = np.maximum(fit.centres[order], 0)
     if bins is not None:
         if num_classes is None:
             raise ValueError("bins without num_classes")

@@ -30,7 +30,8 @@ LARGEST_FILE = 256 * 2**20
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 ClassId = Annotated[int, Field(ge=0, lt=65535)]
 Count = Annotated[int, Field(ge=0, lt=2**62)]
-Share = Annotated[float, Field(ge=0, le=1.001)]
+# A mean of vectors of length 1; k-means' rounding leaves some bins a little below zero.
+Coordinate = Annotated[float, Field(ge=-1.001, le=1.001)]
 
 
 class _Entry(BaseModel):
@@ -42,7 +43,7 @@ class SubclassEntry(_Entry):
     parent: ClassId
     count: Count
     scene: Name | None = None
-    centre: Annotated[list[Share], Field(max_length=65535)] | None = None
+    centre: Annotated[list[Coordinate], Field(max_length=65535)] | None = None
 
 
 class TrialEntry(_Entry):

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import math
 
 import numpy as np
 import pytest
 
+from lhs.context.histograms import normalise
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
+from lhs.hierarchy.clustering import cluster_class
+from lhs.hierarchy.label_clusters import from_label_clusters
 from lhs.hierarchy.scene_names import from_scene_names
 
 from .test_hierarchy import CLASSES, cluster_hierarchy, scene_hierarchy
@@ -37,6 +41,25 @@ def test_saved_and_loaded_it_is_the_same(make, tmp_path):
     second = tmp_path / "second.json"
     read.save(second)
     assert second.read_bytes() == path.read_bytes()
+
+
+def test_centres_as_k_means_leaves_them(tmp_path):
+    # scikit-learn centres the data first, so that an empty bin ends a little beside zero.
+    rng = np.random.default_rng(0)
+    rows = normalise(
+        rng.multinomial(100, [0.6, 0.3, 0.1, 0, 0], 500) * (rng.random((500, 5)) > 0.3)
+    )
+    rows = rows[rows.any(axis=1)]
+    found = cluster_class(rows, min_size=5, seed=0)
+    hierarchy = from_label_clusters(
+        dataset="toy", classes=CLASSES, counts=np.array([len(rows), 0, 0, 0, 1]),
+        clusters={0: found}, rho=0.9, region=math.inf, k_scale=1.0, n_star=5, seed=0,
+        backend="sklearn", max_fit_samples=1000,
+    )  # fmt: skip
+    hierarchy.save(tmp_path / "h.json")
+    read = Hierarchy.load(tmp_path / "h.json")
+    classes = np.zeros(len(rows), int)
+    np.testing.assert_array_equal(read.subclass_of(classes, rows), found.labels)
 
 
 def test_anyone_can_read_it(tmp_path):

@@ -1,0 +1,28 @@
+# make run    set up, then the main job on the embedded scenes
+# make test   set up, then the whole suite
+# make setup  only the environment, in .venv
+# make check  lint, format and types
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test setup check
+
+run: setup
+	$(BIN)/lhs run demo
+
+test: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+setup: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
