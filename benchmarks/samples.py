@@ -147,7 +147,7 @@ def run_stages(root: Path, images: int | None, histograms: bool) -> dict[str, fl
         return {"seconds": seconds, "peak_mb": peak.highest / 2**20}
 
 
-class peak_memory:  # noqa: N801
+class peak_memory:
     """Highest proportional set size of this process and all below it, sampled."""
 
     def __enter__(self) -> peak_memory:

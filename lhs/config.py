@@ -12,16 +12,20 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AllowInfNan,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_serializer,
+    field_validator,
+    model_validator,
 )
 
 from lhs.errors import UserError
@@ -33,7 +37,17 @@ STRATEGIES = ("baseline", "sequential", "hierarchical")
 class Section(BaseModel):
     """A part of the configuration: frozen, and strict about the names in it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        # Python takes True for 1, and YAML takes `yes` and `no` for truth values.
+        if isinstance(value, bool):
+            if info.field_name == "gpu":
+                return "yes" if value else "no"
+            raise ValueError("a truth value is not allowed here")
+        return value
 
 
 class StanfordConfig(Section):
@@ -105,7 +119,7 @@ class HierarchyConfig(Section):
     kind: Literal["label_clusters", "scene_names"] = "label_clusters"
     rho: float = Field(0.93, gt=0.0, le=1.0)
     """Share of samples at which classes stop being common."""
-    region: Annotated[float, BeforeValidator(_odd_or_inf)] = 129.0
+    region: Annotated[float, AllowInfNan(True), BeforeValidator(_odd_or_inf)] = 129.0
     """R: side of the window whose labels are counted, odd, or inf for the whole label map."""
     k_scale: float = Field(1.0, gt=0.0, le=100.0)
     """Factor on every K_j that Algorithm 1 finds."""
@@ -186,6 +200,23 @@ class TrainConfig(Section):
     cache_mb: int = Field(1024, ge=0)
     """Memory of one worker for decoded training images."""
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.workers > self.batch_size:
+            raise ValueError(
+                f"workers = {self.workers} can't share batch_size = {self.batch_size}; "
+                "allowed is one worker an image at most"
+            )
+        phases = dict(getattr(self, self.strategy))
+        if self.strategy == "sequential":
+            phases = {name: phase for name, phase in phases.items() if name.startswith("class_")}
+        if not any(phase.epochs for phase in phases.values()):
+            raise ValueError(
+                f"{self.strategy}: the epochs of {' and '.join(phases)} are 0, so the classes "
+                "are never trained; allowed is 1 or more in one of them"
+            )
+        return self
+
 
 class ReportConfig(Section):
     baseline: Literal["train", "reuse", "none"] = "reuse"
@@ -201,7 +232,7 @@ class Config(Section):
         default_factory=lambda: os.environ.get("LHS_STORAGE", "~/lhs-results"), min_length=1
     )
     """Folder or URI (s3://, gs://) that stages, models and reports go to."""
-    data: DataConfig = DataConfig()
+    data: DataConfig = Field(default_factory=DataConfig)
     context: ContextConfig = ContextConfig()
     hierarchy: HierarchyConfig = HierarchyConfig()
     network: NetworkConfig = NetworkConfig()
@@ -320,9 +351,11 @@ def _explain(problem: dict[str, Any]) -> tuple[str, str]:
         location.pop()
     name = ".".join(location) or "the configuration"
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, known, n=3)
+        near = [key for key in known if key.endswith(f".{name}")]
+        near = near or difflib.get_close_matches(name, known, n=3)
         section = name.rpartition(".")[0]
         allowed = near or [key for key in known if key.rpartition(".")[0] == section] or known
         return f"unknown key {name!r}", f"allowed are {', '.join(allowed)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{name} = {problem['input']!r}", f"{message[0].lower()}{message[1:]}"
+    found = name if isinstance(problem["input"], Mapping) else f"{name} = {problem['input']!r}"
+    return found, f"{message[0].lower()}{message[1:]}"

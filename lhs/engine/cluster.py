@@ -27,25 +27,28 @@ def connected() -> Iterator[None]:
     import ray
     from ray.data import DataContext
 
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Otherwise a user's mistake that a mapped function finds comes back as text only.
+    context.raise_original_map_exception = True
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield
         return
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
-        ray.init(address="auto", **options)
-    except ConnectionError:
-        # Two CPUs at least: a worker that trains and a task beside it.
+        # Two CPUs at least: a worker that trains and a task beside it. Not address="auto": that
+        # would take any Ray of this machine, even the one that another run started for itself.
         ray.init(
-            address="local",
             num_cpus=max(2, cores()),
             include_dashboard=False,
             object_store_memory=400_000_000,
             **options,
         )
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    except ValueError:
+        # There is a cluster, RAY_ADDRESS's or `ray start`'s, which has resources of its own.
+        ray.init(**options)
     try:
         yield
     finally:

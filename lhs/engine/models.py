@@ -6,21 +6,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from lhs.engine.pyfunc import INSIDE
 from lhs.errors import UserError
 from lhs.evaluation.model import DESCRIPTION, Model, load_model
-
-INSIDE = "artifacts/lhs_model"
-"""Where a pyfunc model keeps the model folder."""
-
-CODE = """\
-from mlflow.models import set_model
-
-from lhs.engine.models import pyfunc_model
-
-set_model(pyfunc_model())
-"""
 
 
 def open_model(address: str, device: str = "cpu") -> Model:
@@ -71,43 +60,3 @@ def model_folder(address: str) -> Iterator[Path]:
         except (MlflowException, OSError) as error:
             raise UserError(f"{address}: no model there in the store {uri}: {error}") from None
         yield folder
-
-
-def save_pyfunc(model: Path, target: Path) -> None:
-    """Wrap a model folder as an MLflow pyfunc, from code: nothing is pickled.
-
-    Parameters
-    ----------
-    model
-        The model folder.
-    target
-        The folder to make.
-    """
-    import mlflow.pyfunc
-
-    import lhs
-
-    with tempfile.TemporaryDirectory() as scratch:
-        code = Path(scratch) / "lhs_pyfunc.py"
-        code.write_text(CODE, encoding="utf-8")
-        mlflow.pyfunc.save_model(
-            str(target),
-            python_model=str(code),
-            artifacts={"lhs_model": str(model)},
-            pip_requirements=[f"lhs=={lhs.__version__}"],
-        )
-
-
-def pyfunc_model() -> Any:
-    """MLflow's view of a model: images (N, H, W, 3) uint8 in, label maps (N, H, W) out."""
-    import mlflow.pyfunc
-    import numpy as np
-
-    class LabelModel(mlflow.pyfunc.PythonModel):
-        def load_context(self, context: Any) -> None:
-            self.model = load_model(Path(context.artifacts["lhs_model"]))
-
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-            return np.stack([self.model.predict(image).label_map for image in model_input])
-
-    return LabelModel()

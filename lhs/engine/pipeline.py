@@ -13,7 +13,7 @@ from lhs.engine.samples import histogram_stage, sample_stage
 from lhs.engine.scenes import CheckedScenes, checked_scenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import log_outcome, log_training, tracked
+from lhs.engine.tracking import Tracker, log_outcome, log_training, tracked
 from lhs.engine.training import training_stage, wants_gpu
 
 
@@ -29,7 +29,7 @@ class Outcome:
     model: StageResult
     evaluation: Evaluation
     baseline: Evaluation | None
-    run_id: str
+    tracker: Tracker
     report: str
 
 
@@ -67,21 +67,21 @@ def _run_one(config: Config, name: str) -> Outcome:
     storage = Storage(config.storage)
     stages = Stages(storage)
     say(f"== {name}: {config.train.strategy} on {config.data.dataset}")
-    with tracked(config, storage, config.data.dataset, name) as run_id:
+    with tracked(config, storage, config.data.dataset, name) as tracker:
         scenes = checked_scenes(stages, config.data)
         hierarchy = None
         if config.train.strategy != "baseline":
             hierarchy = make_hierarchy(stages, config, scenes)
         # Section 4: the network, through the phases of its strategy.
-        model = training_stage(stages, config, scenes, hierarchy, run_id)
-        log_training(run_id, storage, model)
+        model = training_stage(stages, config, scenes, hierarchy, tracker)
+        log_training(tracker, storage, model)
         # Section 5: every pixel of the test images, one confusion matrix, the scores.
         scored = evaluation_stage(stages, scenes, model, wants_gpu(config.train.gpu))
         evaluation = read_evaluation(storage, scored)
         baseline, report = write_report(
-            stages, config, name, scenes, hierarchy, model, scored, run_id
+            stages, config, name, scenes, hierarchy, model, scored, tracker
         )
-        log_outcome(run_id, evaluation.scores.headline(), stages)
+        log_outcome(tracker, evaluation.scores.headline(), stages)
     return Outcome(
-        config, name, stages, scenes, hierarchy, model, evaluation, baseline, run_id, report
+        config, name, stages, scenes, hierarchy, model, evaluation, baseline, tracker, report
     )

@@ -37,13 +37,18 @@ def predict_files(model: Model, images: list[str], out: Path) -> int:
     Raises
     ------
     UserError
-        If `out` can't be written, or two images would write the same file.
+        If `out` can't be written, or a result would replace another or an image.
     """
     paths = [Path(image).expanduser() for image in images]
-    names = [path.stem for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    targets = [out / f"{path.stem}{end}.png" for path in paths for end in ("", "_overlay")]
+    targets.append(out / "legend.png")
+    twice = sorted({target.name for target in targets if targets.count(target) > 1})
     if twice:
-        raise UserError(f"images of the same name would overwrite each other: {', '.join(twice)}")
+        raise UserError(f"results of these images would overwrite each other: {', '.join(twice)}")
+    images_read = {path.resolve() for path in paths}
+    lost = [target for target in targets if target.resolve() in images_read]
+    if lost:
+        raise UserError(f"--out {out}: {lost[0]} is an image to label, its result would replace it")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

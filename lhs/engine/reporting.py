@@ -28,6 +28,7 @@ from lhs.report.content import ReportData, ReportFigure, ReportTable
 from lhs.report.page import render_comparison, render_page
 
 PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
+COMPARISON = "comparison.html"
 
 
 def baseline_of(config: Config) -> Config:
@@ -61,7 +62,7 @@ def write_report(
     hierarchy: StageResult | None,
     model: StageResult,
     scored: StageResult,
-    run_id: str,
+    tracker: tracking.Tracker,
 ) -> tuple[Evaluation | None, str]:
     """Write the run's page, figures and arrays to `runs/`, and log them.
 
@@ -85,7 +86,7 @@ def write_report(
         say(note)
     with storage.filesystem.open_input_file(f"{model.path}/history.parquet") as stream:
         history = pq.read_table(stream).to_pandas()
-    folder = storage.path("runs", f"{name.replace(' ', '-')}-{run_id[:8]}")
+    folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")
     facts = {
         "title": name,
         "subtitle": f"{dataset.name}, {config.network.name}, {config.train.strategy}",
@@ -94,7 +95,7 @@ def write_report(
         "classes": list(dataset.classes),
         "created": datetime.now().isoformat(sep=" ", timespec="minutes"),
         "seeds": [config.train.seed],
-        "run_id": run_id,
+        "run_id": tracker.run_id,
         "config": config.model_dump(mode="json"),
         "scores": evaluation.scores.as_dict(),
         "baseline_scores": None if baseline is None else baseline.scores.as_dict(),
@@ -121,8 +122,8 @@ def write_report(
             "hierarchy": ""
             if hierarchy is None
             else storage.address(f"{hierarchy.path}/{HIERARCHY_FILE}"),
-            "tracking store": tracking.tracking_uri(storage),
-            "MLflow run": run_id,
+            "tracking store": tracker.uri,
+            "MLflow run": tracker.run_id,
         },
         seeds=[config.train.seed],
         notes=notes,
@@ -133,7 +134,7 @@ def write_report(
         _write_files(local, data, facts, evaluation.counts)
         storage.make_folder(folder)
         storage.put_folder(local, folder)
-        tracking.log_folder(run_id, local, "report")
+        tracker.folder(local, "report")
     return baseline, storage.address(f"{folder}/{PAGE}")
 
 
@@ -221,18 +222,20 @@ def compare_runs(storage: Storage, runs: list[str]) -> str:
     UserError
         If a run is not there, or several fit a name.
     """
-    known = storage.list(storage.path("runs"))
+    known = [name for name in storage.list(storage.path("runs")) if name != COMPARISON]
     reports = []
     for run in runs:
         fitting = [name for name in known if name == run or name.rpartition("-")[2] == run[:8]] or [
             name for name in known if name.rpartition("-")[0] == run
-        ][-1:]
+        ]
+        if len(fitting) > 1:
+            raise UserError(f"run {run!r} may be any of {', '.join(fitting)}: give one of these")
         if not fitting:
             raise UserError(
                 f"run {run!r} is not in {storage.uri}/runs; there are {', '.join(known) or 'none'}"
             )
         reports.append(_stored_report(storage, fitting[0]))
-    page = storage.path("runs", "comparison.html")
+    page = storage.path("runs", COMPARISON)
     storage.write(page, render_comparison(reports).encode())
     return storage.address(page)
 

@@ -15,7 +15,8 @@ from lhs.data import open_dataset
 from lhs.data.scenes import SPLITS, Dataset, Scene
 from lhs.engine.progress import followed, say
 from lhs.engine.stages import StageResult, Stages
-from lhs.errors import UserError
+from lhs.engine.storage import explained
+from lhs.errors import BadImageError, UserError
 
 BLOCK = 24
 """Images in one task: a few seconds of work."""
@@ -76,16 +77,22 @@ def checked_scenes(stages: Stages, config: DataConfig) -> CheckedScenes:
                 .materialize()
             )
             table = pa.concat_tables(ray.get(checked.to_arrow_refs())).sort_by("id")
-        with stages.storage.filesystem.open_output_stream(f"{path}/scenes.parquet") as stream:
+        storage = stages.storage
+        with (
+            explained(storage.uri),
+            storage.filesystem.open_output_stream(f"{path}/scenes.parquet") as stream,
+        ):
             pq.write_table(table, stream)
         counts = np.array(
             [row for row, split in zip(table["counts"].to_pylist(), table["split"].to_pylist(),
              strict=True) if split == "train"]
         )  # fmt: skip
-        problems = [row for row in table.select(["id", "problem"]).to_pylist() if row["problem"]]
+        columns = table.select(["id", "problem", "wrong"])
+        problems = [row for row in columns.to_pylist() if row["problem"]]
         return {
             "class_pixels": counts.sum(axis=0).tolist(),
             "problems": {row["id"]: row["problem"] for row in problems},
+            "wrong": [row["id"] for row in problems if row["wrong"]],
             "void_images": table.filter(pa.compute.equal(table["labelled"], 0))["id"].to_pylist(),
         }
 
@@ -95,6 +102,11 @@ def checked_scenes(stages: Stages, config: DataConfig) -> CheckedScenes:
 
 def _judged(dataset: Dataset, result: StageResult, on_bad_image: str) -> CheckedScenes:
     problems = result.facts["problems"]
+    wrong = [problems[name] for name in result.facts.get("wrong", [])]
+    if wrong and on_bad_image == "skip":
+        # Not an image to leave out: the class list or the void id is another than the labels'.
+        some = "\n".join(f"  {text}" for text in wrong[:TOLD])
+        raise UserError(f"{dataset.name}: {len(wrong)} label maps do not fit the classes:\n{some}")
     if problems:
         lines = [f"  {text}" for text in list(problems.values())[:TOLD]]
         if len(problems) > TOLD:
@@ -126,12 +138,12 @@ def blocks(rows: int) -> int:
 
 def check_batch(batch: pa.Table, config: DataConfig, progress: Any) -> pa.Table:
     """Read the files of a batch of scenes; a row each: id, split, height, width, labelled,
-    counts (L,), problem."""
+    counts (L,), problem, wrong (whether the problem is not the image's own)."""
     dataset = worker_dataset(config)
     rows = []
     for name in batch["id"].to_pylist():
         scene = dataset.scene(name)
-        row: dict[str, Any] = {"id": name, "split": scene.split, "problem": None}
+        row: dict[str, Any] = {"id": name, "split": scene.split, "problem": None, "wrong": False}
         counts = np.zeros(len(dataset.classes), np.int64)
         height = width = 0
         try:
@@ -141,6 +153,7 @@ def check_batch(batch: pa.Table, config: DataConfig, progress: Any) -> pa.Table:
             counts = present[: len(dataset.classes)]
         except UserError as error:
             row["problem"] = str(error)
+            row["wrong"] = not isinstance(error, BadImageError)
         row |= {"height": height, "width": width, "counts": counts.tolist()}
         row["labelled"] = int(counts.sum())
         rows.append(row)
@@ -157,6 +170,7 @@ _SCHEMA = pa.schema(
         ("labelled", pa.int64()),
         ("counts", pa.list_(pa.int64())),
         ("problem", pa.string()),
+        ("wrong", pa.bool_()),
     ]
 )
 

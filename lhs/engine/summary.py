@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lhs.engine.stages import StageResult, Stages
-from lhs.engine.tracking import tracking_uri
 
 if TYPE_CHECKING:
     from lhs.engine.pipeline import Outcome
@@ -32,7 +31,7 @@ def print_summary(outcomes: list[Outcome]) -> None:
     print(f"model     {address(last.model.path + '/model')}")
     if last.hierarchy is not None:
         print(f"hierarchy {address(last.hierarchy.path + '/hierarchy.json')}")
-    print(f"compare   mlflow ui --backend-store-uri {tracking_uri(last.stages.storage)}")
+    print(f"compare   mlflow ui --backend-store-uri {last.tracker.uri}")
 
 
 def print_stages(stages: Stages) -> None:
@@ -62,8 +61,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "strategy": outcome.config.train.strategy,
         "seed": outcome.config.train.seed,
         "scores": outcome.evaluation.scores.as_dict(),
-        "run_id": outcome.run_id,
-        "tracking_uri": tracking_uri(outcome.stages.storage),
+        "run_id": outcome.tracker.run_id,
+        "tracking_uri": outcome.tracker.uri,
         "paths": {
             "report": outcome.report,
             "model": address(f"{outcome.model.path}/model"),

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from lhs.config import Config
-from lhs.engine.models import save_pyfunc
+from lhs.engine.pyfunc import save_pyfunc
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
@@ -26,6 +27,8 @@ LONGEST = 6000
 """Characters of a parameter's value that MLflow keeps."""
 BATCH = 900
 """Metrics of one call; the server takes 1000."""
+MEAN_OF = 10
+"""Steps that one point of a curve stands for."""
 
 
 def tracking_uri(storage: Storage) -> str:
@@ -42,8 +45,36 @@ def tracking_uri(storage: Storage) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
+@dataclass(frozen=True)
+class Tracker:
+    """One MLflow run in one store; travels to workers."""
+
+    uri: str
+    run_id: str
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        """A client of the store."""
+        return mlflow.MlflowClient(self.uri)
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Log single numbers; those that are nan are left out."""
+        now = int(time.time() * 1000)
+        rows = [Metric(key, value, now, 0) for key, value in values.items() if value == value]
+        self.client.log_batch(self.run_id, metrics=rows)
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Log tags."""
+        rows = [RunTag(key, str(value)) for key, value in values.items()]
+        self.client.log_batch(self.run_id, tags=rows)
+
+    def folder(self, folder: Path, place: str) -> None:
+        """Log a folder's files as artifacts."""
+        self.client.log_artifacts(self.run_id, str(folder), place)
+
+
 @contextmanager
-def tracked(config: Config, storage: Storage, dataset: str, name: str) -> Iterator[str]:
+def tracked(config: Config, storage: Storage, dataset: str, name: str) -> Iterator[Tracker]:
     """An MLflow run around the block; it ends FINISHED, FAILED or KILLED.
 
     Parameters
@@ -57,65 +88,70 @@ def tracked(config: Config, storage: Storage, dataset: str, name: str) -> Iterat
     name
         The run's name.
 
-    Yields
+    Raises
     ------
-    str
-        The run's id.
+    UserError
+        If the store can't be reached.
     """
     uri = tracking_uri(storage)
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    mlflow.set_tracking_uri(uri)
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    client = mlflow.MlflowClient(uri)
+    parameters = [
+        Param(key, str(value)[:LONGEST])
+        for key, value in config.dotted().items()
+        if key != "description"
+    ]
     try:
-        experiment = mlflow.get_experiment_by_name(dataset)
-        if experiment is None:
-            root = Path(uri.removeprefix("sqlite:///")).parent if "sqlite:///" in uri else None
-            place = None if root is None else (root / "mlartifacts").as_uri()
-            experiment_id = mlflow.create_experiment(dataset, artifact_location=place)
-        else:
-            experiment_id = experiment.experiment_id
-        run_id = mlflow.start_run(experiment_id=experiment_id, run_name=name).info.run_id
+        experiment_id = _experiment(client, uri, dataset)
+        tracker = Tracker(uri, client.create_run(experiment_id, run_name=name).info.run_id)
+        client.log_batch(tracker.run_id, params=parameters)
     except MlflowException as error:
         raise UserError(f"MLFLOW_TRACKING_URI = {uri}: {error}") from None
     status = "FAILED"
     try:
-        parameters = [
-            Param(key, str(value)[:LONGEST])
-            for key, value in config.dotted().items()
-            if key != "description"
-        ]
-        client().log_batch(run_id, params=parameters)
-        yield run_id
+        yield tracker
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        mlflow.end_run(status)
+        client.set_terminated(tracker.run_id, status)
 
 
-def client() -> mlflow.MlflowClient:
-    """A client of the store in `MLFLOW_TRACKING_URI`."""
-    return mlflow.MlflowClient(os.environ.get("MLFLOW_TRACKING_URI"))
+def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return experiment.experiment_id
+    place = None
+    if uri.startswith("sqlite:///"):
+        # MLflow's own default would be a folder where the command was typed.
+        place = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+    return client.create_experiment(name, artifact_location=place)
 
 
-def log_metrics(run_id: str, metrics: Mapping[str, float]) -> None:
-    """Log single numbers; those that are nan are left out."""
-    now = int(time.time() * 1000)
-    rows = [Metric(key, value, now, 0) for key, value in metrics.items() if value == value]
-    client().log_batch(run_id, metrics=rows)
+def log_training(tracker: Tracker, storage: Storage, model: StageResult) -> None:
+    """Log a trained model, as an MLflow model that `runs:/RUN_ID` finds, and its curves where an
+    earlier run trained it."""
+    with storage.as_local(model.path) as folder, tempfile.TemporaryDirectory() as scratch:
+        if model.reused:
+            _log_history(tracker, pd.read_parquet(folder / "history.parquet"))
+        save_pyfunc(folder / "model", Path(scratch) / "model")
+        tracker.folder(Path(scratch) / "model", "model")
 
 
-def log_tags(run_id: str, tags: Mapping[str, Any]) -> None:
-    """Log tags."""
-    client().log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+def log_outcome(tracker: Tracker, scores: Mapping[str, float], stages: Stages) -> None:
+    """Log what a finished run found: scores, seconds a stage, what was reused."""
+    tracker.metrics({f"test/{key}": value for key, value in scores.items()})
+    tracker.metrics({f"seconds/{key}": value for key, value in stages.seconds().items()})
+    reused = [stage.name for stage in stages.done if stage.reused]
+    keys = {f"stage.{stage.name}": stage.key for stage in stages.done}
+    tracker.tags({"lhs.reused": ", ".join(reused) or "none", **keys})
 
 
-def log_history(run_id: str, history: pd.DataFrame) -> None:
-    """Log the curves of a model that an earlier run trained: means of ten steps."""
-    curves = Curves(run_id, os.environ["MLFLOW_TRACKING_URI"])
-    for _, rows in history.groupby((history["step"] - 1) // 10):
+def _log_history(tracker: Tracker, history: pd.DataFrame) -> None:
+    curves = Curves(tracker)
+    for _, rows in history.groupby((history["step"] - 1) // MEAN_OF):
         last = rows.iloc[-1]
         curves.add(
             int(last["step"]),
@@ -124,43 +160,13 @@ def log_history(run_id: str, history: pd.DataFrame) -> None:
     curves.flush()
 
 
-def log_folder(run_id: str, folder: Path, place: str) -> None:
-    """Log a folder's files as artifacts."""
-    client().log_artifacts(run_id, str(folder), place or None)
-
-
-def log_model(run_id: str, folder: Path) -> None:
-    """Log a model folder, as an MLflow model, so that `runs:/RUN_ID` finds it."""
-    with tempfile.TemporaryDirectory() as scratch:
-        save_pyfunc(folder, Path(scratch) / "model")
-        log_folder(run_id, Path(scratch) / "model", "model")
-
-
-def log_training(run_id: str, storage: Storage, model: StageResult) -> None:
-    """Log a trained model's folder, and its curves where another run trained it."""
-    with storage.as_local(model.path) as folder:
-        if model.reused:
-            log_history(run_id, pd.read_parquet(folder / "history.parquet"))
-        log_model(run_id, folder / "model")
-
-
-def log_outcome(run_id: str, scores: Mapping[str, float], stages: Stages) -> None:
-    """Log what a finished run found: scores, seconds a stage, what was reused."""
-    log_metrics(run_id, {f"test/{key}": value for key, value in scores.items()})
-    log_metrics(run_id, {f"seconds/{key}": value for key, value in stages.seconds().items()})
-    reused = [stage.name for stage in stages.done if stage.reused]
-    keys = {f"stage.{stage.name}": stage.key for stage in stages.done}
-    log_tags(run_id, {"lhs.reused": ", ".join(reused) or "none", **keys})
-
-
 class Curves:
     """Training curves, sent in batches so that the store does not hold the training back."""
 
     EVERY = 5.0
 
-    def __init__(self, run_id: str, uri: str) -> None:
-        self.run_id = run_id
-        self.client = mlflow.MlflowClient(uri)
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
         self.rows: list[Metric] = []
         self.sent = time.monotonic()
 
@@ -175,5 +181,5 @@ class Curves:
         """Send what was noted."""
         rows, self.rows = self.rows, []
         if rows:
-            self.client.log_batch(self.run_id, metrics=rows)
+            self.tracker.client.log_batch(self.tracker.run_id, metrics=rows)
         self.sent = time.monotonic()

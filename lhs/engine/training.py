@@ -45,8 +45,7 @@ class Work:
     """The hierarchy's folder in the storage."""
     target: str
     """Folder in the storage that the model goes to."""
-    run_id: str
-    tracking_uri: str
+    tracker: tracking.Tracker
     threads: int
 
 
@@ -55,7 +54,7 @@ def training_stage(
     config: Config,
     scenes: CheckedScenes,
     hierarchy: StageResult | None,
-    run_id: str,
+    tracker: tracking.Tracker,
 ) -> StageResult:
     """Train the network.
 
@@ -77,8 +76,7 @@ def training_stage(
             dataset=dataset.name,
             hierarchy=None if hierarchy is None else hierarchy.path,
             target=path,
-            run_id=run_id,
-            tracking_uri=tracking.tracking_uri(storage),
+            tracker=tracker,
             threads=max(1, cores() // workers),
         )
         with followed(f"training {config.train.strategy}", 0) as progress:
@@ -142,7 +140,7 @@ def train_worker(parts: dict[str, Any]) -> None:
 
     torch.manual_seed(train_config.seed)
     network = build_network(config.network, len(work.classes), pretrained=True)
-    curves = tracking.Curves(work.run_id, work.tracking_uri)
+    curves = tracking.Curves(work.tracker)
     voice = _Voice(parts["progress"], curves, train_config.batch_size)
     model, history = train(
         network,
@@ -209,8 +207,6 @@ def _write(
 class _Voice:
     """Tells rank 0's steps to the driver every few seconds and to the tracker every ten steps."""
 
-    EVERY_STEPS = 10
-
     def __init__(self, progress: Any, curves: tracking.Curves, batch_size: int) -> None:
         self.progress, self.curves, self.batch_size = progress, curves, batch_size
         self.started = self.spoken = time.monotonic()
@@ -219,7 +215,7 @@ class _Voice:
     def __call__(self, row: dict[str, Any], total: int) -> None:
         now = time.monotonic()
         self.recent.append(row)
-        if row["step"] % self.EVERY_STEPS and row["step"] != total:
+        if row["step"] % tracking.MEAN_OF and row["step"] != total:
             return
         loss = sum(item["loss"] for item in self.recent) / len(self.recent)
         seconds = sum(item["seconds"] for item in self.recent) / len(self.recent)

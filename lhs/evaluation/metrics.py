@@ -39,7 +39,9 @@ def confusion_counts(
     columns = predicted[counted].astype(np.int64)
     for name, ids in (("truth", rows), ("prediction", columns)):
         if ids.size and (ids.min() < 0 or ids.max() >= num_classes):
-            raise ValueError(f"{name} holds id {ids.min()}..{ids.max()}, allowed 0..{num_classes}")
+            raise ValueError(
+                f"{name} holds id {ids.min()}..{ids.max()}, allowed 0..{num_classes - 1}"
+            )
     flat = np.bincount(rows * num_classes + columns, minlength=num_classes**2)
     return flat.reshape(num_classes, num_classes)
 

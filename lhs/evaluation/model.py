@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from lhs.config import NetworkConfig
+from lhs.config import STRATEGIES, NetworkConfig
 from lhs.data.images import read_image
 from lhs.errors import UserError
 from lhs.networks.build import build_network
@@ -174,7 +174,7 @@ class Model:
             For an unreadable file or an array of another shape or type.
         """
         pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
             raise UserError(
                 f"image: found {pixels.shape} {pixels.dtype}, allowed is (H, W, 3) uint8"
             )
@@ -235,12 +235,16 @@ def _parse(tree: Mapping[str, Any]) -> ModelDescription:
         raise ValueError(f"{len(classes)} classes with colours of shape {colours.shape}")
     if colours.dtype.kind != "i" or colours.min() < 0 or colours.max() > 255:
         raise ValueError("colours must be whole numbers from 0 to 255")
-    outputs = tree["outputs"]
-    if not isinstance(outputs, int) or not len(classes) <= outputs <= 65535:
-        raise ValueError(f"outputs {outputs!r}, allowed is {len(classes)} to 65535")
+    strategy, outputs = tree["strategy"], tree["outputs"]
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy {strategy!r}, allowed are {', '.join(STRATEGIES)}")
+    # Only H has more scores than classes, and the W that sums them.
+    most = 65535 if strategy == "hierarchical" else len(classes)
+    if not isinstance(outputs, int) or not len(classes) <= outputs <= most:
+        raise ValueError(f"outputs {outputs!r}, allowed is {len(classes)} to {most}")
     return ModelDescription(
         network=NetworkConfig.model_validate(tree["network"]),
-        strategy=str(tree["strategy"]),
+        strategy=strategy,
         dataset=str(tree["dataset"]),
         classes=classes,
         colours=tuple((int(r), int(g), int(b)) for r, g, b in colours),

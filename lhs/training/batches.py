@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lhs.config import TrainConfig
 from lhs.data.scenes import Scene
+from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
 
 AHEAD = 4
@@ -151,6 +152,11 @@ def epoch_batches(
     """
     order = np.random.default_rng([config.seed, epoch]).permutation(len(scenes))
     size = min(config.batch_size, len(scenes))
+    if world_size > size:
+        raise UserError(
+            f"train.workers = {world_size}: a batch has {size} images; allowed is one worker an "
+            "image at most"
+        )
 
     def batch(step: int) -> Batch:
         places = range(step * size + rank, (step + 1) * size, world_size)

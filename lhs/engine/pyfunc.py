@@ -1,0 +1,61 @@
+"""A model folder as an MLflow pyfunc, made from code: nothing is pickled."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lhs.evaluation.model import load_model
+
+INSIDE = "artifacts/lhs_model"
+"""Where a pyfunc model keeps the model folder."""
+
+CODE = """\
+from mlflow.models import set_model
+
+from lhs.engine.pyfunc import pyfunc_model
+
+set_model(pyfunc_model())
+"""
+
+
+def save_pyfunc(model: Path, target: Path) -> None:
+    """Wrap a model folder as an MLflow pyfunc, from code: nothing is pickled.
+
+    Parameters
+    ----------
+    model
+        The model folder.
+    target
+        The folder to make.
+    """
+    import mlflow.pyfunc
+
+    import lhs
+
+    with tempfile.TemporaryDirectory() as scratch:
+        code = Path(scratch) / "lhs_pyfunc.py"
+        code.write_text(CODE, encoding="utf-8")
+        mlflow.pyfunc.save_model(
+            str(target),
+            python_model=str(code),
+            artifacts={"lhs_model": str(model)},
+            pip_requirements=[f"lhs=={lhs.__version__}"],
+        )
+
+
+def pyfunc_model() -> Any:
+    """MLflow's view of a model: images (N, H, W, 3) uint8 in, label maps (N, H, W) out."""
+    import mlflow.pyfunc
+    import numpy as np
+
+    class LabelModel(mlflow.pyfunc.PythonModel):
+        def load_context(self, context: Any) -> None:
+            self.model = load_model(Path(context.artifacts["lhs_model"]))
+
+        # Without annotations: MLflow would take them for the schema of the input.
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+            return np.stack([self.model.predict(image).label_map for image in model_input])
+
+    return LabelModel()

@@ -1,0 +1,124 @@
+"""One Ray for the session, and one tiny experiment that most tests look at."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lhs.config import Config, build_config
+from lhs.engine import pipeline, scenes
+from lhs.engine.pipeline import Outcome, make_hierarchy
+from lhs.engine.scenes import checked_scenes
+from lhs.engine.stages import StageResult, Stages
+from lhs.engine.storage import Storage
+
+NAME = "tiny"
+
+
+def tiny(storage: Path | str, **changes: Any) -> Config:
+    """The tiny experiment in a storage; `changes` by dotted name, `__` for the dot."""
+    tree: dict[str, Any] = {
+        "storage": str(storage),
+        "data": {"synthetic": {"train": 24, "test": 8, "height": 64, "width": 80}},
+        "context": {"superpixel_size": 100, "variants": 1},
+        "hierarchy": {"n_star": 20, "region": 33},
+        "network": {"channels": 16},
+        "train": {
+            "strategy": "hierarchical",
+            "batch_size": 4,
+            "crop_height": 64,
+            "crop_width": 64,
+            "max_steps": 12,
+        },
+        "report": {"baseline": "train", "scenes": 2},
+    }
+    for name, value in changes.items():
+        *parents, last = name.split("__")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return build_config(tree)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the person's own: no running cluster, no tracking server, no results folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+            patch.delenv(name, raising=False)
+        patch.setenv("LHS_STORAGE", str(tmp_path_factory.mktemp("results")))
+        patch.setenv("LHS_DATA_ROOT", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def cluster(own_places: None) -> Iterator[None]:
+    """One Ray on this machine, with more CPUs than it has so that nothing waits for another."""
+    from lhs.engine.cluster import QUIET, connected
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**QUIET, "RAY_AUTH_MODE": "disabled"}.items():
+            patch.setenv(name, value)
+        import ray
+
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            object_store_memory=200_000_000,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        try:
+            with connected():
+                yield
+        finally:
+            ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The storage of the tiny experiment."""
+    return tmp_path_factory.mktemp("storage")
+
+
+@pytest.fixture(scope="session")
+def finished(cluster: None, folder: Path) -> list[Outcome]:
+    """The tiny experiment: its baseline and itself."""
+    return pipeline.run(tiny(folder), NAME)
+
+
+@pytest.fixture(scope="session")
+def outcome(finished: list[Outcome]) -> Outcome:
+    """The tiny experiment itself."""
+    return finished[-1]
+
+
+@pytest.fixture(scope="session")
+def prepared(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The tiny experiment up to the hierarchy, elsewhere, its work cut into other pieces."""
+    config = tiny(tmp_path_factory.mktemp("prepared"))
+    stages = Stages(Storage(config.storage))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "BLOCK", 5)
+        checked = checked_scenes(stages, config.data)
+        hierarchy = make_hierarchy(stages, config, checked)
+    return SimpleNamespace(config=config, stages=stages, scenes=checked, hierarchy=hierarchy)
+
+
+def stage(stages: Stages, name: str) -> StageResult:
+    """The result of a stage of a run."""
+    return next(result for result in stages.done if result.name == name)
+
+
+def isolated(**more: str) -> dict[str, str]:
+    """The environment of a process that must not find this session's Ray or tracking store."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")}
+    return {**kept, **more}

@@ -1,0 +1,94 @@
+"""Bad files, empty splits, nothing labelled: known before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lhs.config import DataConfig
+from lhs.engine.scenes import checked_scenes
+from lhs.engine.stages import Stages
+from lhs.engine.storage import Storage
+from lhs.errors import UserError
+from tests.data.builders import plain, save_labels, stripes
+
+pytestmark = pytest.mark.ray
+
+TRAIN = [f"beach_{number}" for number in range(6)] + [f"town_{number}" for number in range(6)]
+TEST = ["beach_t", "town_t"]
+BAD = ("beach_1", "beach_2", "town_t", "town_3")
+
+
+def broken(folder: Path) -> Path:
+    """A plain folder with a truncated JPEG, a missing label and two wrong sizes."""
+    root = plain(folder, [*TRAIN, *TEST, "beach_u"], suffix=".jpg",
+                 splits={"train": TRAIN, "test": [*TEST, "beach_u"]})  # fmt: skip
+    image = root / "images" / "beach_1.jpg"
+    image.write_bytes(image.read_bytes()[:-200])
+    (root / "labels" / "beach_2.png").unlink()
+    for name in BAD[2:]:
+        save_labels(root, name, stripes(height=13))
+    return root
+
+
+def settings(root: Path, **more: object) -> DataConfig:
+    tree = {"dataset": "folder", "folder": {"path": str(root), "scenes": "prefix"}, **more}
+    return DataConfig.model_validate(tree)
+
+
+@pytest.fixture
+def stages(cluster: None, tmp_path: Path) -> Stages:
+    return Stages(Storage(str(tmp_path / "storage")))
+
+
+def test_bad_files_are_all_named_or_left_out(
+    stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = broken(tmp_path / "mixed")
+    with pytest.raises(UserError) as caught:
+        checked_scenes(stages, settings(root))
+    text = str(caught.value)
+    assert "mixed: 4 bad images" in text
+    assert str(root / "images" / "beach_1.jpg") in text
+    assert all(str(root / "labels" / f"{name}.png") in text for name in BAD[1:])
+    assert "data.on_bad_image=skip" in text
+    capsys.readouterr()
+
+    checked = checked_scenes(stages, settings(root, on_bad_image="skip"))
+    # What was read once is not read again.
+    assert [result.reused for result in stages.done] == [False, True]
+    assert set(checked.skipped) == set(BAD)
+    assert [scene.id for scene in checked.split("test")] == ["beach_t", "beach_u"]
+    assert len(checked.split("train")) == len(TRAIN) - 3
+    assert checked.class_pixels.tolist() == [(len(TRAIN) - 3) * 4 * 16] * 3
+    told = capsys.readouterr().err
+    assert "4 bad images" in told
+    assert "beach_1.jpg" in told
+
+
+def test_a_label_out_of_range_stops_even_where_bad_images_are_skipped(
+    stages: Stages, tmp_path: Path
+) -> None:
+    root = plain(tmp_path / "wrong", splits={"test": ["town_2"]})
+    save_labels(root, "beach_2", stripes() + 5)
+    for skip in ("fail", "skip"):
+        with pytest.raises(UserError, match=r"beach_2\.png: label id .* out of range"):
+            checked_scenes(stages, settings(root, on_bad_image=skip))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_empty_split(stages: Stages, tmp_path: Path, split: str) -> None:
+    other = {"train": "test", "test": "train"}[split]
+    root = plain(tmp_path / "empty", ["a", "b"], splits={split: [], other: ["a", "b"]})
+    with pytest.raises(UserError, match=f"empty: the {split} split holds no readable image"):
+        checked_scenes(stages, settings(root))
+
+
+def test_nothing_labelled(stages: Stages, tmp_path: Path) -> None:
+    root = plain(tmp_path / "void", ["a", "b", "c"], splits={"test": ["c"]})
+    for name in "ab":
+        save_labels(root, name, np.full((12, 16), 255))
+    with pytest.raises(UserError, match="no pixel of the training images carries a label"):
+        checked_scenes(stages, settings(root))

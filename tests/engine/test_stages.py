@@ -1,0 +1,174 @@
+"""Stages: keys, reuse, and runs that die half way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lhs.engine.stages import SUCCESS, VERSIONS, Stages, stage_key
+from lhs.engine.storage import Storage
+from lhs.errors import UserError
+from tests.engine.conftest import isolated
+
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.floats(0, 1))
+SETTINGS = st.dictionaries(
+    st.text(max_size=3), st.one_of(VALUES, st.lists(VALUES, max_size=3)), max_size=4
+)
+INPUTS = st.dictionaries(
+    st.sampled_from(["scenes", "samples", "model"]), st.text("0123456789abcdef")
+)
+NAMES = st.sampled_from(sorted(VERSIONS))
+
+
+def canonical(tree: Any) -> str:
+    return json.dumps(tree, sort_keys=True)
+
+
+@given(st.tuples(NAMES, SETTINGS, INPUTS), st.tuples(NAMES, SETTINGS, INPUTS))
+def test_key_is_that_of_its_parts_only(a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
+    same = canonical(a) == canonical(b)
+    assert (stage_key(*a) == stage_key(*b)) is same
+
+
+@given(NAMES, SETTINGS, INPUTS)
+def test_key_forgets_order_and_follows_the_version(
+    name: str, settings: dict[str, Any], inputs: dict[str, str]
+) -> None:
+    key = stage_key(name, settings, inputs)
+    turned = dict(reversed(settings.items())), dict(reversed(inputs.items()))
+    assert stage_key(name, *turned) == key
+    with mock.patch.dict(VERSIONS, {name: VERSIONS[name] + 1}):
+        assert stage_key(name, settings, inputs) != key
+
+
+def test_key_takes_no_nan() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        stage_key("samples", {"rho": float("nan")}, {})
+
+
+class Builder:
+    """Writes one file, counts its calls."""
+
+    facts: ClassVar[dict[str, Any]] = {"samples": 3, "per": {"a": [1, 2.5, None]}, "text": "é"}
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage, self.calls = storage, 0
+
+    def __call__(self, path: str) -> dict[str, Any]:
+        self.calls += 1
+        self.storage.write(f"{path}/rows/part", b"rows")
+        return self.facts
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "results"))
+
+
+@pytest.fixture
+def build(storage: Storage) -> Builder:
+    builder = Builder(storage)
+    storage.make_folder(storage.path())
+
+    def call(path: str) -> dict[str, Any]:
+        storage.make_folder(f"{path}/rows")
+        return builder(path)
+
+    call.builder = builder  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
+
+
+def folders(storage: Storage, name: str = "samples") -> list[str]:
+    return storage.list(storage.path("stages", name))
+
+
+def test_built_once_then_reused_with_its_facts(storage: Storage, build: Any) -> None:
+    first = Stages(storage).run("samples", {"size": 1}, {"scenes": "a"}, build)
+    stages = Stages(storage)
+    second = stages.run("samples", {"size": 1}, {"scenes": "a"}, build)
+    assert build.builder.calls == 1
+    assert (first.reused, second.reused) == (False, True)
+    assert second.facts == first.facts == Builder.facts
+    assert (second.key, second.path, second.seconds) == (first.key, first.path, first.seconds)
+    assert stages.done == [second]
+    assert stages.seconds() == {"samples": first.seconds}
+    assert storage.read(f"{second.path}/rows/part") == b"rows"
+    success = storage.read_json(f"{second.path}/{SUCCESS}")
+    assert (success["settings"], success["inputs"]) == ({"size": 1}, {"scenes": "a"})
+    assert folders(storage) == [first.key]
+    stages.run("samples", {"size": 2}, {"scenes": "a"}, build)
+    assert build.builder.calls == 2
+
+
+def test_a_build_that_raises_leaves_nothing(storage: Storage, build: Any) -> None:
+    def fail(path: str) -> dict[str, Any]:
+        build(path)
+        raise UserError("no such thing")
+
+    with pytest.raises(UserError, match="no such thing"):
+        Stages(storage).run("samples", {}, {}, fail)
+    assert folders(storage) == []
+    assert Stages(storage).find("samples", {}, {}) is None
+    assert not Stages(storage).run("samples", {}, {}, build).reused
+
+
+KILLED = """
+import os, signal, sys
+from lhs.engine import stages
+from lhs.engine.storage import Storage
+
+storage = Storage(sys.argv[1])
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+def build(path):
+    storage.write(path + "/part", b"half")
+    if sys.argv[2] == "build":
+        die()
+    return {}
+if sys.argv[2] == "rename":
+    Storage.write_json = die
+stages.Stages(storage).run("samples", {}, {}, build)
+"""
+
+
+@pytest.mark.parametrize("moment", ["build", "rename"])
+def test_a_killed_run_leaves_nothing_that_counts(storage: Storage, build: Any, moment: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, storage.root, moment], env=isolated(), check=False
+    )
+    assert done.returncode == -9
+    key = stage_key("samples", {}, {})
+    left = folders(storage)
+    assert len(left) == 1
+    assert (left[0] == key) is (moment == "rename")
+    assert Stages(storage).find("samples", {}, {}) is None
+    result = Stages(storage).run("samples", {}, {}, build)
+    assert not result.reused
+    assert storage.list(result.path) == [SUCCESS, "rows"]
+    assert Stages(storage).find("samples", {}, {}) is not None
+
+
+def test_another_run_that_was_faster_wins(storage: Storage, build: Any) -> None:
+    def slow(path: str) -> dict[str, Any]:
+        Stages(storage).run("samples", {}, {}, build)
+        return build(path)
+
+    result = Stages(storage).run("samples", {}, {}, slow)
+    assert folders(storage) == [result.key]
+    assert Stages(storage).find("samples", {}, {}) is not None
+
+
+def test_path_and_uri_are_the_same_storage(storage: Storage, build: Any) -> None:
+    as_uri = Storage(f"file://{storage.root}")
+    assert as_uri.root == storage.root
+    made = Stages(as_uri).run("samples", {}, {}, build)
+    assert Stages(storage).run("samples", {}, {}, build).path == made.path
+    assert build.builder.calls == 1

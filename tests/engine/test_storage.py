@@ -1,0 +1,124 @@
+"""Storage: local and remote, and what it says when it can't be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lhs.engine.stages import Stages
+from lhs.engine.storage import Storage
+from lhs.engine.tracking import tracking_uri
+from lhs.errors import UserError
+
+
+class Refusing:
+    """A filesystem of which every write fails; tests run as root, to whom no folder is closed."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError(self.number, os.strerror(self.number))
+
+        return refuse
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "quota"),
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "read-only"),
+    ],
+)
+def test_what_a_full_or_closed_storage_says(tmp_path: Path, number: int, told: str) -> None:
+    storage = Storage(str(tmp_path))
+    storage.filesystem = Refusing(number)
+    (tmp_path / "made").mkdir()
+    calls = [
+        lambda: storage.make_folder(storage.path("a")),
+        lambda: storage.write(storage.path("a"), b""),
+        lambda: storage.write_json(storage.path("a"), {}),
+        lambda: storage.move(storage.path("a"), storage.path("b")),
+    ]
+    for call in calls:
+        with pytest.raises(UserError, match=rf"^storage = {tmp_path}: {told}.*--set storage="):
+            call()
+
+
+def test_another_error_stays_itself(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.filesystem = Refusing(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        storage.make_folder(storage.path("a"))
+
+
+def test_a_file_where_the_storage_should_be(tmp_path: Path) -> None:
+    place = tmp_path / "results"
+    place.write_text("not a folder")
+    for below in (place, place / "deeper"):
+        storage = Storage(str(below))
+        with pytest.raises(UserError, match=f"storage = {below}.*not a folder"):
+            Stages(storage).run("samples", {}, {}, lambda path: {})
+        with pytest.raises(UserError, match=f"storage = {below}.*not a folder"):
+            tracking_uri(storage)
+
+
+def test_unknown_scheme() -> None:
+    with pytest.raises(UserError, match=r"storage = ftp://there.*s3://"):
+        Storage("ftp://there/x")
+
+
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    storage = Storage("~/results")
+    assert storage.path("a", "b") == f"{tmp_path}/results/a/b"
+    assert storage.local
+    assert storage.address(storage.path("a")) == f"{tmp_path}/results/a"
+
+
+def test_remote_round_trip(tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a.txt").write_bytes(b"a")
+    (tmp_path / "in" / "sub" / "b.txt").write_bytes(b"b")
+    # Arrow's own filesystem in memory stands for a remote one.
+    storage = Storage("mock:///bucket/results")
+    assert not storage.local
+    target = storage.path("stages", "x")
+    storage.make_folder(target)
+    storage.put_folder(tmp_path / "in", target)
+    assert storage.list(target) == ["a.txt", "sub"]
+    with storage.as_local(target) as folder:
+        assert (folder / "a.txt").read_bytes() == b"a"
+        assert (folder / "sub" / "b.txt").read_bytes() == b"b"
+    assert not folder.exists()
+    assert storage.address(target).startswith("mock://")
+    storage.delete(target)
+    assert not storage.exists(target)
+    assert storage.list(target) == []
+
+
+def test_remote_stage_is_built_and_reused() -> None:
+    storage = Storage("mock:///bucket/results")
+
+    def build(path: str) -> dict[str, Any]:
+        storage.write(f"{path}/part", b"rows")
+        return {"rows": 1}
+
+    made = Stages(storage).run("samples", {}, {}, build)
+    found = Stages(storage).run("samples", {}, {}, build)
+    assert (made.reused, found.reused) == (False, True)
+    assert found.facts == {"rows": 1}
+
+
+def test_local_folder_is_itself(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    with storage.as_local(storage.path()) as folder:
+        assert folder == tmp_path
+    assert tmp_path.is_dir()

@@ -1,0 +1,372 @@
+"""The model folder: what is written is what is read, and what does not fit is told."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import lhs
+from lhs.config import NetworkConfig
+from lhs.errors import UserError
+from lhs.evaluation.model import Model, ModelDescription, inference_network, load_model, save_model
+from lhs.networks.encoder import EncoderNetwork
+from lhs.networks.hierarchical import HierarchicalNetwork
+
+CLASSES = ("sky", "sea", "sand")
+PARENTS = np.array([0, 0, 1, 2, 2])
+WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+
+
+def matrix() -> torch.Tensor:
+    return torch.tensor(PARENTS[None, :] == np.arange(3)[:, None]).float()
+
+
+def described(strategy: str, outputs: int, classes=CLASSES) -> ModelDescription:
+    return ModelDescription(
+        network=NetworkConfig(channels=8, weights="none"),
+        strategy=strategy,
+        dataset="beach",
+        classes=classes,
+        colours=tuple((n % 256, 100, 255 - n % 256) for n in range(len(classes))),
+        outputs=outputs,
+        hierarchy_digest="ab12" if strategy != "baseline" else None,
+    )
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    small = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3))
+    return np.kron(small, np.ones((8, 8, 1))).astype(np.uint8)[:height, :width]
+
+
+def decided(network: EncoderNetwork) -> EncoderNetwork:
+    """Batch statistics of real batches and scores around 0: every image gets several classes."""
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    images = np.stack([picture(64, 96, seed) for seed in range(4)])
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network.last.weight.normal_(0, 3)
+        network.train()(tensor)
+        network.last.bias -= network.eval()(tensor).mean(dim=(0, 2, 3))
+    return network
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Strategy to (trained network, description)."""
+    torch.manual_seed(0)
+    plain = decided(EncoderNetwork(3, 8))
+    summed = {}
+    for learn_w, masked in (("dense", False), ("masked", True)):
+        top = HierarchicalNetwork(decided(EncoderNetwork(5, 8)), matrix(), masked=masked)
+        with torch.no_grad():
+            top.w.add_(torch.randn(3, 5) * 0.3)
+        summed[learn_w] = (top, described("hierarchical", 5))
+    return {
+        "baseline": (plain, described("baseline", 3)),
+        "sequential": (plain, described("sequential", 3)),
+        **summed,
+    }
+
+
+@pytest.fixture
+def folder(models, tmp_path):
+    save_model(tmp_path, *models["baseline"])
+    return tmp_path
+
+
+@pytest.fixture
+def summed_folder(models, tmp_path):
+    save_model(tmp_path, *models["dense"])
+    return tmp_path
+
+
+# Round trip
+
+
+@pytest.mark.parametrize("kind", ["baseline", "sequential", "dense", "masked"])
+def test_what_is_read_predicts_what_was_written(models, tmp_path, kind):
+    network, description = models[kind]
+    save_model(tmp_path, network, description)
+    written = Model(inference_network(network), description)
+    read = load_model(tmp_path)
+    assert read.description == description
+    assert read.classes == CLASSES
+    np.testing.assert_array_equal(read.colours, description.colours)
+    image = picture(64, 96)
+    one, other = written.predict(image), read.predict(image)
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    np.testing.assert_array_equal(one.label_map, other.label_map)
+    assert len(np.unique(other.label_map)) > 1
+    assert {path.name for path in tmp_path.iterdir()} == {WEIGHTS, DESCRIPTION}
+
+
+@pytest.mark.parametrize("kind", ["dense", "masked"])
+def test_after_h_classes_are_scored_by_the_w_it_ended_with(models, tmp_path, kind):
+    """Class probabilities written out: softmax(W p) with the learned W, masked where asked."""
+    network, description = models[kind]
+    save_model(tmp_path, network, description)
+    image = picture(64, 64)
+    got = load_model(tmp_path).predict(image).probabilities
+    w = network.w.detach() * (matrix() if kind == "masked" else 1)
+    assert ((w[matrix() == 0] == 0).all()) == (kind == "masked")
+    with torch.inference_mode():
+        tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        p = network.network.eval()(tensor)
+        scores = torch.einsum("ln,bnyx->blyx", w, p)
+        scores = torch.nn.functional.interpolate(scores, size=(64, 64), mode="bilinear")
+    np.testing.assert_allclose(got, scores[0].softmax(0).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 65), (32, 32), (64, 31), (2, 100), (97, 1)])
+def test_any_size_keeps_its_size(folder, size):
+    got = load_model(folder).predict(picture(*size))
+    assert got.label_map.shape == size
+    assert got.label_map.dtype == np.uint8
+    assert got.probabilities.shape == (3, *size)
+    assert got.probabilities.dtype == np.float32
+    np.testing.assert_allclose(got.probabilities.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_array_equal(got.label_map, got.probabilities.argmax(axis=0))
+    assert got.classes == CLASSES
+    assert got.colours.shape == (3, 3)
+
+
+def test_below_and_right_of_an_image_stands_its_mean_colour(folder):
+    model = load_model(folder)
+    image = picture(40, 50)
+    whole = np.empty((64, 64, 3))
+    whole[:] = image.mean(axis=(0, 1))
+    whole[:40, :50] = image
+    with torch.inference_mode():
+        scores = model.network(torch.from_numpy(whole).permute(2, 0, 1)[None].float())
+        scores = torch.nn.functional.interpolate(scores, size=(64, 64), mode="bilinear")
+    expected = scores[0, :, :40, :50].softmax(dim=0).numpy()
+    np.testing.assert_allclose(model.predict(image).probabilities, expected, atol=1e-4)
+
+
+def test_above_255_classes_ids_have_two_bytes(tmp_path):
+    classes = tuple(f"c{n}" for n in range(300))
+    torch.manual_seed(0)
+    save_model(tmp_path, decided(EncoderNetwork(300, 8)), described("baseline", 300, classes))
+    got = load_model(tmp_path).predict(picture(40, 40))
+    assert got.label_map.dtype == np.uint16
+    np.testing.assert_array_equal(got.label_map, got.probabilities.argmax(axis=0))
+
+
+def test_an_image_may_be_a_file(folder, tmp_path):
+    image = picture(40, 56)
+    Image.fromarray(image).save(tmp_path / "scene.png")
+    model = load_model(folder)
+    expected = model.predict(image).probabilities
+    for path in (tmp_path / "scene.png", str(tmp_path / "scene.png")):
+        np.testing.assert_array_equal(model.predict(path).probabilities, expected)
+
+
+def test_an_image_may_be_a_view(folder):
+    image = picture(64, 80)
+    model = load_model(folder)
+    expected = model.predict(np.ascontiguousarray(image[::-1, ::2])).probabilities
+    np.testing.assert_array_equal(model.predict(image[::-1, ::2]).probabilities, expected)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((1, 4, 4, 3), np.uint8),
+    ],
+)
+def test_an_array_that_is_no_image_is_refused(folder, image):
+    with pytest.raises(UserError, match=r"allowed is \(H, W, 3\) uint8"):
+        load_model(folder).predict(image)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3)])
+def test_an_image_without_pixels_is_refused(folder, shape):
+    with pytest.raises(UserError):
+        load_model(folder).predict(np.zeros(shape, np.uint8))
+
+
+def test_lhs_load_opens_a_folder(folder):
+    image = picture(40, 40)
+    expected = load_model(folder).predict(image)
+    np.testing.assert_array_equal(
+        lhs.load(str(folder)).predict(image).label_map, expected.label_map
+    )
+
+
+# Folders that do not fit
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    return str(caught.value)
+
+
+def change(folder: Path, **changes) -> None:
+    tree = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    (folder / DESCRIPTION).write_text(json.dumps(tree | changes), encoding="utf-8")
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing"):
+        message = refused(path)
+        assert str(path) in message
+        assert DESCRIPTION in message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe\x00", b'{"schema": 1}', b'"text"']
+)
+def test_a_corrupted_description_is_named(folder, content):
+    (folder / DESCRIPTION).write_bytes(content)
+    assert str(folder / DESCRIPTION) in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": 2},
+        {"schema": None},
+        {"schema": "1"},
+        {"classes": []},
+        {"classes": ["sky"]},
+        {"classes": None},
+        {"colours": [[1, 2], [3, 4], [5, 6]]},
+        {"colours": [[1, 2, 3]] * 4},
+        {"colours": [[1, 2, 300]] * 3},
+        {"colours": [[1, 2, -1]] * 3},
+        {"colours": [[1, 2, 0.5]] * 3},
+        {"colours": [[1, 2, 3], [1, 2], [1]]},
+        {"colours": [["a", "b", "c"]] * 3},
+        {"colours": [[10**30, 2, 3]] * 3},
+        {"outputs": 2},
+        {"outputs": 10**9},
+        {"outputs": 3.0},
+        {"outputs": "3"},
+        {"outputs": None},
+        {"network": None},
+        {"network": {"name": "vgg"}},
+        {"network": {"channels": 10**9}},
+        {"network": {"name": "lite", "depth": 3}},
+    ],
+    ids=str,
+)
+def test_a_description_that_says_what_cannot_be_is_named(folder, changes):
+    change(folder, **changes)
+    assert str(folder / DESCRIPTION) in refused(folder)
+
+
+@pytest.mark.parametrize("changes", [{"strategy": "magic"}, {"strategy": None}], ids=str)
+def test_an_unknown_strategy_is_named(folder, changes):
+    change(folder, **changes)
+    assert str(folder / DESCRIPTION) in refused(folder)
+
+
+def test_subclass_scores_without_w_are_no_model(models, tmp_path):
+    """Five scores for three classes and nothing that sums them: ids 3 and 4 have no name."""
+    network = models["dense"][0].network
+    save_model(tmp_path, network, described("sequential", 5))
+    assert str(tmp_path / DESCRIPTION) in refused(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["schema", "network", "strategy", "classes", "colours", "outputs"])
+def test_a_missing_key_is_told(folder, key):
+    tree = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    del tree[key]
+    (folder / DESCRIPTION).write_text(json.dumps(tree), encoding="utf-8")
+    message = refused(folder)
+    assert str(folder / DESCRIPTION) in message
+    assert key in message
+
+
+def test_missing_weights_are_named(folder):
+    (folder / WEIGHTS).unlink()
+    assert str(folder / WEIGHTS) in refused(folder)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-5, 0.5, 0.999])
+def test_truncated_weights_are_named(folder, share):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[: int(len(content) * share)])
+    assert str(folder / WEIGHTS) in refused(folder)
+
+
+def test_weights_of_another_network_are_named(folder, models):
+    change(folder, outputs=5, strategy="hierarchical")
+    assert str(folder / WEIGHTS) in refused(folder)
+
+
+def test_weights_of_another_width_are_named(folder):
+    change(folder, network={"name": "lite", "weights": "none", "channels": 16})
+    message = refused(folder)
+    assert str(folder / WEIGHTS) in message
+    assert "size mismatch" in message
+
+
+@pytest.mark.parametrize("what", ["missing", "surplus", "shape"])
+def test_tensors_that_do_not_fit_are_named(summed_folder, what):
+    state = load_file(summed_folder / WEIGHTS)
+    if what == "missing":
+        del state["w"]
+    elif what == "surplus":
+        state["more"] = torch.zeros(2)
+    else:
+        state["w"] = torch.zeros(3, 4)
+    save_file(state, summed_folder / WEIGHTS)
+    message = refused(summed_folder)
+    assert str(summed_folder / WEIGHTS) in message
+    assert {"missing": '"w"', "surplus": '"more"', "shape": "w"}[what] in message
+
+
+class Trap:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch"])
+@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
+def test_a_pickle_is_refused_and_not_run(folder, how, name):
+    trace = folder / "was-run"
+    if how == "pickle":
+        (folder / name).write_bytes(pickle.dumps(Trap(trace)))
+    else:
+        torch.save({"last.weight": Trap(trace)}, folder / name)
+    assert str(folder / name) in refused(folder)
+    assert not trace.exists()
+
+
+def test_nothing_that_unpickles_is_called_on_the_way(folder, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("unpickled")
+
+    for module, name in ((torch, "load"), (pickle, "load"), (pickle, "loads")):
+        monkeypatch.setattr(module, name, never)
+    monkeypatch.setattr(pickle, "Unpickler", never)
+    load_model(folder).predict(picture(32, 32))
+
+
+def test_numpy_reads_no_pickles_by_itself():
+    """`allow_pickle=True` and `weights_only=False` stand nowhere in the package."""
+    package = Path(lhs.__file__).parent
+    for path in package.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "allow_pickle=True" not in text, path
+        assert "weights_only=False" not in text, path
+        for line in text.splitlines():
+            assert "torch.load(" not in line or "weights_only=True" in line, path

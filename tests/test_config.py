@@ -1,0 +1,345 @@
+"""The configuration: every bad input is one clear message, every good one comes back the same."""
+
+import math
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lhs.config import DATASETS, Config, build_config, load_config, recipes
+from lhs.errors import UserError
+
+
+def refused(*settings_: str, recipe: str = "demo") -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(recipe, settings_)
+    return str(caught.value)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def write(content: str | bytes) -> str:
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(path)
+
+    return write
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_every_packaged_recipe_loads_and_describes_itself(name):
+    config = load_config(name)
+    assert len(config.description) > 10
+    assert "\n" not in config.description
+    header = recipes()[name].read_text(encoding="utf-8").splitlines()[0]
+    assert header.startswith(f"# lhs run {name}"), "a recipe's header says its command"
+
+
+def test_the_default_recipe_is_the_demo_and_needs_no_data():
+    assert load_config() == load_config("demo")
+    assert load_config().data.dataset == "synthetic"
+
+
+def test_an_unknown_recipe_names_near_ones_and_all_that_are_allowed():
+    message = refused(recipe="stanford-lite-basline")
+    assert "'stanford-lite-basline'" in message
+    assert "did you mean stanford-lite-baseline" in message
+    for name in recipes():
+        assert name in message
+
+
+@pytest.mark.parametrize("name", ["", "no such thing", "/nowhere/recipe.yaml", "~/nowhere.yaml"])
+def test_a_recipe_that_is_nowhere_is_refused(name):
+    assert f"unknown recipe {name!r}" in refused(recipe=name)
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    assert "unknown recipe" in refused(recipe=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "hierarchy: {rho: 0.9",
+        "hierarchy:\n\t- rho",
+        "a: b: c",
+        "? [1]\n: 2",
+        "!!python/object/apply:os.getcwd []",
+        b"\xff\xfe\x00",
+    ],
+)
+def test_garbage_is_not_readable_as_yaml(recipe, content):
+    path = recipe(content)
+    message = refused(recipe=path)
+    assert path in message
+    assert "not readable as YAML" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [("- a\n- b", "list"), ("text", "str"), ("3", "int")]
+)
+def test_a_recipe_that_is_no_mapping_is_refused(recipe, content, found):
+    path = recipe(content)
+    message = refused(recipe=path)
+    assert path in message
+    assert f"found {found}" in message
+    assert "mapping" in message
+
+
+@pytest.mark.parametrize("content", ["", "# only a comment\n", "---\n"])
+def test_an_empty_recipe_is_the_defaults(recipe, content):
+    assert load_config(recipe(content)) == Config()
+
+
+def test_keys_that_are_no_text_are_refused(recipe):
+    assert "should be strings" in refused(recipe=recipe("1: 2"))
+
+
+def test_all_mistakes_are_told_at_once(recipe):
+    message = refused(recipe=recipe("hierarchy: {rho: 2, region: 8}\ndata: {fold: 3}"))
+    for part in ("hierarchy.rho = 2", "hierarchy.region = 8", "data.fold"):
+        assert part in message
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("setting", "near"),
+    [
+        ("hierarchy.rhoo=0.9", "hierarchy.rho"),
+        ("train.batchsize=4", "train.batch_size"),
+        ("train.baseline.all_layer.epochs=4", "train.baseline.all_layers.epochs"),
+        ("hierachy.rho=0.9", "hierarchy.rho"),
+    ],
+)
+def test_an_unknown_key_names_near_ones(setting, near):
+    message = refused(setting)
+    assert "unknown key" in message
+    assert near in message
+
+
+@pytest.mark.parametrize("key", ["nonsense", "a.b.c", "a..b", "hierarchy.", ".hierarchy", "..."])
+def test_a_key_far_from_all_is_refused_too(key):
+    assert "unknown key" in refused(f"{key}=1")
+
+
+@pytest.mark.parametrize("setting", ["hierarchy.rho", "", "=0.9", " =0.9", "0.9"])
+def test_a_setting_without_key_and_equals_is_refused(setting):
+    message = refused(setting)
+    assert f"--set {setting}" in message
+    assert "key=value" in message
+
+
+def test_a_setting_that_is_no_yaml_is_refused():
+    assert "--set hierarchy.rho=[" in refused("hierarchy.rho=[")
+
+
+@pytest.mark.parametrize("value", ["3", "text", "[1, 2]", "", "null"])
+@pytest.mark.parametrize("section", ["hierarchy", "train.baseline", "train.baseline.all_layers"])
+def test_a_section_is_no_single_setting(section, value):
+    message = refused(f"{section}={value}")
+    assert section in message
+
+
+def test_a_single_setting_is_no_section():
+    assert "hierarchy.rho" in refused("hierarchy.rho.deeper=1")
+    assert "'rho' is a single setting" in refused("hierarchy.rho=0.9", "hierarchy.rho.deeper=1")
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "0.0", "-0.1", "1.5", "1.0001", ".nan", ".inf", "x", "", "[]"]
+)
+def test_rho_out_of_range_is_refused(value):
+    assert "hierarchy.rho = " in refused(f"hierarchy.rho={value}")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2", "128", "0", "-1", "-129", "0.5", "129.5", "x", "", "[129]", ".nan", "-.inf", "1e9"],
+)
+def test_a_region_that_is_not_odd_is_refused(value):
+    message = refused(f"hierarchy.region={value}")
+    assert "hierarchy.region = " in message
+    assert "odd" in message
+    assert "inf" in message
+
+
+@pytest.mark.parametrize(
+    "value", ["inf", ".inf", "Inf", ".Inf", "INF", ".INF", "+.inf", "infinity", "'inf'"]
+)
+def test_an_unbounded_region_in_all_spellings(value, recipe):
+    for config in (
+        load_config("demo", [f"hierarchy.region={value}"]),
+        load_config(recipe(f"hierarchy: {{region: {value}}}")),
+    ):
+        assert config.hierarchy.region == math.inf
+        assert config.dotted()["hierarchy.region"] == "inf"
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("data.dataset=imagenet", "stanford"),
+        ("data.on_bad_image=ignore", "skip"),
+        ("data.max_train=0", "greater than or equal to 1"),
+        ("data.stanford.fold=6", "less than or equal to 5"),
+        ("data.stanford.fold=0", "greater than or equal to 1"),
+        ("data.synthetic.unlabelled=0.95", "0.9"),
+        ("data.synthetic.unlabelled=.nan", "nan"),
+        ("context.variants=-1", "greater than or equal to 0"),
+        ("context.superpixel_size=3", "greater than or equal to 4"),
+        ("hierarchy.kind=clusters", "label_clusters"),
+        ("hierarchy.n_star=-1", "largest_rare"),
+        ("hierarchy.n_star=rare", "largest_rare"),
+        ("hierarchy.k_scale=0", "greater than 0"),
+        ("hierarchy.k_scale=.nan", "nan"),
+        ("network.name=vgg", "lite"),
+        ("train.strategy=joint", "hierarchical"),
+        ("train.batch_size=0", "greater than or equal to 1"),
+        ("train.batch_size=2.5", "integer"),
+        ("train.scale_jitter=1", "less than 1"),
+        ("train.scale_jitter=.nan", "nan"),
+        ("train.flip=1.1", "less than or equal to 1"),
+        ("train.alpha=-1", "greater than or equal to 0"),
+        ("train.alpha=.nan", "nan"),
+        ("train.momentum=1", "less than 1"),
+        ("train.baseline.all_layers.epochs=-1", "greater than or equal to 0"),
+        ("train.baseline.all_layers.learning_rate=0", "greater than 0"),
+        ("train.seed=-1", "greater than or equal to 0"),
+        ("storage=", "string"),
+        ("storage=''", "1"),
+    ],
+)
+def test_a_value_out_of_range_names_key_and_what_is_allowed(setting, told):
+    message = refused(setting)
+    assert setting.partition("=")[0] + " = " in message
+    assert told in message
+
+
+@pytest.mark.parametrize("value", ["yes", "no"])
+def test_gpu_takes_the_words_that_yaml_reads_as_truth(value):
+    assert load_config("demo", [f"train.gpu={value}"]).train.gpu == value
+
+
+@pytest.mark.parametrize("key", ["train.alpha", "train.baseline.all_layers.learning_rate"])
+def test_an_infinite_weight_or_rate_is_refused(key):
+    assert key in refused(f"{key}=.inf")
+
+
+@pytest.mark.parametrize("key", ["hierarchy.rho", "hierarchy.region", "train.batch_size"])
+def test_truth_is_no_number(key):
+    assert key in refused(f"{key}=true")
+
+
+# What lies over what
+
+
+def test_part_of_a_phase_keeps_the_rest_of_it():
+    before = load_config("stanford-lite-baseline").train
+    after = load_config("stanford-lite-baseline", ["train.baseline.all_layers.epochs=3"]).train
+    assert after.baseline.all_layers.epochs == 3
+    assert after.baseline.all_layers.learning_rate == before.baseline.all_layers.learning_rate
+    assert after.baseline.new_layers == before.baseline.new_layers
+    assert after.sequential == before.sequential
+
+
+def test_part_of_a_phase_in_a_recipe_keeps_the_defaults_of_the_rest(recipe):
+    config = load_config(recipe("train: {sequential: {class_all_layers: {epochs: 2}}}"))
+    default = Config().train.sequential
+    assert config.train.sequential.class_all_layers.epochs == 2
+    rate = config.train.sequential.class_all_layers.learning_rate
+    assert rate == default.class_all_layers.learning_rate
+    assert config.train.sequential.subclass_all_layers == default.subclass_all_layers
+
+
+def test_the_last_setting_of_a_key_holds():
+    config = load_config("demo", ["hierarchy.rho=0.5", "hierarchy.rho=0.6"])
+    assert config.hierarchy.rho == 0.6
+
+
+def test_numbers_as_people_write_them():
+    key = "train.baseline.all_layers.learning_rate"
+    for text in ("1e-3", "0.001", "1.0e-3", " 0.001"):
+        assert load_config("demo", [f"{key}={text}"]).dotted()[key] == 0.001
+
+
+def test_a_value_may_hold_equals_signs():
+    assert load_config("demo", ["data.folder.path=/a=b"]).data.folder.path == "/a=b"
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(Exception, match="frozen"):
+        Config().storage = "elsewhere"
+
+
+def test_the_environment_names_the_places(monkeypatch):
+    monkeypatch.setenv("LHS_STORAGE", "s3://bucket/lhs")
+    monkeypatch.setenv("LHS_DATA_ROOT", "/data")
+    assert Config().storage == "s3://bucket/lhs"
+    assert Config().data.root == "/data"
+
+
+def test_run_and_configuration_know_the_same_datasets():
+    from lhs import run
+
+    assert sorted(run.DATASETS) == sorted(DATASETS)
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_the_printed_configuration_is_a_recipe(name, tmp_path):
+    config = load_config(name, ["hierarchy.region=inf", "data.max_train=7", "hierarchy.n_star=30"])
+    path = tmp_path / "printed.yaml"
+    path.write_text(config.yaml(), encoding="utf-8")
+    assert load_config(str(path)) == config
+    assert load_config(str(path)).yaml() == config.yaml()
+
+
+def test_dotted_settings_give_the_configuration_back():
+    config = load_config(
+        "stanford-lite-baseline",
+        ["hierarchy.region=inf", "train.gpu='no'", "data.max_test=3", "hierarchy.rho=0.123456789"],
+    )
+    told = [f"{key}={yaml.safe_dump(value)}" for key, value in config.dotted().items()]
+    assert load_config("demo", told) == config
+
+
+def test_every_field_has_its_dotted_name():
+    dotted = Config().dotted()
+    assert {"storage", "data.stanford.fold", "train.hierarchical.learned_w.epochs"} <= set(dotted)
+    assert not any(isinstance(value, dict) for value in dotted.values())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rho=st.floats(0, 1, exclude_min=True),
+    region=st.integers(0, 5000).map(lambda half: 2 * half + 1) | st.just(math.inf),
+    n_star=st.integers(0, 10**6) | st.just("largest_rare"),
+    as_text=st.booleans(),
+)
+def test_all_that_is_allowed_is_taken(rho, region, n_star, as_text):
+    given_region = str(region) if as_text else region
+    tree = {"hierarchy": {"rho": rho, "region": given_region, "n_star": n_star}}
+    config = build_config(tree)
+    assert (config.hierarchy.rho, config.hierarchy.region) == (rho, region)
+    assert config.hierarchy.n_star == n_star
+    assert build_config(yaml.safe_load(config.yaml())) == config
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats().filter(lambda rho: not 0 < rho <= 1), st.integers().filter(lambda r: r % 2 == 0))
+def test_nothing_else_is(rho, region):
+    with pytest.raises(UserError, match=r"hierarchy\.rho"):
+        build_config({"hierarchy": {"rho": rho}})
+    with pytest.raises(UserError, match=r"hierarchy\.region"):
+        build_config({"hierarchy": {"region": region}})
