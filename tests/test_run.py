@@ -59,10 +59,12 @@ def test_a_dataset_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_pat
 
 
 def test_data_of_the_embedded_dataset(capsys: pytest.CaptureFixture[str]) -> None:
-    sets = ["--set", "data.synthetic.train=3", "--set", "data.synthetic.test=2"]
-    assert main(["data", "check", "synthetic", *sets]) == 0
+    sets = [f"--set=data.synthetic.{key}" for key in ("train=3", "test=2", "height=64", "width=80")]
     assert main(["data", "show", "synthetic", *sets]) == 0
     assert "sky" in capsys.readouterr().out
+    # Three images do not show every class.
+    assert main(["data", "check", "synthetic", *sets]) == 1
+    assert "error: synthetic: no train pixel of class" in capsys.readouterr().out
 
 
 def test_printed_config_is_a_recipe_that_prints_itself(

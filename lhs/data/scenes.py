@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def label_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class Scene(ABC):
     """One image with its label map: a small, picklable handle that reads when asked.
 
     Attributes
@@ -65,10 +66,11 @@ class Scene:
     num_classes: int
     name: str | None = None
 
+    @abstractmethod
     def image(self) -> np.ndarray:
         """Read the image: (H, W, 3) uint8 RGB."""
-        raise NotImplementedError
 
+    @abstractmethod
     def label_map(self) -> np.ndarray:
         """Read the label map: (H, W) class ids in 0..L-1 or `void_of(L)`.
 
@@ -84,7 +86,6 @@ class Scene:
         UserError
             If it holds an id that is not a class: then the class list or the void id is wrong.
         """
-        raise NotImplementedError
 
     def files(self) -> tuple[Path, ...]:
         """List the files it reads, image first; empty where it is made and not read."""
@@ -138,9 +139,9 @@ class FileScene(Scene):
         """Read the image: (H, W, 3) uint8 RGB."""
         return read_image(self.image_file)
 
+    @abstractmethod
     def read_ids(self) -> np.ndarray:
         """Read the label file: (H, W) integers, class ids from 0, -1 where unlabelled."""
-        raise NotImplementedError
 
     def label_map(self) -> np.ndarray:
         """Read the label map; see `Scene.label_map`."""

@@ -16,6 +16,7 @@ QUIET = {
     # Its errors are of no use to a person: one is printed for every pool of actors.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 

@@ -124,7 +124,9 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _TOLD.get(error.errno or 0)
+        # An error of a Ray task keeps its number in what caused it.
+        number = error.errno or getattr(getattr(error, "cause", None), "errno", None)
+        reason = _TOLD.get(number or 0)
         if reason is None:
             raise
         raise UserError(

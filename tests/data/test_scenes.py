@@ -17,8 +17,18 @@ from lhs.errors import UserError
 from tests.data.builders import plain
 
 
+class _Blank(Scene):
+    """A scene of no pixel but one."""
+
+    def image(self) -> np.ndarray:
+        return np.zeros((1, 1, 3), np.uint8)
+
+    def label_map(self) -> np.ndarray:
+        return np.zeros((1, 1), np.uint8)
+
+
 def _scenes(count: int, split: str = "train") -> list[Scene]:
-    return [Scene(id=f"{split}{i:03}", split=split, num_classes=3) for i in range(count)]
+    return [_Blank(id=f"{split}{i:03}", split=split, num_classes=3) for i in range(count)]
 
 
 def test_void() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lhs.engine.stages import Stages
-from lhs.engine.storage import Storage
+from lhs.engine.storage import Storage, explained
 from lhs.engine.tracking import tracking_uri
 from lhs.errors import UserError
 
@@ -50,6 +50,14 @@ def test_what_a_full_or_closed_storage_says(tmp_path: Path, number: int, told: s
     for call in calls:
         with pytest.raises(UserError, match=rf"^storage = {tmp_path}: {told}.*--set storage="):
             call()
+
+
+def test_a_full_storage_found_by_a_worker() -> None:
+    from ray.exceptions import RayTaskError
+
+    error = RayTaskError("write", "Traceback ...", OSError(errno.ENOSPC, "No space left"))
+    with pytest.raises(UserError, match="storage = x: no space left"), explained("x"):
+        raise error.as_instanceof_cause()
 
 
 def test_another_error_stays_itself(tmp_path: Path) -> None:
