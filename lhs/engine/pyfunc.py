@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
 from lhs.evaluation.model import load_model
 
-INSIDE = "artifacts/lhs_model"
-"""Where a pyfunc model keeps the model folder."""
+INSIDE = "artifacts/model"
+"""Where a pyfunc model keeps the model folder: MLflow takes the folder's own name, `model`."""
 
 CODE = """\
 from mlflow.models import set_model
@@ -37,12 +38,15 @@ def save_pyfunc(model: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         code = Path(scratch) / "lhs_pyfunc.py"
         code.write_text(CODE, encoding="utf-8")
-        mlflow.pyfunc.save_model(
-            str(target),
-            python_model=str(code),
-            artifacts={"lhs_model": str(model)},
-            pip_requirements=[f"lhs=={lhs.__version__}"],
-        )
+        with warnings.catch_warnings():
+            # MLflow would like type hints that can't say "images of any size".
+            warnings.simplefilter("ignore", UserWarning)
+            mlflow.pyfunc.save_model(
+                str(target),
+                python_model=str(code),
+                artifacts={"lhs_model": str(model)},
+                pip_requirements=[f"lhs=={lhs.__version__}"],
+            )
 
 
 def pyfunc_model() -> Any:

@@ -96,17 +96,17 @@ def tracked(config: Config, storage: Storage, dataset: str, name: str) -> Iterat
     uri = tracking_uri(storage)
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    client = mlflow.MlflowClient(uri)
     parameters = [
         Param(key, str(value)[:LONGEST])
         for key, value in config.dotted().items()
         if key != "description"
     ]
     try:
+        client = mlflow.MlflowClient(uri)
         experiment_id = _experiment(client, uri, dataset)
         tracker = Tracker(uri, client.create_run(experiment_id, run_name=name).info.run_id)
         client.log_batch(tracker.run_id, params=parameters)
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         raise UserError(f"MLFLOW_TRACKING_URI = {uri}: {error}") from None
     status = "FAILED"
     try:

@@ -38,7 +38,7 @@ def test_files_are_those_of_the_model(
     np.testing.assert_array_equal(ids, model.predict(scene).label_map)
     assert np.array(Image.open(out / "odd.png")).shape == (50, 71)
     assert np.array(Image.open(out / "odd_overlay.png")).shape[:2] == (50, 71)
-    assert min(Image.open(out / "legend.png").size) > 20
+    assert min(np.array(Image.open(out / "legend.png")).shape[:2]) > 20
     assert "2 images labelled, 0 not readable" in capsys.readouterr().out
 
 

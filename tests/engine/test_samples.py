@@ -87,7 +87,7 @@ def test_histograms_are_those_of_the_plain_function(outcome: Outcome) -> None:
     assert len(rows) == result.facts["samples"]
     for (image, number), group in rows.groupby(["image", "variant"]):
         expected = histogram_rows(
-            dataset, dataset.scene(image), number, group[["y", "x"]].to_numpy(),
+            dataset, dataset.scene(image), int(number), group[["y", "x"]].to_numpy(),
             region=outcome.config.hierarchy.region, seed=outcome.config.context.seed,
         )  # fmt: skip
         dense = np.zeros_like(expected)
