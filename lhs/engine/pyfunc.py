@@ -31,8 +31,6 @@ def save_pyfunc(model: Path, target: Path) -> None:
     target
         The folder to make.
     """
-    import mlflow.pyfunc
-
     import lhs
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -40,7 +38,10 @@ def save_pyfunc(model: Path, target: Path) -> None:
         code.write_text(CODE, encoding="utf-8")
         with warnings.catch_warnings():
             # MLflow would like type hints that can't say "images of any size".
+            # Its own classes, met at the first import, are warned of too.
             warnings.simplefilter("ignore", UserWarning)
+            import mlflow.pyfunc
+
             mlflow.pyfunc.save_model(
                 str(target),
                 python_model=str(code),
