@@ -21,6 +21,9 @@ from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 
+TELL_EVERY = 8
+"""Images between two words to the driver: each costs some of a worker's time."""
+
 SAMPLES = pa.schema(
     [
         ("image", pa.string()),
@@ -72,6 +75,7 @@ def sample_batch(
     """Rows `SAMPLES` of a batch of rows (image, variant)."""
     dataset = worker_dataset(data)
     tables = [SAMPLES.empty_table()]
+    finished = 0
     for image, number in zip(batch["image"].to_pylist(), batch["variant"].to_pylist(), strict=True):
         rows = sample_rows(
             dataset.scene(image),
@@ -90,7 +94,11 @@ def sample_batch(
             rows.sizes.astype(np.int32),
         ]
         tables.append(pa.table(columns, schema=SAMPLES))
-        progress.add.remote(1)
+        finished += 1
+        if finished == TELL_EVERY:
+            progress.add.remote(finished)
+            finished = 0
+    progress.add.remote(finished)
     return pa.concat_tables(tables)
 
 
@@ -148,6 +156,7 @@ def histogram_batch(
     """Rows `HISTOGRAMS` of the files of sample rows that a batch names."""
     dataset = worker_dataset(data)
     tables = [HISTOGRAMS.empty_table()]
+    finished = 0
     for part in batch["part"].to_pylist():
         rows = pq.read_table(part, filesystem=storage.filesystem, schema=SAMPLES)
         for image, number, group in _by_variant(rows):
@@ -161,7 +170,8 @@ def histogram_batch(
             values = pa.ListArray.from_arrays(offsets, pa.array(sparse.counts, pa.int32()))
             columns = [*group.columns, bins, values]
             tables.append(pa.table(columns, schema=HISTOGRAMS))
-            progress.add.remote(1)
+            finished += 1
+    progress.add.remote(finished)
     return pa.concat_tables(tables)
 
 
