@@ -162,8 +162,9 @@ class SequentialPhases(Section):
 
 
 class HierarchicalPhases(Section):
-    fixed_w: PhaseConfig = PhaseConfig(epochs=8, learning_rate=2e-3)
-    learned_w: PhaseConfig = PhaseConfig(epochs=4, learning_rate=5e-4)
+    fixed_w: PhaseConfig = PhaseConfig(epochs=4, learning_rate=2e-3)
+    learned_w: PhaseConfig = PhaseConfig(epochs=8, learning_rate=2e-3)
+    """The longer step: W moves by no more than its solver's rates add up to."""
 
 
 class TrainConfig(Section):

@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lhs.evaluation.model import load_model
 
 INSIDE = "artifacts/model"
@@ -37,8 +39,7 @@ def save_pyfunc(model: Path, target: Path) -> None:
         code = Path(scratch) / "lhs_pyfunc.py"
         code.write_text(CODE, encoding="utf-8")
         with warnings.catch_warnings():
-            # MLflow would like type hints that can't say "images of any size".
-            # Its own classes, met at the first import, are warned of too.
+            # Its own classes are warned of at the first import.
             warnings.simplefilter("ignore", UserWarning)
             import mlflow.pyfunc
 
@@ -53,14 +54,15 @@ def save_pyfunc(model: Path, target: Path) -> None:
 def pyfunc_model() -> Any:
     """MLflow's view of a model: images (N, H, W, 3) uint8 in, label maps (N, H, W) out."""
     import mlflow.pyfunc
-    import numpy as np
 
     class LabelModel(mlflow.pyfunc.PythonModel):
         def load_context(self, context: Any) -> None:
             self.model = load_model(Path(context.artifacts["lhs_model"]))
 
-        # Without annotations: MLflow would take them for the schema of the input.
-        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        # Hints that MLflow leaves alone: it would take others for the schema of the input.
+        def predict(
+            self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+        ) -> np.ndarray:
             return np.stack([self.model.predict(image).label_map for image in model_input])
 
     return LabelModel()

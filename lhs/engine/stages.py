@@ -20,7 +20,7 @@ VERSIONS = {
     "samples": 1,
     "histograms": 1,
     "hierarchy": 1,
-    "model": 1,
+    "model": 2,
     "evaluation": 1,
 }
 """Raised when a stage's code gives other results, so that old ones are not taken for new."""

@@ -30,6 +30,13 @@ from lhs.networks.build import build_network
 from lhs.training.batches import TrainingScenes, epoch_batches, steps_in_epoch
 from lhs.training.loop import History, train
 
+KEEP_MEMORY = {
+    # glibc hands large blocks back to the system and takes a page fault for each page of them at
+    # the next step: about a sixth of a CPU step.
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+}
+
 
 @dataclass(frozen=True)
 class Work:
@@ -90,6 +97,7 @@ def training_stage(
                     storage_path=f"{path}/ray-train",
                     storage_filesystem=storage.filesystem,
                     logging_config=ray_train.LoggingConfig(log_level="ERROR"),
+                    worker_runtime_env={"env_vars": KEEP_MEMORY},
                 ),
             )
             trainer.fit()

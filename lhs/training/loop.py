@@ -177,15 +177,11 @@ def _loss(
     device: torch.device,
 ) -> Tensor:
     labels, subclasses = batch.labels.to(device), batch.subclasses.to(device)
-    scores = output if isinstance(output, Tensor) else output[0]
-    scores = nn.functional.interpolate(
-        scores.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False
-    )
     if not isinstance(output, Tensor):
-        return hierarchical_loss(scores, subclasses, labels, output[1], alpha, void)
+        return hierarchical_loss(output[0].float(), subclasses, labels, output[1], alpha, void)
     if phase.target == "subclass":
-        return masked_cross_entropy(scores, subclasses, labels != void)
-    return label_loss(scores, labels, void)
+        return masked_cross_entropy(output.float(), subclasses, labels != void)
+    return label_loss(output.float(), labels, void)
 
 
 def _solver(

@@ -12,28 +12,36 @@ IGNORE = -100
 """The target that torch's cross-entropy leaves out."""
 
 
-def label_loss(scores: Tensor, label: Tensor, void: int) -> Tensor:
+def label_loss(scores: Tensor, label: Tensor, void: int, count: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over labelled pixels (paper Eq. 4).
 
     Parameters
     ----------
     scores
-        (B, L, ...) unnormalised.
+        (B, L, ...) unnormalised; maps coarser than the labels are upsampled, bilinearly.
     label
         (B, ...) ids, `void` where there is none.
     void
         The id that carries no loss.
+    count
+        Labelled pixels that the mean is over, where these are a part of a batch.
 
     Returns
     -------
     Tensor
         A scalar; 0 where the whole batch is void.
     """
-    return masked_cross_entropy(scores, label, label != void)
+    return masked_cross_entropy(scores, label, label != void, count)
 
 
 def hierarchical_loss(
-    scores: Tensor, subclass: Tensor, label: Tensor, matrix: Tensor, alpha: float, void: int
+    scores: Tensor,
+    subclass: Tensor,
+    label: Tensor,
+    matrix: Tensor,
+    alpha: float,
+    void: int,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Joint loss on subclasses and classes (paper Eqs. 2 to 4, without the weight decay).
 
@@ -43,7 +51,7 @@ def hierarchical_loss(
     Parameters
     ----------
     scores
-        p, (B, n, ...) unnormalised subclass scores.
+        p, (B, n, ...) unnormalised subclass scores, upsampled as in `label_loss`.
     subclass, label
         (B, ...) ids; where `label` is `void`, neither counts.
     matrix
@@ -52,6 +60,8 @@ def hierarchical_loss(
         Weight of the class term.
     void
         The label that carries no loss.
+    count
+        As in `label_loss`.
 
     Returns
     -------
@@ -59,21 +69,32 @@ def hierarchical_loss(
         A scalar; 0 where the whole batch is void.
     """
     labelled = label != void
-    fine = masked_cross_entropy(scores, subclass, labelled)
-    coarse = masked_cross_entropy(class_scores(scores, matrix), label, labelled)
+    fine = masked_cross_entropy(scores, subclass, labelled, count)
+    # W and the upsampling commute, and there are fewer classes than subclasses to upsample.
+    coarse = masked_cross_entropy(class_scores(scores, matrix), label, labelled, count)
     return fine + alpha * coarse
 
 
-def masked_cross_entropy(scores: Tensor, target: Tensor, counted: Tensor) -> Tensor:
+def masked_cross_entropy(
+    scores: Tensor, target: Tensor, counted: Tensor, count: Tensor | None = None
+) -> Tensor:
     """Mean cross-entropy over the pixels where `counted` (B, ...) is true; 0 without any.
 
     Parameters
     ----------
     scores
-        (B, n, ...) unnormalised.
+        (B, n, ...) unnormalised, upsampled as in `label_loss`.
     target
         (B, ...) ids below n wherever `counted`.
+    count
+        As in `label_loss`; without it, the pixels that are counted here.
     """
-    ignored = torch.where(counted, target.long(), IGNORE)
-    total = functional.cross_entropy(scores, ignored, ignore_index=IGNORE, reduction="sum")
-    return total / counted.sum().clamp(min=1)
+    if scores.shape[2:] != target.shape[1:]:
+        scores = functional.interpolate(
+            scores, size=target.shape[1:], mode="bilinear", align_corners=False
+        )
+    ignored = torch.where(counted, target.long(), IGNORE).flatten()
+    # A row a pixel: on a CPU the softmax along the last dimension takes half the time.
+    rows = scores.movedim(1, -1).flatten(0, -2)
+    total = functional.cross_entropy(rows, ignored, ignore_index=IGNORE, reduction="sum")
+    return total / (counted.sum() if count is None else count).clamp(min=1)

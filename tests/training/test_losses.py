@@ -153,3 +153,36 @@ def test_above_255_subclasses_the_class_void_is_an_ordinary_subclass():
 def test_a_label_id_without_a_score_is_not_swallowed():
     with pytest.raises((IndexError, RuntimeError)):
         label_loss(torch.zeros(1, 3, 2), torch.tensor([[0, 3]]), VOID)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), layout=st.sampled_from(["NCHW", "NHWC"]))
+def test_coarse_scores_are_upsampled_before_all_else(seed, layout):
+    """W and the upsampling commute: the loss is that of scores upsampled first."""
+    _, subclass, label = (torch.tensor(part) for part in drawn(seed, (2, 16, 24), 0.3))
+    coarse = torch.tensor(np.random.default_rng(seed).normal(0, 2, (2, 6, 2, 3)))
+    fine = functional.interpolate(coarse, size=(16, 24), mode="bilinear", align_corners=False)
+    if layout == "NHWC":
+        coarse = coarse.contiguous(memory_format=torch.channels_last)
+    matrix = torch.tensor(MATRIX)
+    args = (subclass, label, matrix, 0.7, VOID)
+    torch.testing.assert_close(hierarchical_loss(coarse, *args), hierarchical_loss(fine, *args))
+    torch.testing.assert_close(
+        masked_cross_entropy(coarse, subclass, label != VOID),
+        functional.cross_entropy(fine, subclass.masked_fill(label == VOID, -100)),
+    )
+
+
+def test_parts_of_a_batch_add_up_to_its_mean():
+    scores, subclass, label = (torch.tensor(part) for part in drawn(1, (4, 5, 3), 0.4))
+    whole = hierarchical_loss(scores, subclass, label, torch.tensor(MATRIX), 0.5, VOID)
+    count = (label != VOID).sum()
+    parts = [
+        hierarchical_loss(
+            scores[part], subclass[part], label[part], torch.tensor(MATRIX), 0.5, VOID, count
+        )
+        for part in (slice(0, 1), slice(1, 4))
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+    halves = [label_loss(scores[i::2, :3], label[i::2], VOID, count) for i in range(2)]
+    torch.testing.assert_close(sum(halves), label_loss(scores[:, :3], label, VOID))
