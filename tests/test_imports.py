@@ -20,6 +20,7 @@ PROJECT = PACKAGE.parent
 ORDER = (
     "errors",
     "config",
+    "loading",
     "data",
     "context",
     "hierarchy",

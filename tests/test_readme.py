@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lhs.config import load_config, recipes
+from lhs.loading import load_config, recipes
 from lhs.run import parser
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

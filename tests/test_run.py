@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lhs.config import load_config, recipes
+from lhs.loading import load_config, recipes
 from lhs.run import main
 
 

@@ -6,9 +6,10 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-from lhs import config as configuration
-from lhs.config import Config, load_config
+from lhs import loading
+from lhs.config import Config
 from lhs.errors import UserError
+from lhs.loading import load_config
 
 
 def run(options: Namespace) -> int:
@@ -47,7 +48,7 @@ def hierarchy(options: Namespace) -> int:
 
         stages = Stages(Storage(config.storage))
         scenes = checked_scenes(stages, config.data)
-        result = make_hierarchy(stages, config, scenes)
+        _, result = make_hierarchy(stages, config, scenes)
     print_hierarchy(stages, result)
     if options.json:
         print(json.dumps(hierarchy_json(stages, result)))
@@ -55,7 +56,7 @@ def hierarchy(options: Namespace) -> int:
 
 
 def _run_name(recipe: str) -> str:
-    return Path(recipe).stem if recipe not in configuration.recipes() else recipe
+    return Path(recipe).stem if recipe not in loading.recipes() else recipe
 
 
 def _data_config(options: Namespace) -> Config:
@@ -118,7 +119,7 @@ def evaluate(options: Namespace) -> int:
 
 def recipes(options: Namespace) -> int:
     """`lhs recipes`."""
-    known = configuration.recipes()
+    known = loading.recipes()
     width = max(len(name) for name in known)
     for name in known:
         print(f"{name:<{width}}  {load_config(name).description}")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import ray
 from PIL import Image
 
-from lhs.config import DataConfig
+from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
 from lhs.data.scenes import Dataset, Scene
 from lhs.engine.cluster import cores
@@ -39,7 +39,7 @@ class Evaluation:
 
 
 def evaluation_stage(
-    stages: Stages, scenes: CheckedScenes, model: StageResult, gpu: bool
+    stages: Stages, config: Config, scenes: CheckedScenes, model: StageResult, gpu: bool
 ) -> StageResult:
     """Score a trained model on the test split.
 
@@ -50,7 +50,8 @@ def evaluation_stage(
     def build(path: str) -> dict[str, Any]:
         test = scenes.split("test")
         folder = f"{model.path}/model"
-        table = predict_scenes(stages.storage, folder, scenes.dataset, test, gpu)
+        every = config.evaluation.every
+        table = predict_scenes(stages.storage, folder, scenes.dataset, test, gpu, every)
         counts = total_counts(table, len(scenes.dataset.classes))
         with explained(stages.storage.uri):
             with stages.storage.filesystem.open_output_stream(f"{path}/{COUNTS}") as stream:
@@ -62,11 +63,24 @@ def evaluation_stage(
                 pq.write_table(kept, stream)
         return {"images": len(test)} | scores(counts).as_dict()
 
-    return stages.run("evaluation", {}, {"scenes": scenes.key, "model": model.key}, build)
+    return stages.run("evaluation", *evaluation_slice(config, scenes.key, model.key), build)
+
+
+def evaluation_slice(
+    config: Config, scenes: str, model: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What scores depend on: scenes, model, and how densely a patch network looks."""
+    settings = {"every": config.evaluation.every} if config.network.patches else {}
+    return settings, {"scenes": scenes, "model": model}
 
 
 def predict_scenes(
-    storage: Storage, model: str, dataset: Dataset, scenes: list[Scene], gpu: bool
+    storage: Storage,
+    model: str,
+    dataset: Dataset,
+    scenes: list[Scene],
+    gpu: bool,
+    every: int = 1,
 ) -> pa.Table:
     """Predict scenes with one model per actor.
 
@@ -93,6 +107,7 @@ def predict_scenes(
                     "void": dataset.void,
                     "progress": progress,
                     "gpu": gpu,
+                    "every": every,
                 },
             )
             .materialize()
@@ -139,13 +154,14 @@ class _Predictor:
         void: int,
         progress: Any,
         gpu: bool,
+        every: int,
     ) -> None:
         import torch
 
         if not gpu:
             torch.set_num_threads(cores())
         with storage.as_local(model) as folder:
-            self.model = load_model(folder, "cuda" if gpu else "cpu")
+            self.model = load_model(folder, "cuda" if gpu else "cpu", every)
         self.scenes = scenes
         self.void, self.progress = void, progress
 

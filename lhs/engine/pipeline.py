@@ -13,6 +13,7 @@ from lhs.engine.samples import histogram_stage, sample_stage
 from lhs.engine.scenes import CheckedScenes, checked_scenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
+from lhs.engine.targets import target_stage
 from lhs.engine.tracking import Tracker, log_outcome, log_training, tracked
 from lhs.engine.training import training_stage, wants_gpu
 
@@ -33,13 +34,22 @@ class Outcome:
     report: str
 
 
-def make_hierarchy(stages: Stages, config: Config, scenes: CheckedScenes) -> StageResult:
-    """Sections 2 and 3: images -> superpixel samples -> label histograms -> subclasses."""
+def make_hierarchy(
+    stages: Stages, config: Config, scenes: CheckedScenes
+) -> tuple[StageResult, StageResult]:
+    """Sections 2 and 3: images -> superpixel samples -> label histograms -> subclasses.
+
+    Returns
+    -------
+    rows, hierarchy : StageResult
+        The samples, with their histograms where the hierarchy is made of those; the hierarchy.
+    """
     samples = sample_stage(stages, config, scenes)
     histograms = None
     if config.hierarchy.kind == "label_clusters":
         histograms = histogram_stage(stages, config, scenes, samples)
-    return hierarchy_stage(stages, config, scenes, samples, histograms)
+    hierarchy = hierarchy_stage(stages, config, scenes, samples, histograms)
+    return histograms or samples, hierarchy
 
 
 def run(config: Config, name: str) -> list[Outcome]:
@@ -69,14 +79,17 @@ def _run_one(config: Config, name: str) -> Outcome:
     say(f"== {name}: {config.train.strategy} on {config.data.dataset}")
     with tracked(config, storage, config.data.dataset, name) as tracker:
         scenes = checked_scenes(stages, config.data)
-        hierarchy = None
+        rows = hierarchy = targets = None
         if config.train.strategy != "baseline":
-            hierarchy = make_hierarchy(stages, config, scenes)
+            rows, hierarchy = make_hierarchy(stages, config, scenes)
         # Section 4: the network, through the phases of its strategy.
-        model = training_stage(stages, config, scenes, hierarchy, tracker)
-        log_training(tracker, storage, model)
+        if config.network.patches:
+            rows = rows or sample_stage(stages, config, scenes)
+            targets = target_stage(stages, config, scenes, rows, hierarchy)
+        model = training_stage(stages, config, scenes, hierarchy, targets, tracker)
+        log_training(tracker, storage, model, config.train)
         # Section 5: every pixel of the test images, one confusion matrix, the scores.
-        scored = evaluation_stage(stages, scenes, model, wants_gpu(config.train.gpu))
+        scored = evaluation_stage(stages, config, scenes, model, wants_gpu(config.train.gpu))
         evaluation = read_evaluation(storage, scored)
         baseline, report = write_report(
             stages, config, name, scenes, hierarchy, model, scored, tracker

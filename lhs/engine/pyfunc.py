@@ -42,10 +42,17 @@ def save_pyfunc(model: Path, target: Path) -> None:
             # Its own classes are warned of at the first import.
             warnings.simplefilter("ignore", UserWarning)
             import mlflow.pyfunc
+            from mlflow.models import ModelSignature
+            from mlflow.types import Schema, TensorSpec
 
             mlflow.pyfunc.save_model(
                 str(target),
                 python_model=str(code),
+                # Of any height and width: MLflow's own guess would freeze both.
+                signature=ModelSignature(
+                    Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
+                    Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
+                ),
                 artifacts={"lhs_model": str(model)},
                 pip_requirements=[f"lhs=={lhs.__version__}"],
             )

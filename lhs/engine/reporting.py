@@ -11,18 +11,24 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from lhs.config import Config, ReportConfig, build_config
+from lhs.config import Config, ReportConfig
 from lhs.engine import tracking
 from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
-from lhs.engine.evaluation import Evaluation, read_evaluation, read_predictions
+from lhs.engine.evaluation import (
+    Evaluation,
+    evaluation_slice,
+    read_evaluation,
+    read_predictions,
+)
 from lhs.engine.examples import subclass_patches
 from lhs.engine.progress import say
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
-from lhs.engine.training import training_slice
+from lhs.engine.training import baseline_slice
 from lhs.errors import UserError
 from lhs.evaluation.metrics import scores
+from lhs.loading import build_config
 from lhs.report.assemble import Examples, HierarchyArrays, assemble
 from lhs.report.content import ReportData, ReportFigure, ReportTable
 from lhs.report.page import render_comparison, render_page
@@ -44,14 +50,13 @@ def find_baseline(
     """The evaluation of the same network trained as baseline, if there is one, and a note."""
     if config.train.strategy == "baseline" or config.report.baseline == "none":
         return None, ""
-    settings, inputs = training_slice(baseline_of(config), scenes, None)
-    model = stages.find("model", settings, inputs)
+    model = stages.find("model", *baseline_slice(baseline_of(config), scenes.key))
     if model is None:
         return None, (
             "No baseline of this network with these settings is in the storage: nothing is "
             "compared. Run the baseline recipe first, or use --set report.baseline=train."
         )
-    return stages.find("evaluation", {}, {"scenes": scenes.key, "model": model.key}), ""
+    return stages.find("evaluation", *evaluation_slice(config, scenes.key, model.key)), ""
 
 
 def write_report(

@@ -65,8 +65,12 @@ def sample_stage(stages: Stages, config: Config, scenes: CheckedScenes) -> Stage
             ).write_parquet(f"{path}/rows", filesystem=stages.storage.filesystem)
         return _sample_facts(stages.storage, path, len(scenes.dataset.classes))
 
-    settings = context.model_dump(mode="json")
-    return stages.run("samples", settings, {"scenes": scenes.key}, build)
+    return stages.run("samples", *sample_slice(config, scenes.key), build)
+
+
+def sample_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the samples depend on: `context`, and the key of the checked scenes."""
+    return config.context.model_dump(mode="json"), {"scenes": scenes}
 
 
 def sample_batch(

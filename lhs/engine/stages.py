@@ -20,6 +20,7 @@ VERSIONS = {
     "samples": 1,
     "histograms": 1,
     "hierarchy": 1,
+    "targets": 1,
     "model": 2,
     "evaluation": 1,
 }

@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import pandas as pd
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from lhs.config import Config
+from lhs.config import Config, TrainConfig
 from lhs.engine.pyfunc import save_pyfunc
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage, explained
@@ -27,8 +27,6 @@ LONGEST = 6000
 """Characters of a parameter's value that MLflow keeps."""
 BATCH = 900
 """Metrics of one call; the server takes 1000."""
-MEAN_OF = 10
-"""Steps that one point of a curve stands for."""
 
 
 def tracking_uri(storage: Storage) -> str:
@@ -130,12 +128,14 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
     return client.create_experiment(name, artifact_location=place)
 
 
-def log_training(tracker: Tracker, storage: Storage, model: StageResult) -> None:
+def log_training(
+    tracker: Tracker, storage: Storage, model: StageResult, train: TrainConfig
+) -> None:
     """Log a trained model, as an MLflow model that `runs:/RUN_ID` finds, and its curves where an
     earlier run trained it."""
     with storage.as_local(model.path) as folder, tempfile.TemporaryDirectory() as scratch:
         if model.reused:
-            _log_history(tracker, pd.read_parquet(folder / "history.parquet"))
+            _log_history(tracker, pd.read_parquet(folder / "history.parquet"), train)
         save_pyfunc(folder / "model", Path(scratch) / "model")
         tracker.folder(Path(scratch) / "model", "model")
 
@@ -149,15 +149,25 @@ def log_outcome(tracker: Tracker, scores: Mapping[str, float], stages: Stages) -
     tracker.tags({"lhs.reused": ", ".join(reused) or "none", **keys})
 
 
-def _log_history(tracker: Tracker, history: pd.DataFrame) -> None:
+def _log_history(tracker: Tracker, history: pd.DataFrame, train: TrainConfig) -> None:
     curves = Curves(tracker)
-    for _, rows in history.groupby((history["step"] - 1) // MEAN_OF):
-        last = rows.iloc[-1]
-        curves.add(
-            int(last["step"]),
-            {"loss": float(rows["loss"].mean()), "learning_rate": float(last["learning_rate"])},
-        )
+    for _, rows in history.groupby((history["step"] - 1) // train.log_every):
+        last = int(rows["step"].iloc[-1])
+        curves.add(last, mean_of(rows.to_dict("records"), train.batch_size))
     curves.flush()
+
+
+def mean_of(rows: Sequence[Mapping[Any, Any]], batch_size: int) -> dict[str, float]:
+    """One point of the curves, of consecutive rows of a training history."""
+    seconds = sum(row["seconds"] for row in rows)
+    values = {
+        "loss": sum(row["loss"] for row in rows) / len(rows),
+        "learning_rate": rows[-1]["learning_rate"],
+        "examples_per_second": batch_size * len(rows) / seconds,
+        "share_waited": sum(row["waited"] for row in rows) / seconds,
+    }
+    drift = {key: rows[-1][key] for key in ("w_from_one", "w_from_zero") if key in rows[-1]}
+    return values | drift
 
 
 class Curves:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 import uuid
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
 import ray
-import torch
 from ray import train as ray_train
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchTrainer
 
-from lhs.config import Config
-from lhs.data.scenes import Scene
+from lhs.config import BaselinePhases, Config, PhaseConfig
 from lhs.engine import tracking
 from lhs.engine.cluster import cores
-from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
-from lhs.engine.progress import EVERY, clock, followed
+from lhs.engine.progress import followed
+from lhs.engine.samples import sample_slice
 from lhs.engine.scenes import CheckedScenes
-from lhs.engine.stages import StageResult, Stages
-from lhs.engine.storage import Storage
-from lhs.evaluation.model import ModelDescription, save_model
-from lhs.hierarchy import Hierarchy
-from lhs.networks.build import build_network
-from lhs.training.batches import TrainingScenes, epoch_batches, steps_in_epoch
-from lhs.training.loop import History, train
+from lhs.engine.stages import StageResult, Stages, stage_key
+from lhs.engine.storage import explained
+from lhs.engine.targets import target_slice
+from lhs.engine.worker import Work, train_worker
+from lhs.errors import UserError
+from lhs.networks.fcn import COARSER
 
 KEEP_MEMORY = {
     # glibc hands large blocks back to the system and takes a page fault for each page of them at
@@ -36,24 +29,13 @@ KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
 }
-
-
-@dataclass(frozen=True)
-class Work:
-    """All that a training worker needs; it travels to every one of them."""
-
-    config: Config
-    scenes: tuple[Scene, ...]
-    classes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-    void: int
-    dataset: str
-    hierarchy: str | None
-    """The hierarchy's folder in the storage."""
-    target: str
-    """Folder in the storage that the model goes to."""
-    tracker: tracking.Tracker
-    threads: int
+CPU_SHARE = 0.9
+"""Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""
+OPERATIONAL = {
+    "gpu", "workers", "accelerator", "cache_mb", "features_gb", "log_every", "checkpoint_minutes",
+    "checkpoint_steps", "restarts", "coarser",
+}  # fmt: skip
+"""Settings of `train` that change how a model is trained, not which."""
 
 
 def training_stage(
@@ -61,67 +43,154 @@ def training_stage(
     config: Config,
     scenes: CheckedScenes,
     hierarchy: StageResult | None,
+    targets: StageResult | None,
     tracker: tracking.Tracker,
 ) -> StageResult:
-    """Train the network.
+    """Train the network, and before it the coarser one it starts from, where it has one.
 
-    The folder holds `model/` (see `lhs.evaluation.model`) and `history.parquet`, a row a step.
+    A training that was killed goes on from its newest checkpoint.
+
+    Parameters
+    ----------
+    stages, config, scenes, tracker
+        Of the run.
+    hierarchy
+        The hierarchy, for all strategies but `baseline`.
+    targets
+        The samples to train on, for patch networks.
+
+    Returns
+    -------
+    StageResult
+        The folder holds `model/` (see `lhs.evaluation.model`) and `history.parquet`, a row a step.
     """
-    settings, inputs = training_slice(config, scenes, hierarchy)
+    before = coarser_of(config)
+    start = None
+    if before is not None:
+        start = training_stage(stages, before, scenes, None, None, tracker)
+    digest = None if hierarchy is None else hierarchy.facts["digest"]
+    settings, inputs = training_slice(
+        config, scenes.key, digest, None if targets is None else targets.key
+    )
     storage = stages.storage
+    resume = storage.path("stages", "model", f".training-{stage_key('model', settings, inputs)}")
 
     def build(path: str) -> dict[str, Any]:
-        gpu = wants_gpu(config.train.gpu)
-        workers = config.train.workers
-        dataset = scenes.dataset
+        train, dataset = config.train, scenes.dataset
+        gpu = wants_gpu(train.gpu)
         work = Work(
             config=config,
             scenes=tuple(scenes.split("train")),
             classes=tuple(dataset.classes),
             colours=tuple((int(r), int(g), int(b)) for r, g, b in dataset.colours),
+            class_pixels=tuple(int(count) for count in scenes.class_pixels),
             void=dataset.void,
             dataset=dataset.name,
             hierarchy=None if hierarchy is None else hierarchy.path,
+            targets=None if targets is None else targets.path,
+            start=None if start is None else f"{start.path}/model",
             target=path,
+            resume=resume,
             tracker=tracker,
-            threads=max(1, cores() // workers),
+            threads=max(1, cores() // train.workers),
         )
-        with followed(f"training {config.train.strategy}", 0) as progress:
+        storage.make_folder(resume)
+        with followed(f"training {config.network.name} {train.strategy}", 0) as progress:
             trainer = TorchTrainer(
                 train_worker,
                 train_loop_config={"work": work, "storage": storage, "progress": progress},
-                scaling_config=ray_train.ScalingConfig(num_workers=workers, use_gpu=gpu),
+                scaling_config=ray_train.ScalingConfig(
+                    num_workers=train.workers,
+                    use_gpu=gpu,
+                    resources_per_worker=None if gpu else {"CPU": CPU_SHARE},
+                    accelerator_type=train.accelerator,
+                ),
                 run_config=ray_train.RunConfig(
                     # A name of its own: Ray would resume an old run whatever its settings were.
+                    # What goes on is our own checkpoint, whose folder bears the settings' digest.
                     name=f"train-{uuid.uuid4().hex[:12]}",
                     storage_path=f"{path}/ray-train",
                     storage_filesystem=storage.filesystem,
+                    failure_config=ray_train.FailureConfig(max_failures=train.restarts),
                     logging_config=ray_train.LoggingConfig(log_level="ERROR"),
                     worker_runtime_env={"env_vars": KEEP_MEMORY},
                 ),
             )
-            trainer.fit()
+            with explained(storage.uri):
+                trainer.fit()
         storage.delete(f"{path}/ray-train")
-        return dict(storage.read_json(f"{path}/facts.json"))
+        facts = dict(storage.read_json(f"{path}/facts.json"))
+        if "mistake" in facts:
+            raise UserError(facts["mistake"])
+        return facts
 
-    return stages.run("model", settings, inputs, build)
+    result = stages.run("model", settings, inputs, build)
+    storage.delete(resume)
+    return result
 
 
 def training_slice(
-    config: Config, scenes: CheckedScenes, hierarchy: StageResult | None
+    config: Config, scenes: str, digest: str | None, targets: str | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What a trained model depends on: the settings that the strategy uses, and its inputs."""
-    settings = config.train.model_dump(mode="json", exclude={"cache_mb", "gpu"})
+    """What a trained model depends on: the settings that the strategy uses, and its inputs.
+
+    Parameters
+    ----------
+    config
+        The experiment.
+    scenes
+        Key of the checked scenes.
+    digest
+        Of the hierarchy, if the strategy uses one.
+    targets
+        Key of the training samples, for patch networks.
+    """
+    settings = config.train.model_dump(mode="json", exclude=OPERATIONAL)
     lengths = settings[config.train.strategy]
     for strategy in ("baseline", "sequential", "hierarchical"):
         del settings[strategy]
     if config.train.strategy != "hierarchical":
         del settings["alpha"], settings["learn_w"]
-    settings |= {"phases": lengths, "network": config.network.model_dump(mode="json")}
-    inputs = {"scenes": scenes.key}
-    if hierarchy is not None:
-        inputs["hierarchy"] = hierarchy.facts["digest"]
+    settings |= {
+        "phases": lengths,
+        "examples": config.examples,
+        "network": config.network.model_dump(mode="json"),
+    }
+    inputs = {"scenes": scenes}
+    if digest is not None:
+        inputs["hierarchy"] = digest
+    if targets is not None:
+        inputs["targets"] = targets
+    elif config.examples == "variants":
+        settings["variants"] = [config.context.variants, config.context.seed]
+    before = coarser_of(config)
+    if before is not None:
+        inputs["start"] = stage_key("model", *training_slice(before, scenes, None, None))
     return settings, inputs
+
+
+def baseline_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What `training_slice` gives for a baseline, from keys alone: nothing is made."""
+    targets = None
+    if config.network.patches:
+        samples = stage_key("samples", *sample_slice(config, scenes))
+        targets = stage_key("targets", *target_slice(config, samples, None))
+    return training_slice(config, scenes, None, targets)
+
+
+def coarser_of(config: Config) -> Config | None:
+    """The experiment that trains the network which this one starts from, if there is one."""
+    name = COARSER.get(config.network.name)
+    if name is None or not config.train.coarser.on:
+        return None
+    phases = BaselinePhases(new_layers=PhaseConfig(), all_layers=config.train.coarser)
+    train: Mapping[str, Any] = {"strategy": "baseline", "baseline": phases}
+    return config.model_copy(
+        update={
+            "network": config.network.model_copy(update={"name": name}),
+            "train": config.train.model_copy(update=train),
+        }
+    )
 
 
 def wants_gpu(setting: str) -> bool:
@@ -129,114 +198,3 @@ def wants_gpu(setting: str) -> bool:
     if setting == "auto":
         return ray.cluster_resources().get("GPU", 0) >= 1
     return setting == "yes"
-
-
-def train_worker(parts: dict[str, Any]) -> None:
-    """One worker of the training; rank 0 writes the model and tells how it goes."""
-    work: Work = parts["work"]
-    storage: Storage = parts["storage"]
-    context = ray_train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    config, train_config = work.config, work.config.train
-    if not torch.cuda.is_available():
-        torch.set_num_threads(work.threads)
-    hierarchy = None
-    if work.hierarchy is not None:
-        hierarchy = read_hierarchy(storage, work.hierarchy)
-    matrix = None if hierarchy is None else torch.from_numpy(hierarchy.matrix())
-    scenes = TrainingScenes(work.scenes, hierarchy, train_config.cache_mb)
-
-    torch.manual_seed(train_config.seed)
-    network = build_network(config.network, len(work.classes), pretrained=True)
-    curves = tracking.Curves(work.tracker)
-    voice = _Voice(parts["progress"], curves, train_config.batch_size)
-    model, history = train(
-        network,
-        train_config,
-        classes=len(work.classes),
-        matrix=matrix,
-        void=work.void,
-        batches=lambda epoch: epoch_batches(
-            scenes,
-            train_config,
-            void=work.void,
-            void_subclass=work.void if hierarchy is None else hierarchy.void_subclass,
-            epoch=epoch,
-            rank=rank,
-            world_size=world,
-        ),
-        steps_per_epoch=steps_in_epoch(len(scenes), train_config.batch_size),
-        device=get_device(),
-        on_step=voice if rank == 0 else lambda row, total: None,
-    )
-    if rank == 0:
-        voice.curves.flush()
-        outputs = network.last.out_channels
-        description = ModelDescription(
-            network=config.network,
-            strategy=train_config.strategy,
-            dataset=work.dataset,
-            classes=work.classes,
-            colours=work.colours,
-            outputs=outputs,
-            hierarchy_digest=None if hierarchy is None else hierarchy.digest,
-        )
-        _write(storage, work, model, description, history, hierarchy)
-
-
-def _write(
-    storage: Storage,
-    work: Work,
-    model: torch.nn.Module,
-    description: ModelDescription,
-    history: History,
-    hierarchy: Hierarchy | None,
-) -> None:
-    rows = pd.DataFrame(history)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "model").mkdir()
-        save_model(folder / "model", model, description)
-        (folder / "model" / "config.yaml").write_text(work.config.yaml(), encoding="utf-8")
-        if hierarchy is not None:
-            hierarchy.save(folder / "model" / HIERARCHY_FILE)
-        rows.to_parquet(folder / "history.parquet")
-        storage.put_folder(folder, work.target)
-    waited = float(rows["waited"].sum() / rows["seconds"].sum())
-    facts = {
-        "steps": len(rows),
-        "final_loss": float(rows["loss"].tail(50).mean()),
-        "share_waited": waited,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
-    storage.write_json(f"{work.target}/facts.json", facts)
-
-
-class _Voice:
-    """Tells rank 0's steps to the driver every few seconds and to the tracker every ten steps."""
-
-    def __init__(self, progress: Any, curves: tracking.Curves, batch_size: int) -> None:
-        self.progress, self.curves, self.batch_size = progress, curves, batch_size
-        self.started = self.spoken = time.monotonic()
-        self.recent: list[dict[str, Any]] = []
-
-    def __call__(self, row: dict[str, Any], total: int) -> None:
-        now = time.monotonic()
-        self.recent.append(row)
-        if row["step"] % tracking.MEAN_OF and row["step"] != total:
-            return
-        loss = sum(item["loss"] for item in self.recent) / len(self.recent)
-        seconds = sum(item["seconds"] for item in self.recent) / len(self.recent)
-        speed = self.batch_size / seconds
-        self.recent = []
-        self.curves.add(
-            row["step"],
-            {"loss": loss, "learning_rate": row["learning_rate"], "images_per_second": speed},
-        )
-        if now - self.spoken > EVERY or row["step"] == total:
-            self.spoken = now
-            left = clock((now - self.started) / row["step"] * (total - row["step"]))
-            self.progress.tell.remote(
-                f"{row['phase']} epoch {row['epoch']}, step {row['step']} of {total}, "
-                f"loss {loss:.3f}, {speed:.1f} images a second, {left} left"
-            )

@@ -19,9 +19,11 @@ from torch.nn import functional
 from lhs.config import STRATEGIES, NetworkConfig
 from lhs.data.images import read_image
 from lhs.errors import UserError
+from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
-from lhs.networks.encoder import MULTIPLE
 from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
+from lhs.networks.patch import PATCH, PatchNetwork
+from lhs.networks.pixelwise import dense_scores, to_dense
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
@@ -92,7 +94,6 @@ class ModelDescription:
                 "preprocessing": {
                     "channels": "RGB",
                     "range": [0, 255],
-                    "pad_to_multiple": MULTIPLE,
                     "border": "mean colour of the image",
                 },
             },
@@ -143,11 +144,24 @@ class Model:
         Its classes and origin.
     device
         Where it runs.
+    every
+        Patch networks: pixels between two scores, down and across; those between are interpolated.
     """
 
-    def __init__(self, network: nn.Module, description: ModelDescription, device: str = "cpu"):
+    def __init__(
+        self,
+        network: nn.Module,
+        description: ModelDescription,
+        device: str = "cpu",
+        every: int = 1,
+    ) -> None:
         self.device = torch.device(device)
-        self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.whole = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        network = network.network if isinstance(network, SummedNetwork) else network
+        assert isinstance(network, SceneNetwork)
+        self.network = network
+        self.every = every
+        self._dense = to_dense(network, every) if isinstance(network, PatchNetwork) else None
         self.description = description
 
     @property
@@ -178,20 +192,10 @@ class Model:
             raise UserError(
                 f"image: found {pixels.shape} {pixels.dtype}, allowed is (H, W, 3) uint8"
             )
-        height, width = pixels.shape[:2]
-        below, right = -height % MULTIPLE, -width % MULTIPLE
         tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
-        mean = tensor.mean(dim=(2, 3), keepdim=True)
-        padded = mean.expand(1, 3, height + below, width + right).clone()
-        padded[:, :, :height, :width] = tensor
         with torch.inference_mode():
-            scores = self.network(
-                padded.to(self.device).contiguous(memory_format=torch.channels_last)
-            )
-            scores = functional.interpolate(
-                scores.float(), size=padded.shape[-2:], mode="bilinear", align_corners=False
-            )[0, :, :height, :width]
-            probabilities = scores.softmax(dim=0).cpu().numpy()
+            scores = self._scores(tensor.to(self.device))
+            probabilities = scores[0].softmax(dim=0).cpu().numpy()
         kind = np.uint8 if len(self.classes) <= 255 else np.uint16
         return Prediction(
             label_map=probabilities.argmax(axis=0).astype(kind),
@@ -200,9 +204,26 @@ class Model:
             colours=self.colours,
         )
 
+    def _scores(self, image: torch.Tensor) -> torch.Tensor:
+        """Scores (1, L, H, W) of (1, 3, H, W)."""
+        if self._dense is not None:
+            scores = dense_scores(self._dense, image, PATCH, self.every).float()
+            whole = self.whole
+            return class_scores(scores, whole.w) if isinstance(whole, SummedNetwork) else scores
+        height, width = image.shape[-2:]
+        multiple = self.network.multiple
+        below, right = -height % multiple, -width % multiple
+        mean = image.mean(dim=(2, 3), keepdim=True)
+        padded = mean.expand(1, 3, height + below, width + right).clone()
+        padded[:, :, :height, :width] = image
+        scores = self.whole(padded.contiguous(memory_format=torch.channels_last))
+        return functional.interpolate(
+            scores.float(), size=padded.shape[-2:], mode="bilinear", align_corners=False
+        )[:, :, :height, :width]
 
-def load_model(folder: Path, device: str = "cpu") -> Model:
-    """Open a model folder.
+
+def load_model(folder: Path, device: str = "cpu", every: int = 1) -> Model:
+    """Open a model folder; `device` and `every` as in `Model`.
 
     Raises
     ------
@@ -216,7 +237,7 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
         description = _parse(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, OSError, ValidationError) as error:
         raise UserError(f"{path}: not a valid model description: {error!r}") from None
-    network: nn.Module = build_network(description.network, description.outputs, pretrained=False)
+    network: nn.Module = build_network(description.network, description.outputs)
     if description.strategy == "hierarchical":
         empty = torch.zeros(len(description.classes), description.outputs)
         network = SummedNetwork(network, empty)
@@ -224,7 +245,7 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
         network.load_state_dict(load_file(str(folder / WEIGHTS)))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {error}") from None
-    return Model(network, description, device)
+    return Model(network, description, device, every)
 
 
 def _parse(tree: Mapping[str, Any]) -> ModelDescription:

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from lhs.config import NetworkConfig
+from lhs.networks.base import SceneNetwork
+from lhs.networks.clarifai import clarifai, clarifai512
 from lhs.networks.encoder import EncoderNetwork
+from lhs.networks.fcn import FCN, FINEST
+from lhs.networks.overfeat import overfeat
+from lhs.networks.patch import BatchDropout
+from lhs.networks.squeezenet import squeezenet
+
+PATCH_NETWORKS = {
+    "clarifai": clarifai,
+    "clarifai512": clarifai512,
+    "overfeat": overfeat,
+    "squeezenet": squeezenet,
+}
 
 
-def build_network(config: NetworkConfig, outputs: int, *, pretrained: bool) -> EncoderNetwork:
-    """A network whose last layer scores `outputs` classes.
-
-    Parameters
-    ----------
-    config
-        Which network, and where its weights come from.
-    outputs
-        Classes or subclasses.
-    pretrained
-        Load `config.weights`; without it the weights are random, to be filled from a file.
-    """
-    network = EncoderNetwork(outputs, config.channels)
-    if pretrained and config.weights == "imagenet":
-        network.load_imagenet()
+def build_network(config: NetworkConfig, outputs: int) -> SceneNetwork:
+    """A network with random weights, whose last layer scores `outputs` classes or subclasses."""
+    network = _build(config, outputs)
+    if config.dropout is not None:
+        for module in network.modules():
+            if isinstance(module, BatchDropout):
+                module.p = config.dropout
     return network
+
+
+def _build(config: NetworkConfig, outputs: int) -> SceneNetwork:
+    name = config.name
+    if name in PATCH_NETWORKS:
+        return PATCH_NETWORKS[name](outputs)
+    if name in FINEST:
+        return FCN(name, outputs)
+    if name == "lite":
+        return EncoderNetwork(outputs, config.channels)
+    return EncoderNetwork(outputs, config.channels, name.removeprefix("timm:"))

@@ -1,4 +1,4 @@
-"""`lite`: EfficientNet-Lite0 under a light feature-pyramid head at stride 8."""
+"""`lite` and `timm:NAME`: a timm backbone under a light feature-pyramid head at stride 8."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import timm
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lhs.networks.weights import efficientnet_lite0_imagenet
+from lhs.errors import UserError
+from lhs.networks.base import Normalise, SceneNetwork
+from lhs.networks.patch import BatchDropout
 
 LITE = "tf_efficientnet_lite0"
-STRIDE = 8
-"""Output stride of the head; scores are upsampled from there."""
-MULTIPLE = 32
-"""Images are padded to a multiple of the encoder's deepest stride."""
+STRIDES = (8, 16, 32)
+"""Of the maps that the head joins; scores are upsampled from the first."""
 
 
 def _separable(channels: int) -> nn.Sequential:
@@ -50,7 +50,7 @@ class PyramidHead(nn.Module):
         return top
 
 
-class EncoderNetwork(nn.Module):
+class EncoderNetwork(SceneNetwork):
     """Encoder, pyramid head and a last layer of 1 x 1 convolutions.
 
     Parameters
@@ -59,27 +59,62 @@ class EncoderNetwork(nn.Module):
         Number of classes or subclasses the last layer scores.
     channels
         Width of the pyramid head.
+    backbone
+        Name of a timm model that gives maps at strides 8, 16 and 32.
+
+    Raises
+    ------
+    UserError
+        If timm has no such model, or it gives no such maps.
     """
 
-    def __init__(self, outputs: int, channels: int) -> None:
+    multiple = STRIDES[-1]
+
+    def __init__(self, outputs: int, channels: int, backbone: str = LITE) -> None:
         super().__init__()
+        self.backbone = backbone
+        self.levels = _levels(backbone)
         self.encoder = timm.create_model(
-            LITE, pretrained=False, features_only=True, out_indices=(2, 3, 4)
+            backbone, pretrained=False, features_only=True, out_indices=self.levels
+        )
+        config = timm.get_pretrained_cfg(backbone)
+        self.normalise = Normalise(
+            [255 * value for value in config.mean], [255 * value for value in config.std]
         )
         self.head = PyramidHead(self.encoder.feature_info.channels(), channels)
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = BatchDropout(0.1)
         self.last = nn.Conv2d(channels, outputs, 1)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Scores (B, outputs, H / 8, W / 8) of images (B, 3, H, W), RGB 0..255, H and W
-        multiples of 32."""
-        normalised = (image - 127.0) / 128.0
-        return self.last(self.dropout(self.head(self.encoder(normalised))))
+    def lower(self, image: Tensor) -> tuple[Tensor, ...]:
+        return (self.head(self.encoder(self.normalise(image))),)
+
+    def upper(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Scores (B, outputs, H / 8, W / 8)."""
+        return self.last(self.dropout(features[0]))
+
+    def last_layers(self) -> list[nn.Module]:
+        return [self.last]
 
     def new_layers(self) -> list[nn.Module]:
-        """What has no pretrained weights: trained alone before all layers are."""
         return [self.head, self.last]
 
-    def load_imagenet(self) -> None:
-        """Start the encoder from ImageNet weights."""
-        efficientnet_lite0_imagenet(self.encoder)
+    def renew(self, outputs: int) -> None:
+        self.last = nn.Conv2d(self.last.in_channels, outputs, 1)
+
+
+def _levels(backbone: str) -> tuple[int, ...]:
+    """Places of the maps at the head's strides, the deepest of each."""
+    try:
+        probe = timm.create_model(backbone, pretrained=False, features_only=True)
+    except (RuntimeError, AttributeError, ValueError, TypeError) as error:
+        raise UserError(
+            f"network.name = timm:{backbone}: {error}; allowed are timm models that give feature "
+            "maps, such as timm:convnext_tiny or timm:resnet50"
+        ) from None
+    found = {stride: place for place, stride in enumerate(probe.feature_info.reduction())}
+    if not set(STRIDES) <= set(found):
+        raise UserError(
+            f"network.name = timm:{backbone}: its maps have strides {sorted(found)}, "
+            f"needed are {STRIDES}"
+        )
+    return tuple(found[stride] for stride in STRIDES)

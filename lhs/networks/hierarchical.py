@@ -32,6 +32,16 @@ class HierarchicalNetwork(nn.Module):
         """W as it is used now, (L, n)."""
         return self.w * self.matrix if self.masked else self.w
 
+    @torch.no_grad()
+    def drift(self) -> dict[str, float]:
+        """How far W is from the 0/1 it began with: mean distance of its ones and of its zeros."""
+        apart = (self.current_w() - self.matrix).abs()
+        ones, zeros = apart[self.matrix == 1], apart[self.matrix == 0]
+        return {
+            "w_from_one": float(ones.mean()),
+            "w_from_zero": float(zeros.mean()) if len(zeros) else 0.0,
+        }
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Subclass scores p, (B, n, ...), and W, (L, n).
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import lr_scheduler
 
 from lhs.config import TrainConfig
-from lhs.networks.encoder import EncoderNetwork
+from lhs.networks.base import SceneNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
-from lhs.training.batches import Batch
+from lhs.training.checkpoints import Checkpoints, Position, restore
+from lhs.training.features import FeatureStore, keep_features
+from lhs.training.feed import Batch, Feed, RepeatingFeed
 from lhs.training.losses import hierarchical_loss, label_loss, masked_cross_entropy
+from lhs.training.parallel import act_as_one, total, world
 from lhs.training.phases import Phase, phases
 
 History = list[dict[str, Any]]
@@ -23,16 +28,19 @@ History = list[dict[str, Any]]
 
 
 def train(
-    network: EncoderNetwork,
+    network: SceneNetwork,
     config: TrainConfig,
     *,
     classes: int,
     matrix: Tensor | None,
     void: int,
-    batches: Callable[[int], Iterator[Batch]],
-    steps_per_epoch: int,
+    feed: Feed,
     device: torch.device,
     on_step: Callable[[dict[str, Any], int], None],
+    trained: bool = False,
+    checkpoints: Checkpoints | None = None,
+    on_resume: Callable[[History], None] = lambda history: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[nn.Module, History]:
     """Train a network through all phases of the configured strategy.
 
@@ -48,44 +56,62 @@ def train(
         W of the hierarchy, (L, n); None for the baseline.
     void
         Label without loss.
-    batches
-        Gives the batches of epoch number `e`, counted over all phases.
-    steps_per_epoch
-        Batches in an epoch.
+    feed
+        The examples.
     device
         Where to train.
     on_step
         Called after each step with its history row and the steps there will be in all.
+    trained
+        Whether the network's last layer is trained on the classes already.
+    checkpoints
+        Where to go on from, and what to write so that a later call can.
+    on_resume
+        Called with the rows of an earlier, killed attempt that this one goes on from.
+    say
+        Takes words for people.
 
     Returns
     -------
     nn.Module, History
         The trained network (with W on top after `hierarchical`) and a row for each step.
     """
-    plan = phases(config)
-    lengths = [_length(phase, steps_per_epoch, config.max_steps) for phase in plan]
+    plan = phases(config, trained=trained)
+    lengths = [phase.length(feed.steps_per_epoch, config.max_steps) for phase in plan]
     model: nn.Module = network
     if config.strategy == "hierarchical":
         assert matrix is not None
         model = HierarchicalNetwork(network, matrix, masked=config.learn_w == "masked")
-    history: History = []
-    epoch = 0
-    for number, (phase, length) in enumerate(zip(plan, lengths, strict=True)):
+    act_as_one(network)
+    state = None if checkpoints is None else checkpoints.load()
+    position = Position() if state is None else Position(**state["position"])
+    history: History = [] if state is None else state["history"]
+    if state is not None:
+        say(f"goes on from its checkpoint: {len(history)} of {sum(lengths)} steps are done")
+        on_resume(history)
+    for number in range(position.phase, len(plan)):
+        phase = plan[number]
+        if number != position.phase:
+            position = Position(number, 0, position.epoch, 0, position.epoch)
         # Seeded by phase: what a phase draws does not hang on the length of the one before.
         torch.manual_seed(config.seed * 1000 + number)
-        outputs = classes if phase.target == "class" else _subclasses(matrix)
-        _enter(model, network, phase, outputs)
+        if phase.fresh_last_layer or state is not None:
+            # A checkpoint brings the weights of a last layer, not the layer.
+            network.renew(classes if phase.target == "class" else _subclasses(matrix))
+        _enter(model, network, phase)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        epoch = _run_phase(
-            model, phase, length, config, void, batches, epoch, device, history, on_step,
-            sum(lengths),
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = _solver(trainable, config, phase.learning_rate)
+        schedule = _schedule(optimizer, config, phase.learning_rate, lengths[number])
+        if state is not None:
+            restore(state, model, optimizer, schedule)
+            state = None
+        run = _PhaseRun(
+            phase, lengths[number], sum(lengths), model, network, optimizer, schedule, config, void,
+            feed, device, history, on_step, checkpoints, say,
         )  # fmt: skip
+        position = run(position)
     return model, history
-
-
-def _length(phase: Phase, steps_per_epoch: int, max_steps: int | None) -> int:
-    length = phase.epochs * steps_per_epoch
-    return length if max_steps is None else min(length, max_steps)
 
 
 def _subclasses(matrix: Tensor | None) -> int:
@@ -93,19 +119,17 @@ def _subclasses(matrix: Tensor | None) -> int:
     return matrix.shape[1]
 
 
-def _enter(model: nn.Module, network: EncoderNetwork, phase: Phase, outputs: int) -> None:
-    """Give the phase its last layer and let only what it trains move."""
-    if phase.fresh_last_layer:
-        old = network.last
-        network.last = nn.Conv2d(old.in_channels, outputs, 1)
+def _enter(model: nn.Module, network: SceneNetwork, phase: Phase) -> None:
+    """Let only what the phase trains move."""
     parts: dict[str, list[nn.Module]] = {
         "new": network.new_layers(),
-        "last": [network.last],
+        "last": network.last_layers(),
         "all": [network],
     }
     moving = parts[phase.trains]
     model.requires_grad_(False)
-    # Frozen layers keep their batch statistics: they are the same function all through the phase.
+    # Frozen layers keep their batch statistics and drop nothing: they are the same function all
+    # through the phase.
     model.eval()
     for part in moving:
         part.requires_grad_(True)
@@ -114,74 +138,157 @@ def _enter(model: nn.Module, network: EncoderNetwork, phase: Phase, outputs: int
         model.w.requires_grad_(phase.learns_w)
 
 
-def _run_phase(
-    model: nn.Module,
-    phase: Phase,
-    length: int,
-    config: TrainConfig,
-    void: int,
-    batches: Callable[[int], Iterator[Batch]],
-    epoch: int,
-    device: torch.device,
-    history: History,
-    on_step: Callable[[dict[str, Any], int], None],
-    total: int,
-) -> int:
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = _solver(trainable, config, phase.learning_rate)
-    schedule = _schedule(optimizer, config, phase.learning_rate, length)
-    parallel = distributed.is_available() and distributed.is_initialized()
-    forward: nn.Module = (
-        DistributedDataParallel(model) if parallel and distributed.get_world_size() > 1 else model
-    )
-    precision = autocast_type(config.precision, device)
-    done, first_epoch = 0, epoch
-    while done < length:
-        asked = time.perf_counter()
-        for batch in batches(epoch):
-            started = time.perf_counter()
-            with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
-                images = batch.images.to(device, torch.float32, memory_format=torch.channels_last)
-                output = forward(images)
-            loss = _loss(phase, output, batch, config.alpha, void, device)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            rate = optimizer.param_groups[0]["lr"]
-            schedule.step()
-            done += 1
-            row = {
-                "step": len(history) + 1,
-                "phase": phase.name,
-                "epoch": epoch - first_epoch + 1,
-                "loss": float(loss.detach()),
-                "learning_rate": rate,
-                "waited": started - asked,
-                "seconds": time.perf_counter() - asked,
-            }
-            history.append(row)
-            on_step(row, total)
-            if done == length:
-                break
+@dataclass
+class _PhaseRun:
+    """One phase, from any position to its end."""
+
+    phase: Phase
+    length: int
+    total: int
+    model: nn.Module
+    network: SceneNetwork
+    optimizer: torch.optim.Optimizer
+    schedule: lr_scheduler.LRScheduler
+    config: TrainConfig
+    void: int
+    feed: Feed
+    device: torch.device
+    history: History
+    on_step: Callable[[dict[str, Any], int], None]
+    checkpoints: Checkpoints | None
+    say: Callable[[str], None]
+
+    def __call__(self, position: Position) -> Position:
+        self.precision = autocast_type(self.config.precision, self.device)
+        store = self._features(self.length - position.done)
+        model = self.model if store is None else _Upper(self.network)
+        forward = DistributedDataParallel(model) if world()[1] > 1 else model
+        done = position.done
+        while done < self.length:
             asked = time.perf_counter()
-        epoch += 1
-    return epoch
+            for share in self._shares(position, store):
+                started = time.perf_counter()
+                loss = self._step(forward, share, store)
+                done += 1
+                position = Position(
+                    position.phase, done, position.epoch, position.place + 1, position.first_epoch
+                )
+                self._tell(position, loss, started - asked, time.perf_counter() - asked)
+                if done == self.length:
+                    break
+                if self.checkpoints is not None and self.checkpoints.due(done):
+                    self._keep(position)
+                asked = time.perf_counter()
+            else:
+                position = Position(
+                    position.phase, done, position.epoch + 1, 0, position.first_epoch
+                )
+        if position.place:
+            # The next phase begins with an epoch of its own.
+            position = Position(position.phase, done, position.epoch + 1, 0, position.first_epoch)
+        if store is not None:
+            store.delete()
+        self._keep(position)
+        return position
+
+    def _features(self, steps: int) -> FeatureStore | None:
+        """Features of the layers below, where only the last ones train and nothing is random, and
+        the steps to come need some of them more than once."""
+        moving = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        last = {id(p) for part in self.network.last_layers() for p in part.parameters()}
+        alone = self.model is self.network and all(id(parameter) in last for parameter in moving)
+        again = self.feed.repeats and steps > self.feed.steps_per_epoch
+        if not (alone and again and self.config.features_gb):
+            return None
+        feed = cast(RepeatingFeed, self.feed)
+        limit = self.config.features_gb * 1e9
+        return keep_features(self.network, feed, limit, self.precision, self.device, self.say)
+
+    def _shares(self, position: Position, store: FeatureStore | None) -> Iterator[list[Batch]]:
+        if store is None:
+            return self.feed.batches(position.epoch, position.place)
+        return cast(RepeatingFeed, self.feed).owned_labels(position.epoch, position.place)
+
+    def _step(self, forward: nn.Module, share: list[Batch], store: FeatureStore | None) -> float:
+        """One step of the solver on this worker's share of a global batch; the global loss."""
+        size = world()[1]
+        labelled = sum((part.labels != self.void).sum() for part in share) + torch.zeros(())
+        # DDP takes the mean of the workers' gradients, the loss is the mean over all pixels.
+        count = total(labelled.to(self.device)) / size
+        # As many forward passes on every worker, or those that talk to each other would wait.
+        passes = -(-self.config.batch_size // size // (self.config.micro_batch or 2**31)) or 1
+        parts = [cut for part in share for cut in part.parts(self.config.micro_batch, passes)]
+        self.optimizer.zero_grad(set_to_none=True)
+        whole = torch.zeros((), device=self.device)
+        for number, part in enumerate(parts):
+            alone = isinstance(forward, DistributedDataParallel) and number < len(parts) - 1
+            with forward.no_sync() if alone else nullcontext():  # type: ignore[operator]
+                for labels, subclasses, output in self._scores(forward, part, store):
+                    loss = self._loss(output, labels, subclasses, count)
+                    loss.backward()
+                    whole += loss.detach()
+        self._rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        self.schedule.step()
+        return float(total(whole)) / size
+
+    def _scores(
+        self, forward: nn.Module, part: Batch, store: FeatureStore | None
+    ) -> Iterator[tuple[Tensor, Tensor, Any]]:
+        with torch.autocast(self.device.type, dtype=self.precision, enabled=bool(self.precision)):
+            if store is None:
+                images = part.images.to(
+                    self.device, torch.float32, memory_format=torch.channels_last
+                )
+                yield part.labels, part.subclasses, forward(images)
+                return
+            assert part.ids is not None
+            for where, features in store.read(part.ids.numpy()):
+                output = forward(*(level.to(self.device) for level in features))
+                yield part.labels[where], part.subclasses[where], output
+
+    def _loss(
+        self, output: Tensor | tuple[Tensor, Tensor], labels: Tensor, subclasses: Tensor,
+        count: Tensor,
+    ) -> Tensor:  # fmt: skip
+        labels, subclasses = labels.to(self.device), subclasses.to(self.device)
+        if not isinstance(output, Tensor):
+            scores, w = output
+            alpha = self.config.alpha
+            return hierarchical_loss(scores.float(), subclasses, labels, w, alpha, self.void, count)
+        if self.phase.target == "subclass":
+            return masked_cross_entropy(output.float(), subclasses, labels != self.void, count)
+        return label_loss(output.float(), labels, self.void, count)
+
+    def _tell(self, position: Position, loss: float, waited: float, seconds: float) -> None:
+        row = {
+            "step": len(self.history) + 1,
+            "phase": self.phase.name,
+            "epoch": position.epoch - position.first_epoch + 1,
+            "loss": loss,
+            "learning_rate": self._rate,
+            "waited": waited,
+            "seconds": seconds,
+        }
+        if isinstance(self.model, HierarchicalNetwork):
+            row |= self.model.drift()
+        self.history.append(row)
+        self.on_step(row, self.total)
+
+    def _keep(self, position: Position) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.save(position, self.model, self.optimizer, self.schedule, self.history)
 
 
-def _loss(
-    phase: Phase,
-    output: Tensor | tuple[Tensor, Tensor],
-    batch: Batch,
-    alpha: float,
-    void: int,
-    device: torch.device,
-) -> Tensor:
-    labels, subclasses = batch.labels.to(device), batch.subclasses.to(device)
-    if not isinstance(output, Tensor):
-        return hierarchical_loss(output[0].float(), subclasses, labels, output[1], alpha, void)
-    if phase.target == "subclass":
-        return masked_cross_entropy(output.float(), subclasses, labels != void)
-    return label_loss(output.float(), labels, void)
+class _Upper(nn.Module):
+    """The last layers alone, on features."""
+
+    def __init__(self, network: SceneNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *features: Tensor) -> Tensor:
+        return self.network.upper(features)
 
 
 def _solver(

@@ -33,18 +33,31 @@ class Phase:
     target: Target
     trains: Trains
     epochs: int
+    steps: int | None
     learning_rate: float
     fresh_last_layer: bool = False
     learns_w: bool = False
 
+    def length(self, steps_per_epoch: int, max_steps: int | None) -> int:
+        """Steps of the phase: as set, or whole epochs; at most `max_steps`."""
+        steps = self.epochs * steps_per_epoch if self.steps is None else self.steps
+        return steps if max_steps is None else min(steps, max_steps)
 
-def phases(config: TrainConfig) -> list[Phase]:
-    """The phases of `config.strategy`, those of length 0 left out.
+
+def phases(config: TrainConfig, *, trained: bool = False) -> list[Phase]:
+    """The phases of `config.strategy`, those that are switched off or of length 0 left out.
 
     A new last layer does not vanish with its phase: where S skips step 1 or 3, the step after it
     starts with the new layer.
+
+    Parameters
+    ----------
+    config
+        The strategy, and the length, rate and switch of each of its phases.
+    trained
+        Whether the network comes with a last layer trained on the classes, to be kept.
     """
-    every: list[Phase]
+    every: list[Phase | None]
     match config.strategy:
         case "baseline":
             b = config.baseline
@@ -67,21 +80,24 @@ def phases(config: TrainConfig) -> list[Phase]:
                 _phase("learned_w", h.learned_w, "both", "all", learns_w=True),
             ]
     kept: list[Phase] = []
-    for phase in every:
-        if phase.epochs:
-            fresh = not kept or kept[-1].target != phase.target
-            kept.append(replace(phase, fresh_last_layer=fresh))
+    last = "class" if trained else None
+    for phase in filter(None, every):
+        kept.append(replace(phase, fresh_last_layer=phase.target != last))
+        last = phase.target
     return kept
 
 
 def _phase(
     name: str, config: PhaseConfig, target: Target, trains: Trains, *, learns_w: bool = False
-) -> Phase:
+) -> Phase | None:
+    if not config.on:
+        return None
     return Phase(
         name=name,
         target=target,
         trains=trains,
         epochs=config.epochs,
+        steps=config.steps,
         learning_rate=config.learning_rate,
         learns_w=learns_w,
     )

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from lhs.config import Config, build_config
+from lhs.config import Config
 from lhs.engine import pipeline, scenes
 from lhs.engine.pipeline import Outcome, make_hierarchy
 from lhs.engine.scenes import checked_scenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
+from lhs.loading import build_config
 
 NAME = "tiny"
 
@@ -109,7 +110,7 @@ def prepared(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "BLOCK", 5)
         checked = checked_scenes(stages, config.data)
-        hierarchy = make_hierarchy(stages, config, checked)
+        _, hierarchy = make_hierarchy(stages, config, checked)
     return SimpleNamespace(config=config, stages=stages, scenes=checked, hierarchy=hierarchy)
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lhs.config import build_config
 from lhs.context.extraction import histogram_rows, sample_rows
 from lhs.context.histograms import from_sparse
 from lhs.context.samples import superpixel_samples
@@ -22,6 +21,7 @@ from lhs.engine.samples import histogram_stage, row_tables, sample_stage
 from lhs.engine.scenes import checked_scenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
+from lhs.loading import build_config
 from tests.data.builders import noise_image, plain, save_image, save_labels, stripes
 from tests.engine.conftest import stage
 

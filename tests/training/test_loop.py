@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from lhs.config import build_config
+from lhs.loading import build_config
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
-from lhs.training.batches import Batch
+from lhs.training.feed import Batch
 from lhs.training.loop import autocast_type, train
 
 VOID = 255
@@ -53,6 +53,19 @@ def new_network(seed: int = 0) -> EncoderNetwork:
     return EncoderNetwork(CLASSES, 8)
 
 
+class GivenFeed:
+    """A feed of what `batches(epoch)` gives, three batches an epoch."""
+
+    steps_per_epoch, repeats = 3, False
+
+    def __init__(self, batches):
+        self.given = batches
+
+    def batches(self, epoch, first):
+        for batch in itertools.islice(self.given(epoch), first, None):
+            yield [batch]
+
+
 def trained(strategy: str, network=None, on_step=None, batches=tiny_batches, **settings):
     network = network or new_network()
     return train(
@@ -61,8 +74,7 @@ def trained(strategy: str, network=None, on_step=None, batches=tiny_batches, **s
         classes=CLASSES,
         matrix=None if strategy == "baseline" else MATRIX,
         void=VOID,
-        batches=batches,
-        steps_per_epoch=3,
+        feed=GivenFeed(batches),
         device=CPU,
         on_step=on_step or (lambda row, total: None),
     )

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from lhs.config import build_config
 from lhs.errors import UserError
+from lhs.loading import build_config
 from lhs.training.phases import phases
 
 STEPS = {

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhs.config import build_config
 from lhs.data.scenes import Scene
 from lhs.errors import UserError
-from lhs.training.batches import (
+from lhs.loading import build_config
+from lhs.training.crops import (
     Example,
     TrainingScenes,
     epoch_batches,
@@ -227,7 +227,7 @@ def equal(one, other) -> bool:
     return len(one) == len(other) and all(
         torch.equal(mine, theirs)
         for left, right in zip(one, other, strict=True)
-        for mine, theirs in zip(left, right, strict=True)
+        for mine, theirs in zip(left[:3], right[:3], strict=True)
     )
 
 

@@ -1,24 +1,28 @@
-"""Batches of random crops, the same for the same seed on any machine."""
+"""Random crops of whole images, the same for the same seed on any machine."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from lhs.config import TrainConfig
 from lhs.data.scenes import Scene
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
+from lhs.training.feed import Batch
 
 AHEAD = 4
 """Batches prepared while the network trains on one."""
+
+Made = TypeVar("Made")
 
 
 class Example(NamedTuple):
@@ -27,14 +31,6 @@ class Example(NamedTuple):
     image: np.ndarray
     label_map: np.ndarray
     subclass_map: np.ndarray
-
-
-class Batch(NamedTuple):
-    """Images (B, 3, h, w) uint8 0..255; labels and subclasses (B, h, w) int64."""
-
-    images: Tensor
-    labels: Tensor
-    subclasses: Tensor
 
 
 class TrainingScenes:
@@ -127,6 +123,7 @@ def epoch_batches(
     void: int,
     void_subclass: int,
     epoch: int,
+    first: int = 0,
     rank: int = 0,
     world_size: int = 1,
     threads: int = 2,
@@ -145,6 +142,8 @@ def epoch_batches(
         Ids beyond the border.
     epoch
         Counted over all phases, so that no two epochs draw the same crops.
+    first
+        Number of the first batch wanted.
     rank, world_size
         Which share is this worker's.
     threads
@@ -170,22 +169,64 @@ def epoch_batches(
             )
             for place in places
         ]
-        images = np.stack([crop.image for crop in crops]).transpose(0, 3, 1, 2)
-        return Batch(
-            torch.from_numpy(np.ascontiguousarray(images)),
-            torch.from_numpy(np.stack([crop.label_map for crop in crops]).astype(np.int64)),
-            torch.from_numpy(np.stack([crop.subclass_map for crop in crops]).astype(np.int64)),
-        )
+        return stacked(crops)
 
-    steps = steps_in_epoch(len(scenes), config.batch_size)
-    with ThreadPoolExecutor(threads, thread_name_prefix="crops") as pool:
-        waiting: list[Future[Batch]] = []
+    yield from ahead(batch, range(first, steps_in_epoch(len(scenes), config.batch_size)), threads)
+
+
+def stacked(examples: Sequence[Example]) -> Batch:
+    """Examples of one size as tensors."""
+    images = np.stack([example.image for example in examples]).transpose(0, 3, 1, 2)
+    return Batch(
+        torch.from_numpy(np.ascontiguousarray(images)),
+        torch.from_numpy(np.stack([example.label_map for example in examples]).astype(np.int64)),
+        torch.from_numpy(np.stack([example.subclass_map for example in examples]).astype(np.int64)),
+    )
+
+
+def ahead(make: Callable[[int], Made], steps: Iterable[int], threads: int) -> Iterator[Made]:
+    """What `make` gives for each step, in order, made in threads while earlier ones are used."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="examples") as pool:
+        waiting: deque[Future[Made]] = deque()
         try:
-            for step in range(steps + AHEAD):
-                if step < steps:
-                    waiting.append(pool.submit(batch, step))
-                if step >= AHEAD:
-                    yield waiting.pop(0).result()
+            for step in steps:
+                waiting.append(pool.submit(make, step))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@dataclass(frozen=True)
+class CropFeed:
+    """A worker's share of random crops: never the same twice, so nothing of them can be kept."""
+
+    scenes: TrainingScenes
+    config: TrainConfig
+    void: int
+    void_subclass: int
+    rank: int = 0
+    world_size: int = 1
+    repeats: bool = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of an epoch."""
+        return steps_in_epoch(len(self.scenes), self.config.batch_size)
+
+    def batches(self, epoch: int, first: int) -> Iterator[list[Batch]]:
+        """This worker's share of each global batch: see `epoch_batches`."""
+        for batch in epoch_batches(
+            self.scenes,
+            self.config,
+            void=self.void,
+            void_subclass=self.void_subclass,
+            epoch=epoch,
+            first=first,
+            rank=self.rank,
+            world_size=self.world_size,
+        ):
+            yield [batch]

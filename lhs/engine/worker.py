@@ -1,0 +1,266 @@
+"""What runs in each worker of a training."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from ray import train as ray_train
+from ray.train.torch import get_device
+
+from lhs.config import Config
+from lhs.data.scenes import Scene
+from lhs.engine import tracking
+from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
+from lhs.engine.feeding import PatchFeed
+from lhs.engine.progress import EVERY, clock
+from lhs.engine.storage import Storage
+from lhs.engine.targets import TargetReader
+from lhs.errors import UserError
+from lhs.evaluation.model import ModelDescription, load_model, save_model
+from lhs.hierarchy import Hierarchy
+from lhs.networks.base import SceneNetwork
+from lhs.networks.build import build_network
+from lhs.networks.fcn import FCN
+from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.networks.weights import load_weights
+from lhs.training.checkpoints import Checkpoints
+from lhs.training.crops import CropFeed, TrainingScenes
+from lhs.training.feed import Feed
+from lhs.training.loop import History, train
+from lhs.training.variants import VariantFeed
+
+STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a training worker needs; it travels to every one of them."""
+
+    config: Config
+    scenes: tuple[Scene, ...]
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    class_pixels: tuple[int, ...]
+    void: int
+    dataset: str
+    hierarchy: str | None
+    """The hierarchy's folder in the storage."""
+    targets: str | None
+    """The training samples' folder in the storage."""
+    start: str | None
+    """Folder of the coarser model that the network starts from."""
+    target: str
+    """Folder in the storage that the model goes to."""
+    resume: str
+    """Folder in the storage that checkpoints go to."""
+    tracker: tracking.Tracker
+    threads: int
+
+
+def train_worker(parts: dict[str, Any]) -> None:
+    """One worker of the training; rank 0 writes the model and tells how it goes."""
+    work: Work = parts["work"]
+    storage: Storage = parts["storage"]
+    try:
+        _train(work, storage, parts["progress"])
+    except UserError as mistake:
+        # Not to be tried again, as what the trainer sees fail is.
+        if ray_train.get_context().get_world_rank() == 0:
+            storage.write_json(f"{work.target}/facts.json", {"mistake": str(mistake)})
+
+
+def _train(work: Work, storage: Storage, progress: Any) -> None:
+    context = ray_train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    config = work.config
+    if not torch.cuda.is_available():
+        torch.set_num_threads(work.threads)
+    hierarchy = None
+    if work.hierarchy is not None:
+        hierarchy = read_hierarchy(storage, work.hierarchy)
+    voice = Voice(progress, tracking.Curves(work.tracker), config, rank == 0)
+    torch.manual_seed(config.train.seed)
+    network = build_network(config.network, len(work.classes))
+    voice.say(_start(network, work, storage))
+    model, history = train(
+        network,
+        config.train,
+        classes=len(work.classes),
+        matrix=None if hierarchy is None else torch.from_numpy(hierarchy.matrix()),
+        void=work.void,
+        feed=_feed(work, storage, network, hierarchy, rank, world),
+        device=get_device(),
+        on_step=voice,
+        on_resume=voice.catch_up,
+        trained=work.start is not None,
+        checkpoints=_checkpoints(work, storage, rank),
+        say=voice.say,
+    )
+    if rank == 0:
+        voice.curves.flush()
+        _write(storage, work, model, network, history, hierarchy)
+
+
+def _start(network: SceneNetwork, work: Work, storage: Storage) -> str:
+    """Fill a new network with the weights it starts from; says which."""
+    config = work.config.network
+    if work.start is not None:
+        with storage.as_local(work.start) as folder:
+            before = load_model(folder)
+        assert isinstance(network, FCN)
+        assert isinstance(before.network, FCN)
+        taken = network.start_from(before.network)
+        source = before.description.network.name
+    else:
+        taken = load_weights(network, config)
+        source = f"{config.weights} {config.weights_file}".strip()
+    names = [name for name in network.state_dict() if not name.startswith("normalise.")]
+    left = [name for name in names if name not in taken]
+    parts = sorted({name.rpartition(".")[0] for name in left})
+    told = (
+        ", ".join(parts) if len(parts) <= 4 else f"{', '.join(parts[:4])} and {len(parts) - 4} more"
+    )
+    return (
+        f"weights ({source}): {len(names) - len(left)} of {len(names)} tensors taken"
+        + f"; random are those of {told}" * bool(left)
+    )
+
+
+def _feed(
+    work: Work,
+    storage: Storage,
+    network: SceneNetwork,
+    hierarchy: Hierarchy | None,
+    rank: int,
+    world: int,
+) -> Feed:
+    config = work.config
+    if work.targets is not None:
+        return PatchFeed(
+            config,
+            [scene.id for scene in work.scenes],
+            TargetReader(storage, f"{work.targets}/rows"),
+            rank,
+            world,
+        )
+    if config.examples == "variants":
+        return VariantFeed(
+            work.scenes, hierarchy, config.train, config.context, work.void, network.multiple,
+            rank, world,
+        )  # fmt: skip
+    scenes = TrainingScenes(work.scenes, hierarchy, config.train.cache_mb)
+    void_subclass = work.void if hierarchy is None else hierarchy.void_subclass
+    return CropFeed(scenes, config.train, work.void, void_subclass, rank, world)
+
+
+def _checkpoints(work: Work, storage: Storage, rank: int) -> Checkpoints:
+    path = f"{work.resume}/{STATE}"
+
+    def read() -> bytes | None:
+        return storage.read(path) if storage.exists(path) else None
+
+    def write(content: bytes) -> None:
+        # A name of its own: a worker of a killed driver may still be writing.
+        beside = f"{path}.{uuid.uuid4().hex[:8]}"
+        storage.write(beside, content)
+        storage.move(beside, path)
+
+    train = work.config.train
+    return Checkpoints(
+        read, write if rank == 0 else None, train.checkpoint_minutes, train.checkpoint_steps
+    )
+
+
+def _write(
+    storage: Storage,
+    work: Work,
+    model: torch.nn.Module,
+    network: SceneNetwork,
+    history: History,
+    hierarchy: Hierarchy | None,
+) -> None:
+    config = work.config
+    scored = [layer for layer in network.last_layers() if isinstance(layer, torch.nn.Conv2d)]
+    description = ModelDescription(
+        network=config.network,
+        strategy=config.train.strategy,
+        dataset=work.dataset,
+        classes=work.classes,
+        colours=work.colours,
+        outputs=scored[0].out_channels,
+        hierarchy_digest=None if hierarchy is None else hierarchy.digest,
+    )
+    rows = pd.DataFrame(history)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "model").mkdir()
+        save_model(folder / "model", model, description)
+        (folder / "model" / "config.yaml").write_text(config.yaml(), encoding="utf-8")
+        if hierarchy is not None:
+            hierarchy.save(folder / "model" / HIERARCHY_FILE)
+        rows.to_parquet(folder / "history.parquet")
+        storage.put_folder(folder, work.target)
+    facts = {
+        "steps": len(rows),
+        "final_loss": float(rows["loss"].tail(50).mean()),
+        "share_waited": float(rows["waited"].sum() / rows["seconds"].sum()),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    if isinstance(model, HierarchicalNetwork):
+        facts |= model.drift()
+    storage.write_json(f"{work.target}/facts.json", facts)
+
+
+class Voice:
+    """Tells rank 0's steps to the driver every few seconds, and to the tracker a mean of every
+    `train.log_every` steps; other ranks keep silent."""
+
+    def __init__(
+        self, progress: Any, curves: tracking.Curves, config: Config, speaks: bool
+    ) -> None:
+        self.progress, self.curves, self.speaks = progress, curves, speaks
+        self.train = config.train
+        self.what = "patches" if config.network.patches else "images"
+        self.started = self.spoken = time.monotonic()
+        self.first = 0
+        self.recent: list[dict[str, Any]] = []
+
+    def say(self, text: str) -> None:
+        """Words for people."""
+        if self.speaks:
+            self.progress.tell.remote(text)
+
+    def catch_up(self, history: History) -> None:
+        """Note the steps of an earlier, killed attempt."""
+        self.first = len(history)
+        for row in history:
+            self._note(row)
+
+    def __call__(self, row: dict[str, Any], total: int) -> None:
+        """Tell of a step, of so many in all."""
+        self._note(row, last=row["step"] == total)
+        now = time.monotonic()
+        if self.speaks and (now - self.spoken > EVERY or row["step"] == total):
+            self.spoken = now
+            done = row["step"] - self.first
+            left = clock((now - self.started) / done * (total - row["step"]))
+            self.say(
+                f"{row['phase']} epoch {row['epoch']}, step {row['step']} of {total}, "
+                f"loss {row['loss']:.3f}, {self.train.batch_size / row['seconds']:.1f} "
+                f"{self.what} a second, {left} left"
+            )
+
+    def _note(self, row: dict[str, Any], last: bool = False) -> None:
+        self.recent.append(row)
+        if not self.speaks or (len(self.recent) < self.train.log_every and not last):
+            return
+        values = tracking.mean_of(self.recent, self.train.batch_size)
+        self.recent = []
+        self.curves.add(row["step"], values)

@@ -1,0 +1,66 @@
+"""What the tests of several networks measure alike."""
+
+import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.Dropout)
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def sides(layers: nn.Sequential, image: Tensor) -> list[int]:
+    """Side of the map behind every layer that can change it."""
+    seen = []
+    for layer in layers:
+        image = layer(image)
+        assert image.shape[2] == image.shape[3]
+        if not isinstance(layer, POINTWISE):
+            seen.append(image.shape[2])
+    return seen
+
+
+def table(described: Callable | type) -> tuple[list[int], list[int]]:
+    """The weights and the sides that a docstring's table names, from top to bottom."""
+    rows = re.split(r"^ *=+(?: +=+)+$", described.__doc__ or "", flags=re.M)[2]
+    numbers = re.findall(r"\d{1,3}(?:,\d{3})+", rows)
+    ends = re.findall(r" (\d+)$", rows, flags=re.M)
+    return [int(number.replace(",", "")) for number in numbers], [int(end) for end in ends]
+
+
+def field(layers: list[tuple[int, int, int]]) -> tuple[int, int, int]:
+    """Receptive field, its start before the first pixel, and stride of (kernel, stride, padding).
+
+    r += (k - 1) j, start += p j, j *= s, from the first layer to the last.
+    """
+    reach, start, step = 1, 0, 1
+    for kernel, stride, padding in layers:
+        reach += (kernel - 1) * step
+        start += padding * step
+        step *= stride
+    return reach, start, step
+
+
+def seen(network: nn.Module, side: int, place: int) -> tuple[list[int], list[int]]:
+    """Rows and columns of a random image that the output at (place, place) has a gradient from."""
+    image = (torch.rand(1, 3, side, side) * 255).requires_grad_()
+    (moved,) = torch.autograd.grad(network(image)[0, :, place, place].square().sum(), image)
+    pixels = moved.abs().amax(dim=(0, 1)) > 0
+    return [pixels.any(dim).nonzero().flatten().tolist() for dim in (1, 0)]
+
+
+def untouched(network: nn.Module, image: Tensor) -> list[str]:
+    """Names of the parameters that no gradient reaches."""
+    network(image).square().mean().backward()
+    names = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    network.zero_grad(set_to_none=True)
+    return names
+
+
+def sums(network: nn.Module) -> dict[str, float]:
+    """A number per tensor that changes when the tensor does."""
+    return {name: float(t.double().sum()) for name, t in network.state_dict().items()}

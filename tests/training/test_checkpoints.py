@@ -1,0 +1,148 @@
+"""A training that is killed anywhere and started again ends as one that was not."""
+
+import numpy as np
+import pytest
+import torch
+
+from lhs.training.checkpoints import Checkpoints
+from lhs.training.loop import train
+from tests.training.test_loop import (
+    CLASSES,
+    CPU,
+    MATRIX,
+    VOID,
+    GivenFeed,
+    config_of,
+    new_network,
+    tiny_batches,
+)
+
+
+class Killed(Exception):
+    pass
+
+
+class Shelf:
+    """Keeps what is written, as a folder would."""
+
+    def __init__(self):
+        self.content = None
+        self.writes = 0
+
+    def write(self, content):
+        self.content = content
+        self.writes += 1
+
+    def checkpoints(self, minutes=60.0, steps=1):
+        return Checkpoints(lambda: self.content, self.write, minutes, steps)
+
+
+def attempt(strategy, shelf, kill_at=None, *, network=None, keep=None):
+    """One attempt; `kill_at` is the step after which it dies. Two steps a phase."""
+    network = network or new_network()
+    network.dropout.p = 0.3
+    resumed = []
+
+    def on_step(row, total):
+        if row["step"] == kill_at:
+            raise Killed
+
+    model, history = train(
+        network,
+        config_of(strategy),
+        classes=CLASSES,
+        matrix=None if strategy == "baseline" else MATRIX,
+        void=VOID,
+        feed=GivenFeed(tiny_batches),
+        device=CPU,
+        on_step=on_step,
+        on_resume=resumed.extend,
+        checkpoints=None if shelf is None else shelf.checkpoints(**keep or {}),
+    )
+    return model.state_dict(), [row["loss"] for row in history], resumed
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+LENGTHS = {"baseline": 4, "sequential": 8, "hierarchical": 4}
+
+
+@pytest.mark.parametrize("strategy", list(LENGTHS))
+def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy):
+    weights, losses, _ = attempt(strategy, None)
+    assert len(losses) == LENGTHS[strategy]
+    for step in range(1, LENGTHS[strategy] + 1):
+        shelf = Shelf()
+        with pytest.raises(Killed):
+            attempt(strategy, shelf, kill_at=step)
+        # Once there is a checkpoint, what the new process starts from does not matter.
+        fresh = new_network(seed=9 if shelf.content else 0)
+        again, again_losses, resumed = attempt(strategy, shelf, network=fresh)
+        same(again, weights)
+        assert again_losses == losses
+        # A step that was told of and not yet written is done again, one at most.
+        assert len(resumed) == step - 1
+
+
+def test_killed_again_and_again():
+    weights, losses, _ = attempt("sequential", None)
+    shelf = Shelf()
+    for step in (2, 3, 5, 8):
+        with pytest.raises(Killed):
+            attempt("sequential", shelf, kill_at=step)
+    again, again_losses, _ = attempt("sequential", shelf)
+    same(again, weights)
+    assert again_losses == losses
+
+
+def test_checkpoints_between_phases_alone_are_enough():
+    weights, _, _ = attempt("sequential", None)
+    shelf = Shelf()
+    with pytest.raises(Killed):
+        attempt("sequential", shelf, kill_at=6, keep={"steps": None})
+    assert shelf.writes == 2
+    again, _, resumed = attempt("sequential", shelf)
+    assert len(resumed) == 4
+    same(again, weights)
+
+
+def test_a_finished_training_is_not_done_again():
+    shelf = Shelf()
+    weights, losses, _ = attempt("hierarchical", shelf)
+    writes = shelf.writes
+    again, again_losses, resumed = attempt("hierarchical", shelf, kill_at=1)
+    same(again, weights)
+    assert again_losses == losses
+    assert len(resumed) == len(losses)
+    assert shelf.writes == writes + 1
+
+
+def test_a_worker_that_only_reads_writes_nothing():
+    shelf = Shelf()
+    attempt("baseline", shelf)
+    reader = Checkpoints(lambda: shelf.content, None, 1e-9, 1)
+    assert not reader.due(1)
+    assert reader.load()["position"]["phase"] == 1
+
+
+def test_due_by_time_or_by_steps():
+    shelf = Shelf()
+    by_steps = shelf.checkpoints(minutes=60, steps=5)
+    assert [step for step in range(1, 16) if by_steps.due(step)] == [5, 10, 15]
+    by_time = shelf.checkpoints(minutes=1e-9, steps=None)
+    assert by_time.due(1)
+    assert not shelf.checkpoints(minutes=60, steps=None).due(1)
+
+
+def test_what_is_stored_holds_no_code():
+    shelf = Shelf()
+    attempt("baseline", shelf)
+    state = shelf.checkpoints().load()
+    assert set(state) == {
+        "position", "model", "optimizer", "schedule", "random", "random_cuda", "history",
+    }  # fmt: skip
+    assert np.isfinite([row["loss"] for row in state["history"]]).all()
