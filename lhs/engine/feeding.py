@@ -128,7 +128,7 @@ class PatchFeed:
                     batch_format="numpy",
                     # A worker books its CPU also while it waits: patches must not wait for it.
                     num_cpus=0.05,
-                    compute=ray.data.TaskPoolStrategy(size=TASKS),
+                    compute=ray.data.TaskPoolStrategy(size=min(TASKS, len(chunk))),
                     fn_kwargs={"data": self.config.data, "seed": self.config.context.seed},
                 )
                 .iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=AHEAD)
