@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lhs.data.patches import mean_colour
+
 SCALE = (0.9, 1.1)
 ROTATION = (-8.0, 8.0)
 FLIP_PROBABILITY = 0.5
@@ -83,12 +85,29 @@ def variant(
     """
     if image.shape[:2] != label_map.shape:
         raise ValueError(f"image {image.shape[:2]} and label map {label_map.shape} differ in size")
+    return (
+        variant_image(image, seed=seed, image_id=image_id, number=number),
+        variant_label_map(label_map, seed=seed, image_id=image_id, number=number, void=void),
+    )
+
+
+def variant_image(image: np.ndarray, *, seed: int, image_id: str, number: int) -> np.ndarray:
+    """Make the image of `variant` alone, where labels are known already.
+
+    Parameters
+    ----------
+    image, seed, image_id, number
+        As for `variant`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 3) uint8, equal to the image of `variant` in every pixel.
+    """
     change = _checked(seed, image_id, number)
     if change is None:
-        return image, label_map
-    mean = tuple(image.reshape(-1, 3).mean(axis=0).round().tolist())
-    warped = _warp(image, change, cv2.INTER_LINEAR, mean)
-    return warped, _warp(label_map, change, cv2.INTER_NEAREST, (void,))
+        return image
+    return _warp(image, change, cv2.INTER_LINEAR, tuple(mean_colour(image).tolist()))
 
 
 def variant_label_map(

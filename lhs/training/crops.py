@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from lhs.config import TrainConfig
+from lhs.data.patches import mean_colour
 from lhs.data.scenes import Scene
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
@@ -95,7 +96,7 @@ def random_crop(
         matrix[0] = -matrix[0]
         matrix[0, 2] += config.crop_width - 1
     size = (config.crop_width, config.crop_height)
-    mean = example.image.mean(axis=(0, 1)).tolist()
+    mean = mean_colour(example.image).tolist()
     return Example(
         cv2.warpAffine(
             example.image, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=mean

@@ -11,6 +11,7 @@ import torch
 
 from lhs.config import ContextConfig, TrainConfig
 from lhs.data.augmentation import variant
+from lhs.data.patches import mean_colour
 from lhs.data.scenes import Scene
 from lhs.hierarchy import Hierarchy
 from lhs.training.crops import Example, ahead, stacked, steps_in_epoch
@@ -122,9 +123,8 @@ def filled_up(example: Example, multiple: int, void: int, void_subclass: int) ->
     below, right = -height % multiple, -width % multiple
     if not below and not right:
         return example
-    mean = np.rint(example.image.mean(axis=(0, 1))).astype(np.uint8)
     image = np.empty((height + below, width + right, 3), np.uint8)
-    image[:] = mean
+    image[:] = mean_colour(example.image)
     image[:height, :width] = example.image
     border = ((0, below), (0, right))
     return Example(
