@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,13 @@ from lhs.networks.patch import PATCH
 from lhs.training.feed import Batch, no_images
 from lhs.training.patches import Targets, cut_patches, ordered_batches
 
-CHUNK = 128
-"""Batches of one Ray Data pipeline; the next one starts while the last is used."""
+Made = TypeVar("Made")
+
+CHUNK, CHUNK_BYTES = 8, 80_000_000
+"""Most batches, and bytes of patches, that one Ray Data pipeline makes. It ends before they are
+used: a pipeline that waits for its consumer runs a busy loop in the consumer's process."""
 AHEAD = 4
-"""Batches that wait for the network."""
-TASKS = 2
-"""Tasks that cut patches for a worker at a time."""
+"""Batches that wait for the network, besides those of two chunks."""
 OWNED = 512
 """Patches cut at a time, image after image, when features are kept."""
 
@@ -79,7 +80,7 @@ class PatchFeed:
             targets.take(slice(self.rank, None, self.world_size))
             for targets in self._order(epoch, first)
         )
-        return _in_background(self._cut(shares))
+        return in_background(self._cut(shares), AHEAD)
 
     def one_size(self) -> tuple[int, int]:
         """Height and width of every patch."""
@@ -92,7 +93,7 @@ class PatchFeed:
         targets = targets.take(np.lexsort([targets.variants, targets.images]))
         parts = (targets.take(slice(i, i + OWNED)) for i in range(0, len(targets.ids), OWNED))
         size = self.config.train.micro_batch or self.batch_size
-        for (whole,) in _in_background(self._cut(parts)):
+        for (whole,) in in_background(self._cut(parts), 1):
             yield from whole.parts(size, 1)
 
     def owned_labels(self, epoch: int, first: int) -> Iterator[list[Batch]]:
@@ -115,30 +116,36 @@ class PatchFeed:
         )
 
     def _cut(self, shares: Iterator[Targets]) -> Iterator[list[Batch]]:
-        options = ray.data.DataContext.get_current()
-        options.execution_options.preserve_order = True
-        options.enable_progress_bars = False
-        options.print_on_execution_start = False
-        while chunk := list(itertools.islice(shares, CHUNK)):
+        for chunk, blocks in in_background(self._chunks(shares), 1):
+            for rows, block in zip(chunk, blocks, strict=True):
+                labels, subclasses, ids = _tensors(rows)
+                patches = torch.from_numpy(patches_of(ray.get(block), rows.ids))
+                yield [Batch(patches.permute(0, 3, 1, 2), labels, subclasses, ids)]
+
+    def _chunks(self, shares: Iterator[Targets]) -> Iterator[tuple[list[Targets], list[Any]]]:
+        """The batches of a chunk, and references of the blocks with their patches."""
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.execution_options.preserve_order = True
+        spare = int(ray.cluster_resources().get("CPU", 1)) // self.world_size - 1
+        for first in shares:
+            length = min(CHUNK, max(1, CHUNK_BYTES // (len(first.ids) * 3 * PATCH**2)))
+            chunk = [first, *itertools.islice(shares, length - 1)]
             cut = (
                 ray.data.from_arrow([self._table(rows) for rows in chunk])
                 .map_batches(
                     cut_batch,
                     batch_size=None,
-                    batch_format="numpy",
+                    batch_format="pyarrow",
                     # A worker books its CPU also while it waits: patches must not wait for it.
                     num_cpus=0.05,
-                    compute=ray.data.TaskPoolStrategy(size=min(TASKS, len(chunk))),
+                    compute=ray.data.TaskPoolStrategy(size=max(1, min(spare, len(chunk)))),
                     fn_kwargs={"data": self.config.data, "seed": self.config.context.seed},
                 )
-                .iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=AHEAD)
+                .materialize()
             )
-            for rows, columns in zip(chunk, cut, strict=True):
-                if not np.array_equal(columns["ids"], rows.ids):
-                    raise RuntimeError("Ray Data gave batches in another order than asked for")
-                labels, subclasses, ids = _tensors(rows)
-                patches = torch.from_numpy(np.array(columns["patches"])).permute(0, 3, 1, 2)
-                yield [Batch(patches, labels, subclasses, ids)]
+            yield chunk, cut.to_arrow_refs()
 
     def _table(self, rows: Targets) -> pa.Table:
         names = [self.scenes[place] for place in rows.images.tolist()]
@@ -154,23 +161,35 @@ def _tensors(rows: Targets) -> tuple[Tensor, Tensor, Tensor]:
     return labels, subclasses, torch.from_numpy(rows.ids.astype(np.int64))
 
 
-def cut_batch(columns: dict[str, np.ndarray], data: DataConfig, seed: int) -> dict[str, np.ndarray]:
+def cut_batch(rows: pa.Table, data: DataConfig, seed: int) -> pa.Table:
     """Cut the patches of a block of rows: names, variants, y, x, and ids, which come back too."""
     dataset = worker_dataset(data)
     patches = cut_patches(
-        [dataset.scene(str(name)) for name in columns["names"]],
-        columns["variants"],
-        np.stack([columns["y"], columns["x"]], axis=1),
+        [dataset.scene(name) for name in rows["names"].to_pylist()],
+        rows["variants"].to_numpy(),
+        np.stack([rows["y"].to_numpy(), rows["x"].to_numpy()], axis=1),
         side=PATCH,
         seed=seed,
-        void=dataset.void,
     )
-    return {"ids": columns["ids"], "patches": patches}
+    buffers = [None, pa.py_buffer(patches)]
+    column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(3 * PATCH**2), len(rows), buffers)
+    return pa.table({"ids": rows["ids"], "patches": column})
 
 
-def _in_background(batches: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
-    """The same batches, made by a thread that runs a few ahead."""
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=AHEAD)
+def patches_of(block: pa.Table, ids: np.ndarray) -> np.ndarray:
+    """The patches (N, 227, 227, 3) uint8 that `cut_batch` gave for these rows."""
+    if not np.array_equal(block["ids"].to_numpy(), ids):
+        raise RuntimeError("Ray Data gave batches in another order than asked for")
+    column = block["patches"].combine_chunks()
+    # A copy: tensors must be writable, Ray's memory is not.
+    pixels = np.frombuffer(column.buffers()[1], np.uint8).copy()
+    pixels = pixels.reshape(-1, PATCH, PATCH, 3)
+    return pixels[column.offset : column.offset + len(column)]
+
+
+def in_background(items: Iterator[Made], ahead: int) -> Iterator[Made]:
+    """The same items, made by a thread that runs so many ahead."""
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=ahead)
     stop = threading.Event()
 
     def put(item: Any) -> bool:
@@ -184,8 +203,8 @@ def _in_background(batches: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
 
     def work() -> None:
         try:
-            for batch in batches:
-                if not put(batch):
+            for item in items:
+                if not put(item):
                     return
             put(None)
         except BaseException as error:

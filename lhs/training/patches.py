@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lhs.data.augmentation import variant
+from lhs.data.augmentation import variant_image
 from lhs.data.patches import cut_patch
 from lhs.data.scenes import Scene
 
@@ -112,7 +112,6 @@ def cut_patches(
     *,
     side: int,
     seed: int,
-    void: int,
 ) -> np.ndarray:
     """Decode, augment and cut.
 
@@ -130,8 +129,6 @@ def cut_patches(
         Pixels of a patch, odd.
     seed
         Of the augmentation.
-    void
-        Label of pixels from outside.
 
     Returns
     -------
@@ -142,8 +139,7 @@ def cut_patches(
     for row, (scene, number) in enumerate(zip(scenes, variants.tolist(), strict=True)):
         rows_of.setdefault((scene.id, number), []).append(row)
     for (name, number), rows in rows_of.items():
-        image, label_map = scenes[rows[0]].load()
-        pixels, _ = variant(image, label_map, seed=seed, image_id=name, number=number, void=void)
+        pixels = variant_image(scenes[rows[0]].image(), seed=seed, image_id=name, number=number)
         for row in rows:
             y, x = centres[row].tolist()
             patches[row] = cut_patch(pixels, (y, x), side)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lhs.engine.feeding import PatchFeed, _in_background
+from lhs.engine.feeding import PatchFeed, in_background
 from lhs.engine.targets import TargetReader, target_stage
 from lhs.training.patches import cut_patches
 from tests.engine.conftest import stage, tiny
@@ -51,7 +51,6 @@ def test_patches_are_those_of_their_rows(samples: SimpleNamespace) -> None:
             np.array([[row.y[0], row.x[0]] for row in rows]),
             side=227,
             seed=0,
-            void=255,
         )
         np.testing.assert_array_equal(batch.images.permute(0, 2, 3, 1).numpy(), expected)
         assert batch.labels.flatten().tolist() == [int(row.labels[0]) for row in rows]
@@ -63,7 +62,7 @@ def test_an_epoch_goes_on_from_any_batch_and_over_pipelines(
     samples: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = [batch.ids.tolist() for batch in shares(feed(samples), 7)]
-    monkeypatch.setattr("lhs.engine.feeding.CHUNK", 2)
+    monkeypatch.setattr("lhs.engine.feeding.CHUNK_BYTES", 2 * 6 * 3 * 227**2)
     assert [batch.ids.tolist() for batch in shares(feed(samples), 7)] == whole
     assert [batch.ids.tolist() for batch in shares(feed(samples), 3, first=4)] == whole[4:]
     assert [batch.ids.tolist() for batch in shares(feed(samples), 3, epoch=1)] != whole[:3]
@@ -114,7 +113,7 @@ def test_what_fails_while_cutting_reaches_the_trainer() -> None:
         yield ["one"]
         raise ValueError("broken")
 
-    background = _in_background(batches())
+    background = in_background(batches(), 1)
     assert next(background) == ["one"]
     with pytest.raises(ValueError, match="broken"):
         next(background)

@@ -140,9 +140,7 @@ def written_out(image, y, x, side):
 def test_patches_are_cut_from_the_variant_around_the_centre(scenes):
     which, variants = np.array([0, 2, 0, 1, 0]), np.array([0, 3, 0, 1, 5])
     centres = np.array([[0, 0], [15, 20], [29, 39], [3, 38], [10, 10]])
-    patches = cut_patches(
-        [scenes[place] for place in which], variants, centres, side=11, seed=4, void=255
-    )
+    patches = cut_patches([scenes[place] for place in which], variants, centres, side=11, seed=4)
     assert patches.shape == (5, 11, 11, 3)
     for patch, place, number, (y, x) in zip(patches, which, variants, centres, strict=True):
         image, _ = variant(
@@ -154,7 +152,7 @@ def test_patches_are_cut_from_the_variant_around_the_centre(scenes):
 def test_a_variant_is_made_once_however_many_patches_it_gives(scenes):
     cut_patches(
         [scenes[0]] * 4 + [scenes[1]], np.array([1, 1, 1, 2, 0]), np.full((5, 2), 9), side=5,
-        seed=0, void=255,
+        seed=0,
     )  # fmt: skip
     assert scenes[0].reads == ["0", "0"]
     assert scenes[1].reads == ["1"]
