@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -84,16 +85,32 @@ def steps_done(storage: Path) -> int:
     return 0
 
 
-def kill_worker() -> bool:
-    """SIGKILL the training worker of this session's Ray."""
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if process.cmdline() and process.cmdline()[0].startswith("ray::RayTrainWorker"):
-                process.send_signal(signal.SIGKILL)
-                return True
-        except psutil.Error:
-            continue
-    return False
+def training_worker(driver: subprocess.Popen[str]) -> psutil.Process:
+    """The one training worker of this session's Ray, as soon as there is one."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert driver.poll() is None, driver.communicate()[0]
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline() and process.cmdline()[0].startswith("ray::RayTrainWorker"):
+                    return process
+        time.sleep(0.1)
+    raise AssertionError("no training worker in time")
+
+
+def stop_at(step: int, storage: Path, worker: psutil.Process) -> None:
+    """Stop a worker (SIGSTOP) where its newest checkpoint is of that step.
+
+    It stands still while its checkpoint is read: it would finish meanwhile.
+    """
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        worker.suspend()
+        if steps_done(storage) >= step:
+            return
+        worker.resume()
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step} in time, {steps_done(storage)} done")
 
 
 def start(config: Config, folder: Path) -> subprocess.Popen[str]:
@@ -128,21 +145,20 @@ def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(
     shutil.copytree(undisturbed[strategy], storage, ignore=without)
     config = experiment(storage, strategy)
     driver = start(config, tmp_path)
-    deadline = time.monotonic() + 300
-    while (done := steps_done(storage)) < step:
-        assert driver.poll() is None, driver.communicate()[0]
-        assert time.monotonic() < deadline, f"no step in time, {done} done"
-        time.sleep(0.02)
+    worker = training_worker(driver)
+    stop_at(step, storage, worker)
     if victim in ("driver", "both"):
         os.kill(driver.pid, signal.SIGKILL)
     if victim in ("worker", "both"):
-        assert kill_worker() or victim == "both"
+        worker.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker.resume()
     text, _ = driver.communicate()
-    if victim != "worker":
+    if victim == "worker":
+        assert driver.returncode == 0, text
+    else:
         assert driver.returncode == -signal.SIGKILL
-        driver = start(config, tmp_path)
-        text, _ = driver.communicate()
-    assert driver.returncode == 0, text
+        pipeline.run(config, "recipe")
     assert weights(storage) == weights(undisturbed[strategy])
     losses = [history(folder)["loss"].tolist() for folder in (storage, undisturbed[strategy])]
     assert losses[0] == losses[1]
