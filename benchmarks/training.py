@@ -1,0 +1,192 @@
+"""A training step under Ray Train: against plain PyTorch, on two workers, and how long it waits.
+
+`lite` on SIFTFlow, all layers, crops of 192 x 256, batches of 8, on the CPU:
+
+1. the program's own training stage with one worker, against the loop that one would write around a
+   `DataLoader` with a worker process per core, for the same network, crops, loss, solver and rate;
+2. two workers of one thread each against one worker of one thread;
+3. the share of time that the steps of 1 wait for data.
+
+Each side is a process of its own; they take turns, and the quickest round of each counts. A round
+is the mean of its steps after the first ten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import pandas as pd
+from reporting import options, report
+
+from lhs.config import Config
+from lhs.engine.training import KEEP_MEMORY
+from lhs.loading import load_config
+
+WARM = 10
+SIDES = ("ray", "plain", "one thread", "two workers")
+
+
+def experiment(root: Path, storage: str, steps: int, workers: int) -> Config:
+    """Nothing but steps of all layers."""
+    settings = [
+        f"data.root={root}",
+        f"storage={storage}",
+        f"train.workers={workers}",
+        "train.baseline.new_layers.epochs=0",
+        f"train.baseline.all_layers.steps={steps}",
+        "report.scenes=0",
+    ]
+    return load_config("siftflow-lite-baseline", settings)
+
+
+def under_ray(config: Config, threads: int | None) -> dict[str, float]:
+    """Seconds of a step in the program's training stage, and the share of them it waited."""
+    from lhs.engine import training
+    from lhs.engine.cluster import connected, cores
+    from lhs.engine.scenes import checked_scenes
+    from lhs.engine.stages import Stages
+    from lhs.engine.storage import Storage
+    from lhs.engine.tracking import tracked
+
+    storage = Storage(config.storage)
+    stages = Stages(storage)
+    # Nothing but the CPUs of this machine decides how many threads a worker has.
+    seen = cores() if threads is None else threads * config.train.workers
+    with connected(), tracked(config, storage, "siftflow", "benchmark") as tracker:
+        scenes = checked_scenes(stages, config.data)
+        with patch.object(training, "cores", lambda: seen):
+            model = training.training_stage(stages, config, scenes, None, None, tracker)
+    steps = pd.read_parquet(f"{model.path}/history.parquet").iloc[WARM:]
+    return {
+        "step": float(steps["seconds"].mean()),
+        "waited": float(steps["waited"].sum() / steps["seconds"].sum()),
+    }
+
+
+def plain(config: Config) -> dict[str, float]:
+    """Seconds of a step in the loop that one would write first."""
+    import numpy as np
+    import torch
+    from torch.nn.functional import cross_entropy, interpolate
+    from torch.utils.data import DataLoader, Dataset
+
+    from lhs.data import open_dataset
+    from lhs.engine.cluster import cores
+    from lhs.networks.build import build_network
+    from lhs.networks.weights import load_weights
+    from lhs.training.crops import TrainingScenes, random_crop
+
+    train = config.train
+    dataset = open_dataset(config.data)
+    scenes = TrainingScenes(dataset.split("train"), None, train.cache_mb)
+
+    class Crops(Dataset):
+        def __len__(self) -> int:
+            return len(scenes)
+
+        def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+            rng = np.random.default_rng(place)
+            crop = random_crop(scenes.example(place), train, dataset.void, dataset.void, rng)
+            return (
+                torch.from_numpy(crop.image.transpose(2, 0, 1).copy()),
+                torch.from_numpy(crop.label_map.astype(np.int64)),
+            )
+
+    torch.manual_seed(train.seed)
+    torch.set_num_threads(cores())
+    network = build_network(config.network, len(dataset.classes))
+    load_weights(network, config.network)
+    network.to(memory_format=torch.channels_last).train()
+    steps = train.baseline.all_layers.steps
+    assert steps is not None
+    rate = train.baseline.all_layers.learning_rate
+    solver = torch.optim.AdamW(network.parameters(), rate, weight_decay=train.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        solver, rate, total_steps=steps + 1, pct_start=0.15, cycle_momentum=False
+    )
+    loader = DataLoader(
+        Crops(), train.batch_size, shuffle=True, drop_last=True, num_workers=cores(),
+        multiprocessing_context="fork",
+    )  # fmt: skip
+    seconds = []
+    before = time.perf_counter()
+    for number, (images, labels) in enumerate(loader):
+        if number == steps:
+            break
+        scores = network(images.to(torch.float32, memory_format=torch.channels_last))
+        scores = interpolate(scores, labels.shape[-2:], mode="bilinear", align_corners=False)
+        loss = cross_entropy(scores, labels, ignore_index=dataset.void)
+        solver.zero_grad(set_to_none=True)
+        loss.backward()
+        solver.step()
+        schedule.step()
+        loss.item()
+        now = time.perf_counter()
+        seconds.append(now - before)
+        before = now
+    return {"step": sum(seconds[WARM:]) / len(seconds[WARM:])}
+
+
+def measure(side: str, root: Path, steps: int) -> dict[str, float]:
+    """One round of one side, in this process."""
+    workers = 2 if side == "two workers" else 1
+    with tempfile.TemporaryDirectory() as storage:
+        config = experiment(root, storage, steps, workers)
+        if side == "plain":
+            return plain(config)
+        return under_ray(config, None if side == "ray" else 1)
+
+
+def round_of(side: str, root: Path, steps: int) -> dict[str, float]:
+    """One round of one side, in a process of its own."""
+    command = [
+        sys.executable, __file__, "--data-root", str(root), "--steps", str(steps), "--side", side,
+    ]  # fmt: skip
+    # The allocator's settings of the program's own workers, for all sides.
+    environment = {**os.environ, **KEEP_MEMORY}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{side}: {measured['step']:.3f} s a step", flush=True)
+    return measured
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--side", choices=SIDES, help="for the script itself")
+    chosen = parser.parse_args()
+    if chosen.side is not None:
+        print(json.dumps(measure(chosen.side, chosen.data_root, chosen.steps)))
+        return
+    rounds: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for number in range(chosen.rounds):
+        for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+            rounds[side].append(round_of(side, chosen.data_root, chosen.steps))
+    best = {side: min(one["step"] for one in rounds[side]) for side in SIDES}
+    waited = max(one["waited"] for one in rounds["ray"])
+    report(
+        "training",
+        {f"seconds_a_step_{side.replace(' ', '_')}": value for side, value in best.items()},
+        {
+            "Ray Train against plain PyTorch": (best["ray"] / best["plain"], "<=", 1.05),
+            "two workers against one": (best["one thread"] / best["two workers"], ">=", 1.6),
+            "share of time waited for data": (waited, "<", 0.05),
+        },
+    )
+
+
+if __name__ == "__main__":
+    from lhs.errors import UserError
+
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"benchmarks/training.py: {error}")
