@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import os
 import random
@@ -18,15 +17,14 @@ import pandas as pd
 import psutil
 import pytest
 import ray
-import torch
 
 from lhs.config import Config
 from lhs.engine import pipeline
-from lhs.engine.worker import STATE
 from tests.engine.conftest import isolated, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
+PROJECT = Path(__file__).parents[2]
 STEPS = 6
 PHASES = {
     "baseline": ("new_layers", "all_layers"),
@@ -47,7 +45,9 @@ def experiment(storage: Path, strategy: str) -> Config:
         storage,
         data__synthetic={"train": 12, "test": 2, "height": 64, "width": 80},
         train__strategy=strategy,
-        train__max_steps=STEPS,
+        train__baseline={name: {"steps": STEPS} for name in PHASES["baseline"]},
+        train__sequential={name: {"steps": STEPS} for name in PHASES["sequential"]},
+        train__hierarchical={name: {"steps": STEPS} for name in PHASES["hierarchical"]},
         train__checkpoint_steps=1,
         report__baseline="none",
         report__scenes=0,
@@ -74,56 +74,29 @@ def history(storage: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def steps_done(storage: Path) -> int:
-    """What the newest checkpoint says, 0 without one."""
-    for path in storage.glob(f"stages/model/.training-*/{STATE}"):
-        try:
-            state = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
-        except FileNotFoundError:
-            return 0
-        return len(state["history"])
-    return 0
-
-
-def training_worker(driver: subprocess.Popen[str]) -> psutil.Process:
-    """The one training worker of this session's Ray, as soon as there is one."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        assert driver.poll() is None, driver.communicate()[0]
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if process.cmdline() and process.cmdline()[0].startswith("ray::RayTrainWorker"):
-                    return process
-        time.sleep(0.1)
-    raise AssertionError("no training worker in time")
-
-
-def stop_at(step: int, storage: Path, worker: psutil.Process) -> None:
-    """Stop a worker (SIGSTOP) where its newest checkpoint is of that step.
-
-    It stands still while its checkpoint is read: it would finish meanwhile.
-    """
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        worker.suspend()
-        if steps_done(storage) >= step:
-            return
-        worker.resume()
-        time.sleep(0.02)
-    raise AssertionError(f"no step {step} in time, {steps_done(storage)} done")
-
-
-def start(config: Config, folder: Path) -> subprocess.Popen[str]:
+def start(config: Config, step: int, folder: Path) -> subprocess.Popen[str]:
+    """A driver whose training worker stands still when so many steps are done."""
     recipe = folder / "recipe.yaml"
     recipe.write_text(config.yaml(), encoding="utf-8")
     address = ray.get_runtime_context().gcs_address
     return subprocess.Popen(
-        [sys.executable, "-m", "lhs.run", "run", str(recipe)],
+        [sys.executable, "-m", "tests.engine.halting", str(recipe), str(step), folder / "halted"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        cwd=PROJECT,
         env=isolated(RAY_ADDRESS=address, RAY_AUTH_MODE="disabled"),
     )
+
+
+def halted(driver: subprocess.Popen[str], folder: Path) -> psutil.Process:
+    """The training worker, once it stands still."""
+    deadline = time.monotonic() + 300
+    while not (folder / "halted").exists():
+        assert driver.poll() is None, driver.communicate()[0]
+        assert time.monotonic() < deadline, "no worker halted in time"
+        time.sleep(0.05)
+    return psutil.Process(int((folder / "halted").read_text()))
 
 
 def cases() -> list[tuple[int, str, int, str]]:
@@ -144,9 +117,8 @@ def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(
     without = shutil.ignore_patterns("model", "evaluation", "runs", "mlflow.db*", "mlartifacts")
     shutil.copytree(undisturbed[strategy], storage, ignore=without)
     config = experiment(storage, strategy)
-    driver = start(config, tmp_path)
-    worker = training_worker(driver)
-    stop_at(step, storage, worker)
+    driver = start(config, step, tmp_path)
+    worker = halted(driver, tmp_path)
     if victim in ("driver", "both"):
         os.kill(driver.pid, signal.SIGKILL)
     if victim in ("worker", "both"):
