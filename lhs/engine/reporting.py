@@ -140,6 +140,8 @@ def write_report(
         storage.make_folder(folder)
         storage.put_folder(local, folder)
         tracker.folder(local, "report")
+        # MLflow's page that compares runs shows what lies at the top, and nothing below.
+        tracker.folder(local / "figures")
     return baseline, storage.address(f"{folder}/{PAGE}")
 
 

@@ -66,8 +66,8 @@ class Tracker:
         rows = [RunTag(key, str(value)) for key, value in values.items()]
         self.client.log_batch(self.run_id, tags=rows)
 
-    def folder(self, folder: Path, place: str) -> None:
-        """Log a folder's files as artifacts."""
+    def folder(self, folder: Path, place: str | None = None) -> None:
+        """Log a folder's files as artifacts, below `place` or at the top."""
         self.client.log_artifacts(self.run_id, str(folder), place)
 
 

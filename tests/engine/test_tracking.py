@@ -59,6 +59,9 @@ def test_a_run_in_the_store(finished: list[Outcome], folder: Path) -> None:
             assert run.data.metrics[f"seconds/{stage.name}"] == pytest.approx(stage.seconds)
             assert run.data.tags[f"stage.{stage.name}"] == stage.key
         assert "report/report.html" in files_of(client, run_id, "report")
+        # The page that compares runs shows pictures of the top level.
+        top = {item.path for item in client.list_artifacts(run_id) if not item.is_dir}
+        assert {"qualitative.png", "confusion.png", "curves.png"} <= top
 
 
 @pytest.mark.ray

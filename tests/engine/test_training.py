@@ -1,0 +1,34 @@
+"""Ray Train: what comes out does not hang on how many workers share the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lhs.engine import pipeline
+from tests.engine.conftest import tiny
+
+pytestmark = pytest.mark.ray
+
+
+def losses(storage: Path, workers: int) -> list[float]:
+    """The loss of every step, with the paper's solver: AdamW's first steps make much of little."""
+    config = tiny(
+        storage,
+        train__strategy="baseline",
+        train__workers=workers,
+        train__solver="sgd",
+        train__schedule="steps",
+        report__baseline="none",
+        report__scenes=0,
+    )
+    (outcome,) = pipeline.run(config, f"{workers} workers")
+    return pd.read_parquet(f"{outcome.model.path}/history.parquet")["loss"].tolist()
+
+
+def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> None:
+    alone, together = (losses(tmp_path / str(workers), workers) for workers in (1, 2))
+    assert len(alone) == 18
+    assert together == pytest.approx(alone, rel=0, abs=1e-5)
