@@ -15,9 +15,11 @@ pytestmark = pytest.mark.ray
 
 def losses(storage: Path, workers: int) -> list[float]:
     """The loss of every step, with the paper's solver: AdamW's first steps make much of little."""
+    phase = {"epochs": 1, "learning_rate": 0.001}
     config = tiny(
         storage,
         train__strategy="baseline",
+        train__baseline={"new_layers": phase, "all_layers": {**phase, "epochs": 2}},
         train__workers=workers,
         train__solver="sgd",
         train__schedule="steps",
