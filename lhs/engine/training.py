@@ -22,6 +22,7 @@ from lhs.engine.targets import target_slice
 from lhs.engine.worker import Work, train_worker
 from lhs.errors import UserError
 from lhs.networks.fcn import COARSER
+from lhs.networks.weights import weights_digest
 
 KEEP_MEMORY = {
     # glibc hands large blocks back to the system and takes a page fault for each page of them at
@@ -151,12 +152,14 @@ def training_slice(
         del settings[strategy]
     if config.train.strategy != "hierarchical":
         del settings["alpha"], settings["learn_w"]
-    settings |= {
-        "phases": lengths,
-        "examples": config.examples,
-        "network": config.network.model_dump(mode="json"),
-    }
+    network = config.network.model_dump(mode="json")
+    settings |= {"phases": lengths, "examples": config.examples, "network": network}
     inputs = {"scenes": scenes}
+    weights = weights_digest(config.network)
+    if weights is not None:
+        # What the file holds counts, not where it lies.
+        del network["weights_file"]
+        inputs["weights"] = weights
     if digest is not None:
         inputs["hierarchy"] = digest
     if targets is not None:

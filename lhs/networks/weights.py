@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -59,6 +60,20 @@ def load_weights(network: SceneNetwork, config: NetworkConfig) -> list[str]:
             return overfeat_release(network, Path(config.weights_file).expanduser())
         case _:
             return zfnet_onnx(network, Path(config.weights_file).expanduser())
+
+
+def weights_digest(config: NetworkConfig) -> str | None:
+    """The sha256 of the file that weights come from; None where they come from elsewhere.
+
+    Raises
+    ------
+    UserError
+        If there is no such file.
+    """
+    if config.weights not in ("release", "file"):
+        return None
+    with _there(Path(config.weights_file).expanduser()).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def efficientnet_lite0_imagenet(network: EncoderNetwork) -> list[str]:

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from lhs.engine import pipeline
+from lhs.engine.training import training_slice
+from lhs.errors import UserError
 from tests.engine.conftest import tiny
-
-pytestmark = pytest.mark.ray
 
 
 def losses(storage: Path, workers: int) -> list[float]:
@@ -30,7 +30,24 @@ def losses(storage: Path, workers: int) -> list[float]:
     return pd.read_parquet(f"{outcome.model.path}/history.parquet")["loss"].tolist()
 
 
+@pytest.mark.ray
 def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> None:
     alone, together = (losses(tmp_path / str(workers), workers) for workers in (1, 2))
     assert len(alone) == 18
     assert together == pytest.approx(alone, rel=0, abs=1e-5)
+
+
+def test_a_model_depends_on_what_the_weights_file_holds(tmp_path: Path) -> None:
+    def slices(name: str) -> tuple[object, object]:
+        network = {"weights": "file", "weights_file": str(tmp_path / name)}
+        return training_slice(tiny(tmp_path, network=network), "scenes", None, None)
+
+    with pytest.raises(UserError, match=r"weights_file = .*one: no such file"):
+        slices("one")
+    for name, content in (("one", b"a"), ("same", b"a"), ("two", b"b")):
+        (tmp_path / name).write_bytes(content)
+    before = slices("one")
+    assert before == slices("same")
+    assert before != slices("two")
+    (tmp_path / "one").write_bytes(b"b")
+    assert before != slices("one")
