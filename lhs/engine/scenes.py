@@ -18,8 +18,8 @@ from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import explained
 from lhs.errors import BadImageError, UserError
 
-BLOCK = 24
-"""Images in one task: a few seconds of work."""
+BLOCK = 50
+"""Images in one task: a few seconds of work, beside which the pause between two tasks is little."""
 TOLD = 20
 """Bad images named in an error; the rest are counted."""
 
