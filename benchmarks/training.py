@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from unittest.mock import patch
 
 import pandas as pd
 from reporting import options, report
@@ -33,12 +32,15 @@ WARM = 10
 SIDES = ("ray", "plain", "one thread", "two workers")
 
 
-def experiment(root: Path, storage: str, steps: int, workers: int) -> Config:
+def experiment(side: str, root: Path, storage: str, steps: int) -> Config:
     """Nothing but steps of all layers."""
+    workers = 2 if side == "two workers" else 1
+    threads = "null" if side in ("ray", "plain") else 1
     settings = [
         f"data.root={root}",
         f"storage={storage}",
         f"train.workers={workers}",
+        f"train.threads={threads}",
         "train.baseline.new_layers.epochs=0",
         f"train.baseline.all_layers.steps={steps}",
         "report.scenes=0",
@@ -46,23 +48,20 @@ def experiment(root: Path, storage: str, steps: int, workers: int) -> Config:
     return load_config("siftflow-lite-baseline", settings)
 
 
-def under_ray(config: Config, threads: int | None) -> dict[str, float]:
+def under_ray(config: Config) -> dict[str, float]:
     """Seconds of a step in the program's training stage, and the share of them it waited."""
-    from lhs.engine import training
-    from lhs.engine.cluster import connected, cores
+    from lhs.engine.cluster import connected
     from lhs.engine.scenes import checked_scenes
     from lhs.engine.stages import Stages
     from lhs.engine.storage import Storage
     from lhs.engine.tracking import tracked
+    from lhs.engine.training import training_stage
 
     storage = Storage(config.storage)
     stages = Stages(storage)
-    # Nothing but the CPUs of this machine decides how many threads a worker has.
-    seen = cores() if threads is None else threads * config.train.workers
     with connected(), tracked(config, storage, "siftflow", "benchmark") as tracker:
         scenes = checked_scenes(stages, config.data)
-        with patch.object(training, "cores", lambda: seen):
-            model = training.training_stage(stages, config, scenes, None, None, tracker)
+        model = training_stage(stages, config, scenes, None, None, tracker)
     steps = pd.read_parquet(f"{model.path}/history.parquet").iloc[WARM:]
     return {
         "step": float(steps["seconds"].mean()),
@@ -136,12 +135,9 @@ def plain(config: Config) -> dict[str, float]:
 
 def measure(side: str, root: Path, steps: int) -> dict[str, float]:
     """One round of one side, in this process."""
-    workers = 2 if side == "two workers" else 1
     with tempfile.TemporaryDirectory() as storage:
-        config = experiment(root, storage, steps, workers)
-        if side == "plain":
-            return plain(config)
-        return under_ray(config, None if side == "ray" else 1)
+        config = experiment(side, root, storage, steps)
+        return plain(config) if side == "plain" else under_ray(config)
 
 
 def round_of(side: str, root: Path, steps: int) -> dict[str, float]:

@@ -259,6 +259,8 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 where the device multiplies it natively, else float32."""
     workers: int = Field(1, ge=1)
+    threads: int | None = Field(None, ge=1)
+    """Of a worker without a GPU; None shares a node's cores among the workers there."""
     gpu: Literal["auto", "yes", "no"] = "auto"
     accelerator: str | None = None
     """Type of GPU that workers must have, as Ray names it."""

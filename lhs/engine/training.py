@@ -12,7 +12,6 @@ from ray.train.torch import TorchTrainer
 
 from lhs.config import BaselinePhases, Config, PhaseConfig
 from lhs.engine import tracking
-from lhs.engine.cluster import cores
 from lhs.engine.progress import followed
 from lhs.engine.samples import sample_slice
 from lhs.engine.scenes import CheckedScenes
@@ -93,7 +92,6 @@ def training_stage(
             target=path,
             resume=resume,
             tracker=tracker,
-            threads=max(1, cores() // train.workers),
         )
         storage.make_folder(resume)
         with followed(f"training {config.network.name} {train.strategy}", 0) as progress:

@@ -17,6 +17,7 @@ from ray.train.torch import get_device
 from lhs.config import Config
 from lhs.data.scenes import Scene
 from lhs.engine import tracking
+from lhs.engine.cluster import cores
 from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
 from lhs.engine.feeding import PatchFeed
 from lhs.engine.progress import EVERY, clock
@@ -34,6 +35,7 @@ from lhs.training.checkpoints import Checkpoints
 from lhs.training.crops import CropFeed, TrainingScenes
 from lhs.training.feed import Feed
 from lhs.training.loop import History, train
+from lhs.training.parallel import keep_to_own_cores
 from lhs.training.variants import VariantFeed
 
 STATE = "state.pt"
@@ -61,7 +63,6 @@ class Work:
     resume: str
     """Folder in the storage that checkpoints go to."""
     tracker: tracking.Tracker
-    threads: int
 
 
 def train_worker(parts: dict[str, Any]) -> None:
@@ -81,7 +82,11 @@ def _train(work: Work, storage: Storage, progress: Any) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     config = work.config
     if not torch.cuda.is_available():
-        torch.set_num_threads(work.threads)
+        beside = context.get_local_world_size()
+        threads = config.train.threads or max(1, cores() // beside)
+        torch.set_num_threads(threads)
+        if beside > 1:
+            keep_to_own_cores(context.get_local_rank() * threads, threads)
     hierarchy = None
     if work.hierarchy is not None:
         hierarchy = read_hierarchy(storage, work.hierarchy)
