@@ -4,7 +4,8 @@
 
 1. the program's own training stage with one worker, against the loop that one would write around a
    `DataLoader` with a worker process per core, for the same network, crops, loss, solver and rate;
-2. two workers of one thread each against one worker of one thread;
+2. two workers of one thread each against one worker of one thread, with the same batch of 16 in
+   all: 8 for each of the two;
 3. the share of time that the steps of 1 wait for data.
 
 Each side is a process of its own; they take turns, and the quickest round of each counts. A round
@@ -29,10 +30,11 @@ from lhs.engine.training import KEEP_MEMORY
 from lhs.loading import load_config
 
 WARM = 10
-SIDES = ("ray", "plain", "one thread", "two workers")
+SHARED = ("one thread", "two workers")
+SIDES = ("ray", "plain", *SHARED)
 
 
-def experiment(side: str, root: Path, storage: str, steps: int) -> Config:
+def experiment(side: str, root: Path, storage: str, steps: int, batch: int) -> Config:
     """Nothing but steps of all layers."""
     workers = 2 if side == "two workers" else 1
     threads = "null" if side in ("ray", "plain") else 1
@@ -41,6 +43,7 @@ def experiment(side: str, root: Path, storage: str, steps: int) -> Config:
         f"storage={storage}",
         f"train.workers={workers}",
         f"train.threads={threads}",
+        f"train.batch_size={batch if side in SHARED else 8}",
         "train.baseline.new_layers.epochs=0",
         f"train.baseline.all_layers.steps={steps}",
         "report.scenes=0",
@@ -133,17 +136,18 @@ def plain(config: Config) -> dict[str, float]:
     return {"step": sum(seconds[WARM:]) / len(seconds[WARM:])}
 
 
-def measure(side: str, root: Path, steps: int) -> dict[str, float]:
+def measure(side: str, root: Path, steps: int, batch: int) -> dict[str, float]:
     """One round of one side, in this process."""
     with tempfile.TemporaryDirectory() as storage:
-        config = experiment(side, root, storage, steps)
+        config = experiment(side, root, storage, steps, batch)
         return plain(config) if side == "plain" else under_ray(config)
 
 
-def round_of(side: str, root: Path, steps: int) -> dict[str, float]:
+def round_of(side: str, root: Path, steps: int, batch: int) -> dict[str, float]:
     """One round of one side, in a process of its own."""
     command = [
-        sys.executable, __file__, "--data-root", str(root), "--steps", str(steps), "--side", side,
+        sys.executable, __file__, "--data-root", str(root), "--steps", str(steps),
+        "--batch", str(batch), "--side", side,
     ]  # fmt: skip
     # The allocator's settings of the program's own workers, for all sides.
     environment = {**os.environ, **KEEP_MEMORY}
@@ -156,16 +160,17 @@ def round_of(side: str, root: Path, steps: int) -> dict[str, float]:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--batch", type=int, default=16, help="crops of a step of part 2")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--side", choices=SIDES, help="for the script itself")
     chosen = parser.parse_args()
     if chosen.side is not None:
-        print(json.dumps(measure(chosen.side, chosen.data_root, chosen.steps)))
+        print(json.dumps(measure(chosen.side, chosen.data_root, chosen.steps, chosen.batch)))
         return
     rounds: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for number in range(chosen.rounds):
         for side in SIDES if number % 2 == 0 else SIDES[::-1]:
-            rounds[side].append(round_of(side, chosen.data_root, chosen.steps))
+            rounds[side].append(round_of(side, chosen.data_root, chosen.steps, chosen.batch))
     best = {side: min(one["step"] for one in rounds[side]) for side in SIDES}
     waited = max(one["waited"] for one in rounds["ray"])
     report(

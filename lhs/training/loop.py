@@ -162,7 +162,12 @@ class _PhaseRun:
         self.precision = autocast_type(self.config.precision, self.device)
         store = self._features(self.length - position.done)
         model = self.model if store is None else _Upper(self.network)
-        forward = DistributedDataParallel(model) if world()[1] > 1 else model
+        forward = model
+        if world()[1] > 1:
+            # Buffers are the same everywhere already: see `act_as_one`.
+            forward = DistributedDataParallel(
+                model, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
         done = position.done
         while done < self.length:
             asked = time.perf_counter()
