@@ -1,12 +1,13 @@
 """A phase that trains the last layer alone: with the features below it kept, and without.
 
-Step 3 of S: five epochs of `squeezenet`'s last layer on the patches of six SIFTFlow images and
+Step 3 of S: five epochs of `squeezenet`'s last layer on the patches of eight SIFTFlow images and
 their variants. The second side computes the fixed layers at every step. The losses of the two may
 differ only by what features of 16 bits round away.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from lhs.engine.scenes import checked_scenes
 from lhs.engine.stages import Stages
 from lhs.engine.storage import Storage
 from lhs.engine.targets import TargetReader, target_stage
+from lhs.engine.training import KEEP_MEMORY
 from lhs.loading import load_config
 from lhs.networks.build import build_network
 from lhs.networks.weights import load_weights
@@ -86,8 +88,11 @@ def phase(config: Config) -> tuple[float, np.ndarray]:
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--images", type=int, default=6)
+    parser.add_argument("--images", type=int, default=8)
     chosen = parser.parse_args()
+    if not KEEP_MEMORY.keys() <= os.environ.keys():
+        # Read when a process starts: the allocator's settings of the program's own workers.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
     torch.set_num_threads(cores())
     with tempfile.TemporaryDirectory() as folder, connected():
         kept, again = (
