@@ -1,5 +1,8 @@
 """Two workers (gloo, two processes) train as one does with the same global batch."""
 
+import os
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,7 @@ from lhs.networks.patch import BatchDropout
 from lhs.networks.weights import load_weights
 from lhs.training.feed import Batch
 from lhs.training.loop import train
-from lhs.training.parallel import act_as_one, total, world
+from lhs.training.parallel import act_as_one, keep_to_own_cores, total, world
 
 VOID = 255
 PARENTS = torch.tensor([0, 0, 1, 2])
@@ -162,6 +165,28 @@ def test_masks_and_sums_over_workers(tmp_path):
     assert torch.equal(whole[1::2], second[0])
     assert first[1].tolist() == second[1].tolist() == [2.0, 1.0]
     assert (first[2], second[2]) == ((0, 2), (1, 2))
+
+
+def _cores_of_threads(rank, size):
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    before = os.sched_getaffinity(0)
+    keep_to_own_cores(len(before), 1)
+    unchanged = os.sched_getaffinity(0) == before
+    keep_to_own_cores(1, 1)
+    both = [sorted(os.sched_getaffinity(tid)) for tid in (0, thread.native_id)]
+    done.set()
+    return torch.tensor([unchanged, both == [[sorted(before)[1]]] * 2])
+
+
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2 if hasattr(os, "sched_getaffinity") else True,
+    reason="needs two cores, and a system that keeps threads to cores",
+)
+def test_every_thread_keeps_to_the_cores_of_its_worker(tmp_path):
+    """Those that run already as well; where cores are too few nothing changes."""
+    assert together(tmp_path, _cores_of_threads, size=1)[0].tolist() == [True, True]
 
 
 def test_alone_nothing_changes():
