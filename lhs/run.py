@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 if sys.path and os.path.abspath(sys.path[0] or ".") == os.path.dirname(os.path.abspath(__file__)):
     # Run as a script: this folder is no place to import from.
@@ -62,8 +63,27 @@ def parser() -> argparse.ArgumentParser:
 
     predict = _command(commands, "predict", "predict", "label images with a trained model")
     predict.add_argument("model", help="model folder or runs:/RUN_ID")
-    predict.add_argument("images", nargs="+", metavar="IMAGE")
-    predict.add_argument("--out", required=True, metavar="DIR")
+    predict.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="file, folder, pattern in quotes, or URI"
+    )
+    predict.add_argument("--out", required=True, metavar="DIR", help="folder or URI for results")
+    predict.add_argument(
+        "--every", type=_whole(1, 8), default=1, metavar="N",
+        help="patch networks: score every Nth pixel, interpolate between (1, 2, 4 or 8)",
+    )  # fmt: skip
+    predict.add_argument("--flip", action="store_true", help="look at the mirrored image too")
+    predict.add_argument(
+        "--scales", type=_scale, nargs="+", default=[1.0], metavar="F",
+        help="look at the image at these scales, 0.25 to 4",
+    )  # fmt: skip
+    predict.add_argument(
+        "--superpixels", type=_whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
+        help="let superpixels of this mean size (300) vote on their label",
+    )  # fmt: skip
+    predict.add_argument("--probabilities", action="store_true", help="write them too (.npy)")
+    predict.add_argument(
+        "--workers", type=_whole(1, 4096), metavar="N", help="models at once; one a GPU, or one"
+    )
 
     evaluate = _command(commands, "evaluate", "evaluate", "score a trained model on a test split")
     evaluate.add_argument("model", help="model folder or runs:/RUN_ID")
@@ -78,6 +98,25 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="+", metavar="RUN", help="MLflow run id or run name")
     report.add_argument("--storage", metavar="DIR", help="where the runs lie")
     return top
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text}: allowed are {least} to {most}")
+        return int(text)
+
+    return whole
+
+
+def _scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0.25 <= scale <= 4:
+        raise argparse.ArgumentTypeError(f"{text}: allowed are 0.25 to 4")
+    return scale
 
 
 def _command(group, name: str, call: str, text: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]

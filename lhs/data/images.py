@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lhs.errors import BadImageError
 
@@ -16,17 +17,23 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 _STRETCH = {"L;2": 85, "L;4": 17}
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(
+    path: str | Path, *, content: BinaryIO | None = None, upright: bool = False
+) -> np.ndarray:
     """Decode an image file of any kind to RGB.
 
     Grey images are repeated in three channels, palettes resolved, 16 bits a channel reduced to 8,
-    CMYK converted, an alpha channel dropped. An EXIF orientation is left alone: label maps lie on
-    the pixels as stored.
+    CMYK converted, an alpha channel dropped.
 
     Parameters
     ----------
     path
         The file.
+    content
+        What is in it, where the file is not a local one.
+    upright
+        Turn the image as its EXIF orientation says. Not for images that have label maps: those lie
+        on the pixels as stored.
 
     Returns
     -------
@@ -38,7 +45,9 @@ def read_image(path: str | Path) -> np.ndarray:
     BadImageError
         If the file is missing, truncated, of an unknown kind, or has more than `MAX_PIXELS`.
     """
-    image, _ = _open(path)
+    image, _ = _open(path, content)
+    if upright:
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("RGB", "L", "P", "RGBA", "LA", "PA", "1", "CMYK", "YCbCr"):
         return np.array(image.convert("RGB"))
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -90,10 +99,12 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return image.height, image.width
 
 
-def _open(path: str | Path, *, pixels: bool = True) -> tuple[Image.Image, str]:
+def _open(
+    path: str | Path, content: BinaryIO | None = None, *, pixels: bool = True
+) -> tuple[Image.Image, str]:
     """Open and decode; also give the raw mode of the data, "" where it has none."""
     try:
-        with Image.open(path) as image:
+        with Image.open(content or path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             tile = image.tile[0] if getattr(image, "tile", None) else None

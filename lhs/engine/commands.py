@@ -93,10 +93,20 @@ def data_show(options: Namespace) -> int:
 
 def predict(options: Namespace) -> int:
     """`lhs predict`."""
-    from lhs.engine.models import open_model
-    from lhs.engine.predicting import predict_files
+    from lhs.engine.cluster import connected
+    from lhs.engine.models import model_folder
 
-    return predict_files(open_model(options.model), options.images, Path(options.out))
+    with connected(), model_folder(options.model) as folder:
+        from lhs.engine.predicting import Looks, predict_files
+
+        looks = Looks(
+            every=options.every,
+            flip=options.flip,
+            scales=tuple(options.scales),
+            superpixels=options.superpixels,
+            probabilities=options.probabilities,
+        )
+        return predict_files(folder, options.images, options.out, looks, options.workers)
 
 
 def evaluate(options: Namespace) -> int:

@@ -1,33 +1,84 @@
-"""`lhs predict`: label maps, overlays and a legend for a handful of images."""
+"""`lhs predict`: Ray Data over images, a model an actor, to label maps and what goes with them."""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
+import json
+import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import ray
 from PIL import Image
 
-from lhs.data.images import read_image
-from lhs.engine.progress import say
+from lhs.context.superpixels import segment
+from lhs.engine.cluster import cores
+from lhs.engine.evaluation import png
+from lhs.engine.progress import followed, say
+from lhs.engine.sources import Source, find_sources
+from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
-from lhs.evaluation.model import Model
-from lhs.report.figures import label_overlay, legend, to_png
+from lhs.evaluation.model import WEIGHTS, load_model
+from lhs.evaluation.prediction import Prediction, mean_of_looks, vote
+from lhs.report.figures import legend, to_png
 
-OPACITY = 0.55
+BATCH = 4
+"""Images that an actor takes at a time."""
+ENDINGS = {".png": "label map", "_overlay.png": "overlay", "_probabilities.npy": "probabilities"}
+SETTINGS, TABLE, LEGEND = "predict.json", "pixels.csv", "legend.png"
 
 
-def predict_files(model: Model, images: list[str], out: Path) -> int:
-    """Label image files; what can't be read is told, the others are done.
+@dataclass(frozen=True)
+class Looks:
+    """How a model looks at an image, and what is kept.
+
+    Attributes
+    ----------
+    every
+        Patch networks: pixels between two scores; those between are interpolated.
+    flip
+        Also look at the mirrored image.
+    scales
+        Look at the image at these scales.
+    superpixels
+        Mean size, in pixels, of the superpixels that vote on their label; 0 for no vote.
+    probabilities
+        Whether they are written too.
+    """
+
+    every: int = 1
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    superpixels: int = 0
+    probabilities: bool = False
+
+
+def predict_files(
+    model: Path, images: list[str], out: str, looks: Looks = Looks(), workers: int | None = None
+) -> int:
+    """Label images; what can't be read is told, the others are done.
+
+    A label map is written last, whole or not at all: an image that has one is not labelled again.
 
     Parameters
     ----------
     model
-        A trained model.
+        A model folder.
     images
-        Paths of images.
+        Files, folders, patterns, URIs.
     out
-        Folder that gets, for each image, `NAME.png` (ids) and `NAME_overlay.png`, and once
-        `legend.png`.
+        Folder or URI that gets, for each image, `NAME.png` (ids), `NAME_overlay.png` and, where
+        asked for, `NAME_probabilities.npy` (L, H, W) float16; and once `pixels.csv` (pixels of each
+        class in each image), `legend.png` and `predict.json` (by which model, and how).
+    looks
+        How.
+    workers
+        Actors with a model each; None for one a GPU, or one.
 
     Returns
     -------
@@ -37,41 +88,205 @@ def predict_files(model: Model, images: list[str], out: Path) -> int:
     Raises
     ------
     UserError
-        If `out` can't be written, or a result would replace another or an image.
+        If `out` can't be written, holds results of another model or other settings, or a result
+        would replace another or an image.
     """
-    paths = [Path(image).expanduser() for image in images]
-    targets = [out / f"{path.stem}{end}.png" for path in paths for end in ("", "_overlay")]
-    targets.append(out / "legend.png")
-    twice = sorted({target.name for target in targets if targets.count(target) > 1})
-    if twice:
-        raise UserError(f"results of these images would overwrite each other: {', '.join(twice)}")
-    images_read = {path.resolve() for path in paths}
-    lost = [target for target in targets if target.resolve() in images_read]
-    if lost:
-        raise UserError(f"--out {out}: {lost[0]} is an image to label, its result would replace it")
+    sources, storage = find_sources(images), Storage(out)
+    _nothing_replaced(sources, storage)
+    files = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: {error}") from None
-    present: set[int] = set()
-    bad = 0
-    for number, path in enumerate(paths, start=1):
-        try:
-            pixels = read_image(path)
-        except UserError as error:
-            say(f"lhs: {error}")
-            bad += 1
-            continue
-        prediction = model.predict(pixels)
-        present |= set(np.unique(prediction.label_map).tolist())
-        Image.fromarray(prediction.label_map).save(out / f"{path.stem}.png")
-        overlay = label_overlay(
-            pixels, prediction.label_map, prediction.colours, void=65535, alpha=OPACITY
-        )
-        Image.fromarray(overlay).save(out / f"{path.stem}_overlay.png")
-        say(f"{number} of {len(paths)}: {out / path.stem}.png")
-    if present:
-        figure = legend(model.classes, model.colours, sorted(present))
-        (out / "legend.png").write_bytes(to_png(figure))
-    print(f"{len(paths) - bad} images labelled, {bad} not readable; results in {out}")
+        opened = load_model(model, every=looks.every)
+    except ValueError as error:
+        raise UserError(f"--every {looks.every}: {error}") from None
+    storage.make_folder(storage.path())
+    _same_settings(storage, files, looks)
+    table = _labelled(files, sources, storage, looks, workers)
+    bad = [row for row in table if row["error"]]
+    for row in bad:
+        say(f"lhs: {row['error']}")
+    done = [row for row in table if not row["error"]]
+    _tell_all(storage, done, opened.classes, opened.colours)
+    kept = sum(row["kept"] for row in done)
+    print(
+        f"{len(done)} images labelled{f' ({kept} of them before)' * bool(kept)}, "
+        f"{len(bad)} not readable; results in {out}"
+    )
     return 2 if bad else 0
+
+
+def _nothing_replaced(sources: list[Source], storage: Storage) -> None:
+    results: dict[str, str] = {}
+    for source in sources:
+        for ending in ENDINGS:
+            other = results.setdefault(f"{source.name}{ending}", source.address)
+            if other != source.address:
+                raise UserError(
+                    f"results of {other} and {source.address} would overwrite each other: "
+                    f"{source.name}{ending}"
+                )
+    for single in (TABLE, LEGEND, SETTINGS):
+        if single in results:
+            raise UserError(f"{results[single]}: its result would be {single}, which is taken")
+    if storage.local:
+        taken = {str(Path(s.address).resolve()) for s in sources if "://" not in s.address}
+        root = Path(storage.root).resolve()
+        for result in results:
+            if str(root / result) in taken:
+                raise UserError(
+                    f"--out {storage.uri}: {result} is an image to label, "
+                    "its result would replace it"
+                )
+
+
+def _same_settings(storage: Storage, files: dict[str, bytes], looks: Looks) -> None:
+    """Results in one folder are of one model, looked through in one way."""
+    own = {"model": hashlib.sha256(files.get(WEIGHTS, b"")).hexdigest(), **asdict(looks)}
+    own = json.loads(json.dumps(own))
+    path = storage.path(SETTINGS)
+    if storage.exists(path):
+        try:
+            before = storage.read_json(path)
+        except ValueError:
+            before = {}
+        if before != own:
+            differ = [
+                key for key in own if not isinstance(before, dict) or before.get(key) != own[key]
+            ]
+            raise UserError(
+                f"--out {storage.uri}: holds results with another {', '.join(differ)} "
+                f"({SETTINGS}); choose another folder, or delete this one"
+            )
+        return
+    storage.write_json(path, own)
+
+
+def _labelled(
+    files: dict[str, bytes],
+    sources: list[Source],
+    storage: Storage,
+    looks: Looks,
+    workers: int | None,
+) -> list[dict[str, Any]]:
+    """One row an image: name, kept, error, counts of each class."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    actors = min(workers or max(1, gpus), -(-len(sources) // BATCH))
+    with followed("images labelled", len(sources)) as progress, explained(storage.uri):
+        rows = (
+            ray.data.from_items(
+                [asdict(source) for source in sources],
+                override_num_blocks=max(1, -(-len(sources) // BATCH)),
+            )
+            .map_batches(
+                _Labeller,
+                batch_size=BATCH,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=actors),
+                num_cpus=1 if gpus else 0.5,
+                num_gpus=1 if gpus else None,
+                fn_constructor_kwargs={
+                    "files": ray.put(files),
+                    "storage": storage,
+                    "looks": looks,
+                    "threads": max(1, cores() // actors),
+                    "gpu": gpus > 0,
+                    "progress": progress,
+                },
+            )
+            .take_all()
+        )
+    return sorted(rows, key=lambda row: str(row["name"]))
+
+
+class _Labeller:
+    """An actor: a model, and the images it labels."""
+
+    def __init__(
+        self,
+        files: Any,
+        storage: Storage,
+        looks: Looks,
+        threads: int,
+        gpu: bool,
+        progress: Any,
+    ) -> None:
+        import torch
+
+        if not gpu:
+            torch.set_num_threads(threads)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in ray.get(files).items():
+                (Path(folder) / name).write_bytes(content)
+            self.model = load_model(Path(folder), "cuda" if gpu else "cpu", looks.every)
+        self.storage, self.looks, self.progress = storage, looks, progress
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = []
+        for row in batch.to_pylist():
+            source = Source(**row)
+            out = {"name": source.name, "kept": False, "error": "", "counts": []}
+            try:
+                labels, out["kept"] = self._labels(source)
+                out["counts"] = np.bincount(labels.ravel(), minlength=len(self.model.classes))
+            except UserError as error:
+                out["error"] = str(error)
+            rows.append(out)
+            self.progress.add.remote(1)
+        return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+    def _labels(self, source: Source) -> tuple[np.ndarray, bool]:
+        target = self.storage.path(f"{source.name}.png")
+        if self.storage.exists(target):
+            return np.array(Image.open(io.BytesIO(self.storage.read(target)))), True
+        prediction = self.look(source.read())
+        path = self.storage.path(source.name)
+        if "/" in source.name:
+            self.storage.make_folder(path.rpartition("/")[0])
+        if self.looks.probabilities:
+            stream = io.BytesIO()
+            np.save(stream, prediction.probabilities.astype(np.float16))
+            self.storage.replace(f"{path}_probabilities.npy", stream.getvalue())
+        self.storage.replace(f"{path}_overlay.png", png(prediction.overlay))
+        self.storage.replace(target, png(prediction.label_map))
+        return prediction.label_map, False
+
+    def look(self, image: np.ndarray) -> Prediction:
+        """Label one image as asked."""
+        looks = self.looks
+        if looks.flip or looks.scales != (1.0,):
+            prediction = mean_of_looks(
+                self.model.predict, image, flip=looks.flip, scales=looks.scales
+            )
+        else:
+            prediction = self.model.predict(image)
+        if looks.superpixels:
+            prediction = vote(prediction, segment(image, looks.superpixels))
+        return prediction
+
+
+_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("kept", pa.bool_()),
+        ("error", pa.string()),
+        ("counts", pa.list_(pa.int64())),
+    ]
+)
+
+
+def _tell_all(
+    storage: Storage, rows: list[dict[str, Any]], classes: tuple[str, ...], colours: np.ndarray
+) -> None:
+    """Table and legend of all images that are labelled."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "class", "pixels", "share"])
+    for row in rows:
+        counts = np.asarray(row["counts"])
+        for label in np.flatnonzero(counts).tolist():
+            share = counts[label] / counts.sum()
+            table.writerow([row["name"], classes[label], int(counts[label]), f"{share:.6f}"])
+    storage.replace(storage.path(TABLE), text.getvalue().encode())
+    if rows:
+        present = np.flatnonzero(np.sum([row["counts"] for row in rows], axis=0))
+        figure = legend(classes, colours, present.tolist())
+        storage.replace(storage.path(LEGEND), to_png(figure))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,18 @@ class Storage:
         """Write a whole file."""
         with explained(self.uri), self.filesystem.open_output_stream(path) as stream:
             stream.write(content)
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a whole file so that it is there whole or not at all."""
+        if not self.local:
+            # Object stores show a file when it is closed.
+            self.write(path, content)
+            return
+        folder, _, name = path.rpartition("/")
+        half = f"{folder}/.{name}.{uuid.uuid4().hex[:8]}"
+        self.write(half, content)
+        with explained(self.uri):
+            os.replace(half, path)
 
     def read(self, path: str) -> bytes:
         """Read a whole file."""

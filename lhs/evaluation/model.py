@@ -19,6 +19,7 @@ from torch.nn import functional
 from lhs.config import STRATEGIES, NetworkConfig
 from lhs.data.images import read_image
 from lhs.errors import UserError
+from lhs.evaluation.prediction import Prediction, most_probable
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
@@ -27,28 +28,6 @@ from lhs.networks.pixelwise import dense_scores, to_dense
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What a model says of one image.
-
-    Attributes
-    ----------
-    label_map
-        (H, W) class ids, uint8 (uint16 above 255 classes).
-    probabilities
-        (L, H, W) float32 in 0..1.
-    classes
-        Name of each id.
-    colours
-        (L, 3) uint8.
-    """
-
-    label_map: np.ndarray
-    probabilities: np.ndarray
-    classes: tuple[str, ...]
-    colours: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,13 +175,7 @@ class Model:
         with torch.inference_mode():
             scores = self._scores(tensor.to(self.device))
             probabilities = scores[0].softmax(dim=0).cpu().numpy()
-        kind = np.uint8 if len(self.classes) <= 255 else np.uint16
-        return Prediction(
-            label_map=probabilities.argmax(axis=0).astype(kind),
-            probabilities=probabilities,
-            classes=self.classes,
-            colours=self.colours,
-        )
+        return most_probable(pixels, probabilities, self.classes, self.colours)
 
     def _scores(self, image: torch.Tensor) -> torch.Tensor:
         """Scores (1, L, H, W) of (1, 3, H, W)."""

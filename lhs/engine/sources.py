@@ -1,0 +1,130 @@
+"""Images to label: files, folders, patterns and URIs, each with the name its results get."""
+
+from __future__ import annotations
+
+import glob
+import io
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from pyarrow import ArrowException
+from pyarrow import fs as arrow_fs
+
+from lhs.data.images import IMAGE_SUFFIXES, read_image
+from lhs.errors import BadImageError, UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image.
+
+    Attributes
+    ----------
+    address
+        Its path or URI.
+    name
+        Of its results below `--out`, without suffix: the file's own, under a given folder with the
+        sub-folders.
+    """
+
+    address: str
+    name: str
+
+    def read(self) -> np.ndarray:
+        """(H, W, 3) uint8, turned as the file's EXIF orientation says.
+
+        Raises
+        ------
+        BadImageError
+            If it is missing or unreadable.
+        """
+        if "://" not in self.address:
+            return read_image(self.address, upright=True)
+        try:
+            filesystem, path = arrow_fs.FileSystem.from_uri(self.address)
+            with filesystem.open_input_stream(path) as stream:
+                content = io.BytesIO(stream.read())
+        except (ArrowException, OSError, ValueError) as error:
+            raise BadImageError(f"{self.address}: {error}") from None
+        return read_image(self.address, content=content, upright=True)
+
+
+def find_sources(given: list[str]) -> list[Source]:
+    """Find the images that a person named.
+
+    Parameters
+    ----------
+    given
+        Files, folders (all images below them), patterns (`*`, `?`, `[...]`, `**`), and URIs of
+        files or folders such as `s3://bucket/photos`.
+
+    Returns
+    -------
+    list of Source
+        In the order given, folders and patterns sorted; a file that is named and not there is
+        among them, for the message it gets with the unreadable ones.
+
+    Raises
+    ------
+    UserError
+        If a folder or pattern holds no image, a URI's place can't be read, or two images would
+        get results of the same name.
+    """
+    sources = [source for one in given for source in _found(one)]
+    named: dict[str, str] = {}
+    for source in sources:
+        other = named.setdefault(source.name, source.address)
+        if other != source.address:
+            raise UserError(
+                f"{other} and {source.address}: the results of both would be {source.name}; "
+                "label them into folders of their own, or give the folder above both"
+            )
+    return list(dict.fromkeys(sources))
+
+
+def _found(given: str) -> list[Source]:
+    if "://" in given:
+        return _of_uri(given)
+    path = Path(given).expanduser()
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if _is_image(each.name) and each.is_file())
+        found = [Source(str(each), each.relative_to(path).with_suffix("").as_posix())
+                 for each in files]  # fmt: skip
+    elif glob.has_magic(given) and not path.exists():
+        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        found = [Source(str(each), each.stem) for each in matches if each.is_file()]
+    else:
+        return [Source(str(path), path.stem)]
+    if not found:
+        raise UserError(f"{given}: no image there; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return found
+
+
+def _of_uri(given: str) -> list[Source]:
+    try:
+        filesystem, path = arrow_fs.FileSystem.from_uri(given)
+        info = filesystem.get_file_info(path)
+        if info.type == arrow_fs.FileType.Directory:
+            inside = filesystem.get_file_info(arrow_fs.FileSelector(path, recursive=True))
+            scheme = given.split("://")[0]
+            found = [
+                Source(
+                    f"{scheme}://{each.path}",
+                    str(PurePosixPath(each.path).relative_to(path).with_suffix("")),
+                )
+                for each in sorted(inside, key=lambda each: each.path)
+                if each.type == arrow_fs.FileType.File and _is_image(each.base_name)
+            ]
+            if not found:
+                raise UserError(f"{given}: no image there")
+            return found
+    except (ArrowException, OSError, ValueError) as error:
+        raise UserError(
+            f"{given}: {error}; allowed are files, folders, patterns, s3://, gs:// and file://"
+        ) from None
+    return [Source(given, PurePosixPath(path).stem)]
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")

@@ -1,0 +1,148 @@
+"""What a model says of one image, alone or as the mean of several looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+OPACITY = 0.55
+"""Of the classes' colours over an image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes
+    ----------
+    image
+        (H, W, 3) uint8 RGB, what was labelled.
+    label_map
+        (H, W) class ids, uint8 (uint16 above 255 classes).
+    probabilities
+        (L, H, W) float32 in 0..1.
+    classes
+        Name of each id.
+    colours
+        (L, 3) uint8.
+    """
+
+    image: np.ndarray
+    label_map: np.ndarray
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+    colours: np.ndarray
+
+    @property
+    def overlay(self) -> np.ndarray:
+        """(H, W, 3) uint8: the classes' colours over the image."""
+        return label_overlay(self.image, self.label_map, self.colours, void=65535)
+
+
+def most_probable(
+    image: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...], colours: np.ndarray
+) -> Prediction:
+    """The prediction that takes the most probable class of each pixel, the first of equal ones."""
+    kind = np.uint8 if len(classes) <= 255 else np.uint16
+    return Prediction(
+        image=image,
+        label_map=probabilities.argmax(axis=0).astype(kind),
+        probabilities=probabilities,
+        classes=classes,
+        colours=colours,
+    )
+
+
+def mean_of_looks(
+    predict: Callable[[np.ndarray], Prediction],
+    image: np.ndarray,
+    *,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+) -> Prediction:
+    """Predict an image at several scales, mirrored too, and take the mean of the probabilities.
+
+    Parameters
+    ----------
+    predict
+        Labels (H, W, 3) uint8 of any size.
+    image
+        (H, W, 3) uint8 RGB.
+    flip
+        Whether each scale is also looked at mirrored left to right.
+    scales
+        Factors on the image's sides, above 0.
+
+    Returns
+    -------
+    Prediction
+        Of the image at its own size.
+    """
+    height, width = image.shape[:2]
+    total: np.ndarray | float = 0.0
+    looks = 0
+    for scale in scales:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        same = size == (width, height)
+        shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        scaled = image if same else cv2.resize(image, size, interpolation=shrinks)
+        for mirrored in (False, True) if flip else (False,):
+            seen = np.ascontiguousarray(scaled[:, ::-1]) if mirrored else scaled
+            one = predict(seen)
+            part = one.probabilities[:, :, ::-1] if mirrored else one.probabilities
+            if not same:
+                part = np.stack([cv2.resize(plane, (width, height)) for plane in np.array(part)])
+            total, looks = total + part, looks + 1
+    probabilities = np.asarray(total / looks, np.float32)
+    return most_probable(image, probabilities, one.classes, one.colours)
+
+
+def vote(prediction: Prediction, superpixels: np.ndarray) -> Prediction:
+    """Give all pixels of a superpixel the class that most of them have, the first of equal ones.
+
+    Parameters
+    ----------
+    prediction
+        Its probabilities stay as they are.
+    superpixels
+        (H, W) ids from 0.
+    """
+    classes = len(prediction.classes)
+    pairs = superpixels.astype(np.int64) * classes + prediction.label_map
+    votes = np.bincount(pairs.ravel(), minlength=(int(superpixels.max()) + 1) * classes)
+    winners = votes.reshape(-1, classes).argmax(axis=1).astype(prediction.label_map.dtype)
+    return replace(prediction, label_map=winners[superpixels])
+
+
+def label_overlay(
+    image: np.ndarray, label_map: np.ndarray, colours: np.ndarray, void: int, alpha: float = OPACITY
+) -> np.ndarray:
+    """Lay the classes' colours over an image.
+
+    Parameters
+    ----------
+    image
+        (H, W, 3) uint8.
+    label_map
+        (H, W) class ids or void.
+    colours
+        (L, 3) uint8.
+    void
+        The id of unlabelled pixels: there the image stays as it is.
+    alpha
+        Weight of the colours in [0, 1]; 1 hides the image.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 3) uint8.
+    """
+    labelled = label_map != void
+    out = np.array(image, dtype=np.uint8, copy=True)
+    tint = np.asarray(colours, dtype=np.float32)[label_map[labelled].astype(np.intp)]
+    mixed = (1 - alpha) * out[labelled].astype(np.float32) + alpha * tint
+    out[labelled] = np.rint(mixed).astype(np.uint8)
+    return out

@@ -1,0 +1,91 @@
+"""Several looks at an image, votes within superpixels, overlays."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lhs.evaluation.prediction import Prediction, mean_of_looks, most_probable, vote
+from tests.data.builders import noise_image
+
+CLASSES = ("sky", "road", "tree")
+COLOURS = np.array([[0, 0, 255], [90, 90, 90], [0, 160, 0]], np.uint8)
+
+
+def by_brightness(image: np.ndarray) -> Prediction:
+    """A model that looks at each pixel alone: mirroring and looking again change nothing."""
+    value = image[:, :, 0].astype(np.float32) / 255
+    probabilities = np.stack([value / 2, (1 - value) / 2, np.full_like(value, 0.5)])
+    return most_probable(image, probabilities, CLASSES, COLOURS)
+
+
+def by_column(image: np.ndarray) -> Prediction:
+    """A model that depends on where a pixel lies."""
+    height, width = image.shape[:2]
+    right = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
+    probabilities = np.stack([1 - right, right, np.zeros_like(right)])
+    return most_probable(image, probabilities, CLASSES, COLOURS)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.booleans())
+def test_a_model_of_single_pixels_says_the_same_mirrored(height, width, flip):
+    image = noise_image(3, height, width)
+    found = mean_of_looks(by_brightness, image, flip=flip)
+    np.testing.assert_allclose(found.probabilities, by_brightness(image).probabilities, atol=1e-6)
+    assert found.probabilities.dtype == np.float32
+    np.testing.assert_array_equal(found.image, image)
+
+
+def test_looks_are_averaged():
+    image = noise_image(1, 4, 5)
+    found = mean_of_looks(by_column, image, flip=True)
+    np.testing.assert_allclose(found.probabilities[:2], 0.5, atol=1e-6)
+
+
+def test_every_scale_is_looked_at_and_comes_back_at_the_images_size():
+    seen = []
+
+    def predict(image):
+        seen.append(image.shape[:2])
+        return by_brightness(np.full_like(image, 51))
+
+    found = mean_of_looks(predict, noise_image(1, 10, 21), scales=(0.5, 1.0, 2.0), flip=True)
+    assert seen == [(5, 10)] * 2 + [(10, 21)] * 2 + [(20, 42)] * 2
+    assert found.probabilities.shape == (3, 10, 21)
+    np.testing.assert_allclose(found.probabilities[0], 0.1, atol=1e-6)
+    assert (found.label_map == 2).all()
+
+
+@given(st.data())
+def test_votes_are_counted_by_superpixel(data):
+    height, width = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 8))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    superpixels = rng.integers(0, 4, (height, width)).astype(np.int32)
+    prediction = most_probable(
+        noise_image(1, height, width), rng.random((3, height, width), np.float32), CLASSES, COLOURS
+    )
+    found = vote(prediction, superpixels)
+    for superpixel in np.unique(superpixels):
+        inside = superpixels == superpixel
+        labels = prediction.label_map[inside].tolist()
+        winner = max(range(3), key=lambda label: (labels.count(label), -label))
+        assert (found.label_map[inside] == winner).all()
+    assert found.label_map.dtype == prediction.label_map.dtype
+    assert found.probabilities is prediction.probabilities
+
+
+def test_the_overlay_shows_image_and_classes():
+    image = np.full((2, 2, 3), 100, np.uint8)
+    prediction = by_column(image)
+    np.testing.assert_array_equal(prediction.label_map, [[0, 1], [0, 1]])
+    assert prediction.overlay[0].tolist() == [[45, 45, 185], [94, 94, 94]]
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(255, np.uint8), (256, np.uint16)])
+def test_ids_have_as_many_bytes_as_they_need(classes, kind):
+    probabilities = np.zeros((classes, 1, 2), np.float32)
+    probabilities[-1] = 1
+    names = tuple(map(str, range(classes)))
+    found = most_probable(np.zeros((1, 2, 3), np.uint8), probabilities, names, COLOURS)
+    assert found.label_map.dtype == kind
+    assert (found.label_map == classes - 1).all()
