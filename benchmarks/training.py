@@ -159,7 +159,7 @@ def round_of(side: str, root: Path, steps: int, batch: int) -> dict[str, float]:
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch", type=int, default=16, help="crops of a step of part 2")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--side", choices=SIDES, help="for the script itself")

@@ -24,7 +24,7 @@ from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
 from lhs.networks.patch import PATCH, PatchNetwork
-from lhs.networks.pixelwise import dense_scores, to_dense
+from lhs.networks.pixelwise import DenseNetwork, dense_scores
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
@@ -140,7 +140,7 @@ class Model:
         assert isinstance(network, SceneNetwork)
         self.network = network
         self.every = every
-        self._dense = to_dense(network, every) if isinstance(network, PatchNetwork) else None
+        self._dense = DenseNetwork(network, every) if isinstance(network, PatchNetwork) else None
         self.description = description
 
     @property
@@ -180,7 +180,7 @@ class Model:
     def _scores(self, image: torch.Tensor) -> torch.Tensor:
         """Scores (1, L, H, W) of (1, 3, H, W)."""
         if self._dense is not None:
-            scores = dense_scores(self._dense, image, PATCH, self.every).float()
+            scores = dense_scores(self._dense, image, PATCH).float()
             whole = self.whole
             return class_scores(scores, whole.w) if isinstance(whole, SummedNetwork) else scores
         height, width = image.shape[-2:]

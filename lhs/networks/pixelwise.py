@@ -1,28 +1,51 @@
 """Any patch network as a dense one: a score for every pixel by one forward pass.
 
 After Li, Zhao and Wang, *Highly Efficient Forward and Backward Propagation of Convolutional Neural
-Networks for Pixelwise Classification* (2014): what strides leave out is put back as dilation of
-all that follows.
+Networks for Pixelwise Classification* (2014). They put what strides leave out back as dilation of
+all that follows; here a map is divided into its phases instead, which stand side by side in the
+batch. Both make the same multiplications, but in phases they are those of plain layers on maps of
+the size that the network was made for.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lhs.networks.base import Normalise
-from lhs.networks.patch import BatchDropout, PatchNetwork
+from lhs.networks.patch import PatchNetwork
 from lhs.networks.squeezenet import Fire
 
-POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.BatchNorm2d, nn.Dropout, BatchDropout, Normalise)
+POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.BatchNorm2d, Normalise)
 """Layers that look at one position, and so stay what they are."""
+CHUNK = 32_000_000
+"""Bytes of phases that go through the layers together: few enough for a processor's cache, enough
+for its cores."""
+MEMORY = 2e9
+"""Bytes that a tile of an image may need."""
+LARGE = 36
+"""Positions of a kernel from which a sum of matrix products is quicker than a convolution."""
 
 
-def to_dense(network: PatchNetwork, every: int = 1) -> nn.Sequential:
-    """Turn a patch network into a dense one with the same weights.
+@dataclass(frozen=True)
+class _Step:
+    """A layer without padding: `size` positions at a time, `stride` apart, then `phases` a side."""
+
+    layer: nn.Module
+    size: int
+    stride: int
+    phases: int
+    channels: int | None
+
+
+class DenseNetwork(nn.Module):
+    """A patch network, with the same weights, that scores every pixel at once.
 
     Parameters
     ----------
@@ -30,72 +53,159 @@ def to_dense(network: PatchNetwork, every: int = 1) -> nn.Sequential:
         Its strides are those of its convolutions and pools.
     every
         Pixels between two outputs, down and across: a divisor of the network's stride at which
-        one of its layers ends (1 always is).
+        its layers can stop (1 always is).
 
-    Returns
-    -------
-    nn.Sequential
-        (B, 3, H, W) to (B, outputs, H', W') with H' = (H - P) // every + 1: output (i, j) is
-        the score of the patch whose top left pixel is (i * every, j * every). Without padding
-        inside the network it is that of the patch alone; with padding, a layer sees the
-        neighbouring pixels where in the patch it would see zeros. P is the smallest patch that
-        the network takes: 227, but 223 for `squeezenet` and 203 for `clarifai512`, whose pools
-        leave the last pixels of 227 out, so that the last outputs are of patches that hang over
-        the image's end.
+    Attributes
+    ----------
+    start
+        Pixels that the first output sees before its patch begins: the padding inside the network.
+        Without any, outputs are those of the patches alone; with some, a layer sees the
+        neighbouring pixels where in the patch it would see zeros.
 
     Raises
     ------
     ValueError
         If the network has a layer of another kind, or `every` is no such divisor.
     """
-    layers = [network.normalise, *network.features, network.last]
-    dense: list[nn.Module] = []
-    stride = dilation = 1
-    for layer in layers:
-        here = _stride(layer)
-        # Up to `every` the network may skip pixels as it was made to.
-        kept = here if stride * here <= every else 1
-        dense.append(_dilated(layer, dilation, kept))
-        stride *= kept
-        dilation *= here // kept
-    if stride != every:
-        raise ValueError(f"every = {every} pixels: the network's layers end at other strides")
-    return nn.Sequential(*dense).train(network.training)
+
+    def __init__(self, network: PatchNetwork, every: int = 1) -> None:
+        super().__init__()
+        self.every = every
+        self.steps: list[_Step] = []
+        self.start, stride, left, divided = 0, 1, every, 1
+        for layer in (network.normalise, *network.features, network.last):
+            if isinstance(layer, nn.Dropout):
+                continue
+            size, here, padding = _geometry(layer)
+            kept = math.gcd(here, left) if divided == 1 else 1
+            left, divided = left // max(1, kept), divided * (here // kept)
+            self.start, stride = self.start + padding * stride, stride * here
+            dense = _without_padding(layer, kept)
+            self.steps.append(_Step(dense, size, kept, here // kept, _channels(layer)))
+        if left != 1:
+            raise ValueError(f"every = {every} pixels: the network's layers end at other strides")
+        self.layers = nn.ModuleList(step.layer for step in self.steps)
+        self.eval()
+
+    def side(self, outputs: int) -> int:
+        """Pixels across that `forward` needs for so many outputs across, or a few more."""
+        return self._sides(outputs)[0]
+
+    def _sides(self, outputs: int) -> list[int]:
+        """Positions across before each layer, in one phase of the map."""
+        across = -(-outputs // math.prod(step.phases for step in self.steps))
+        sides = []
+        for step in reversed(self.steps):
+            across = (across * step.phases - 1) * step.stride + step.size
+            sides.append(across)
+        return sides[::-1]
+
+    def memory(self, height: int, width: int) -> int:
+        """Bytes that height x width outputs of one image need at most, about, besides weights."""
+        down, over = self._sides(height), self._sides(width)
+        most = held = 0
+        count, channels = 1, 3
+        for place, step in enumerate(self.steps):
+            before = count * channels * down[place] * over[place]
+            channels = step.channels or channels
+            after = (down[place] - step.size) // step.stride + 1
+            after *= (over[place] - step.size) // step.stride + 1
+            most = max(most, held + 3 * (before + count * channels * after))
+            if step.phases > 1:
+                parts = step.phases**2 * count
+                held += 2 * count * channels * after
+                count = min(parts, max(1, CHUNK * parts // (4 * count * channels * after)))
+        return 4 * (most + 3 * channels * height * width)
+
+    def forward(self, canvas: Tensor) -> Tensor:
+        """Score an image with all that its outputs see around it.
+
+        Parameters
+        ----------
+        canvas
+            (B, 3, h, w) RGB 0..255, h and w as `side` says.
+
+        Returns
+        -------
+        Tensor
+            (B, outputs, h', w'): output (i, j) is that of the patch whose top left pixel is
+            (start + i * every, start + j * every).
+        """
+        return self._run(canvas.contiguous(memory_format=torch.channels_last), 0)
+
+    def _run(self, maps: Tensor, place: int) -> Tensor:
+        for number in range(place, len(self.steps)):
+            step = self.steps[number]
+            maps = step.layer(maps)
+            if step.phases > 1:
+                return self._phase_by_phase(maps, step.phases, number + 1)
+        return maps
+
+    def _phase_by_phase(self, maps: Tensor, phases: int, place: int) -> Tensor:
+        parts = divide(maps, phases)
+        del maps
+        together = max(1, CHUNK // (parts[0].numel() * parts.element_size()))
+        done = [self._run(part, place) for part in parts.split(together)]
+        return join(done[0] if len(done) == 1 else torch.cat(done), phases)
 
 
-def _stride(layer: nn.Module) -> int:
+def divide(maps: Tensor, phases: int) -> Tensor:
+    """(B, C, h p, w p) to its p x p phases (p p B, C, h, w), each of every p-th row and column."""
+    batch, channels, height, width = maps.shape
+    shape = (batch, height // phases, phases, width // phases, phases, channels)
+    parts = maps.permute(0, 2, 3, 1).reshape(shape).permute(2, 4, 0, 1, 3, 5)
+    return parts.reshape(-1, height // phases, width // phases, channels).permute(0, 3, 1, 2)
+
+
+def join(parts: Tensor, phases: int) -> Tensor:
+    """The inverse of `divide`."""
+    _, channels, height, width = parts.shape
+    shape = (phases, phases, -1, height, width, channels)
+    maps = parts.permute(0, 2, 3, 1).reshape(shape).permute(2, 3, 0, 4, 1, 5)
+    return maps.reshape(-1, height * phases, width * phases, channels).permute(0, 3, 1, 2)
+
+
+def _geometry(layer: nn.Module) -> tuple[int, int, int]:
+    """Size, stride and padding of a layer."""
+    if isinstance(layer, Fire):
+        return 3, 1, 1
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        return 1
-    stride = layer.stride if isinstance(layer.stride, tuple) else (layer.stride, layer.stride)
-    if stride[0] != stride[1]:
-        raise ValueError(f"{layer}: allowed are equal strides")
-    return int(stride[0])
+        return 1, 1, 0
+    numbers = []
+    for value in (layer.kernel_size, layer.stride, layer.padding):
+        pair = value if isinstance(value, tuple) else (value, value)
+        if isinstance(value, str) or pair[0] != pair[1]:
+            raise ValueError(f"{layer}: not a layer that has a dense form: allowed are equal sides")
+        numbers.append(int(pair[0]))
+    size, stride, padding = numbers
+    return size, stride, padding
 
 
-def _dilated(layer: nn.Module, dilation: int, stride: int) -> nn.Module:
+def _channels(layer: nn.Module) -> int | None:
+    """Of a layer's maps, where it changes their number."""
+    if isinstance(layer, Fire):
+        return layer.expand1.out_channels + layer.expand3.out_channels
+    return layer.out_channels if isinstance(layer, nn.Conv2d) else None
+
+
+def _without_padding(layer: nn.Module, stride: int) -> nn.Module:
     if isinstance(layer, POINTWISE):
         # A twin with the same tensors: its training or evaluation mode is its own.
         return copy.copy(layer)
-    if isinstance(layer, nn.Conv2d) and _plain(layer):
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and _ones(layer.dilation):
+        size = layer.kernel_size[0]
+        if size**2 >= LARGE and stride == layer.groups == 1 and layer.in_channels >= 64:
+            return SummedConvolution(layer)
         twin = copy.copy(layer)
-        twin.dilation, twin.stride = (dilation, dilation), (stride, stride)
-        twin.padding = tuple(int(side) * dilation for side in layer.padding)
+        twin.stride, twin.padding = (stride, stride), (0, 0)
         return twin
     if isinstance(layer, nn.MaxPool2d) and _whole(layer) and _ones(layer.dilation):
-        return nn.MaxPool2d(layer.kernel_size, stride, dilation=dilation)
-    if isinstance(layer, nn.AvgPool2d) and _whole(layer) and isinstance(layer.kernel_size, int):
-        return DilatedMean(layer.kernel_size, dilation, stride)
+        return Sliding(torch.maximum, _geometry(layer)[0], stride)
+    if isinstance(layer, nn.AvgPool2d) and _whole(layer):
+        return Sliding(torch.add, _geometry(layer)[0], stride)
     if isinstance(layer, Fire):
-        fire = copy.copy(layer)
-        fire._modules = {name: copy.copy(part) for name, part in layer.named_children()}
-        fire._modules["expand3"] = _dilated(layer.expand3, dilation, 1)
-        return fire
+        return DenseFire(layer)
     raise ValueError(f"{layer}: not a layer that has a dense form here")
-
-
-def _plain(layer: nn.Conv2d) -> bool:
-    numbers = not isinstance(layer.padding, str)
-    return numbers and layer.padding_mode == "zeros" and _ones(layer.dilation)
 
 
 def _whole(layer: nn.MaxPool2d | nn.AvgPool2d) -> bool:
@@ -108,60 +218,128 @@ def _ones(value: int | tuple[int, ...]) -> bool:
     return value == 1 or value == (1, 1)
 
 
-class DilatedMean(nn.Module):
-    """Mean over a square of positions `dilation` apart, by sums along rows, then columns."""
+class Sliding(nn.Module):
+    """Maximum or mean of a square at every `stride`-th position: along columns, then along rows."""
 
-    def __init__(self, size: int, dilation: int, stride: int) -> None:
+    def __init__(self, combine: Callable[[Tensor, Tensor], Tensor], size: int, stride: int) -> None:
         super().__init__()
-        self.size, self.dilation, self.stride = size, dilation, stride
+        self.combine, self.size, self.stride = combine, size, stride
 
     def forward(self, features: Tensor) -> Tensor:
-        reach = (self.size - 1) * self.dilation
         for side in (2, 3):
-            length = features.shape[side] - reach
-            features = sum(
-                (features.narrow(side, k * self.dilation, length) for k in range(1, self.size)),
-                start=features.narrow(side, 0, length),
-            )
-        return features[:, :, :: self.stride, :: self.stride] / self.size**2
+            length = features.shape[side] - self.size + 1
+            slid = features.narrow(side, 0, length)
+            for k in range(1, self.size):
+                slid = self.combine(slid, features.narrow(side, k, length))
+            features = slid[(slice(None),) * side + (slice(None, None, self.stride),)]
+        return features / self.size**2 if self.combine is torch.add else features
 
 
-def pad_with_mean(image: Tensor, reach: int) -> Tensor:
-    """(B, 3, H, W) with `reach` pixels of each image's own mean colour on all sides."""
-    batch, channels, height, width = image.shape
-    mean = image.mean(dim=(2, 3), keepdim=True).round()
-    padded = mean.expand(batch, channels, height + 2 * reach, width + 2 * reach).clone()
-    padded[:, :, reach : reach + height, reach : reach + width] = image
-    return padded
+class SummedConvolution(nn.Module):
+    """A convolution as the sum of a matrix product for each position of its kernel."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        outputs, channels, size, _ = self.weight.shape
+        height, width = (side - size + 1 for side in features.shape[2:])
+        rows = features.permute(0, 2, 3, 1)
+        count = len(features) * height * width
+        if self.bias is None:
+            total = features.new_zeros(count, outputs)
+        else:
+            total = self.bias.expand(count, outputs).contiguous()
+        for down in range(size):
+            for across in range(size):
+                seen = rows[:, down : down + height, across : across + width]
+                total.addmm_(seen.reshape(-1, channels), self.weight[:, :, down, across].t())
+        return total.view(len(features), height, width, outputs).permute(0, 3, 1, 2)
 
 
-def dense_scores(dense: nn.Module, image: Tensor, patch: int, every: int) -> Tensor:
+class DenseFire(nn.Module):
+    """`Fire` without its padding."""
+
+    def __init__(self, fire: Fire) -> None:
+        super().__init__()
+        # Twins, as above.
+        self.squeeze, self.expand1 = copy.copy(fire.squeeze), copy.copy(fire.expand1)
+        self.expand3 = copy.copy(fire.expand3)
+        self.expand3.padding = (0, 0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        squeezed = self.squeeze(features).relu_()
+        inner = squeezed[:, :, 1:-1, 1:-1]
+        return torch.cat([self.expand1(inner), self.expand3(squeezed)], dim=1).relu_()
+
+
+def dense_scores(dense: DenseNetwork, image: Tensor, patch: int, budget: float = MEMORY) -> Tensor:
     """Scores (B, outputs, H, W) of every pixel of (B, 3, H, W).
 
     Parameters
     ----------
     dense
-        What `to_dense` gave for the same `every`.
+        Where it scores every n-th pixel only, those between are interpolated.
     image
-        RGB 0..255.
+        RGB 0..255. Beyond its border lies its mean colour, as around patches in training.
     patch
         Side of the network's patches, odd.
-    every
-        Pixels between two scores; those between are interpolated.
+    budget
+        Bytes that a tile may need besides weights and result. Tiles overlap by all that outputs
+        see, so there are no seams.
     """
     height, width = image.shape[-2:]
-    scores = dense(pad_with_mean(image, patch // 2))
-    if every == 1:
-        return scores[:, :, :height, :width]
-    # Score (i, j) stands at pixel (i * every, j * every): the last ones may lie short of the edge.
-    rows = torch.arange(height, device=image.device) / every
-    columns = torch.arange(width, device=image.device) / every
-    y = (2 * rows / max(1, scores.shape[2] - 1) - 1) if scores.shape[2] > 1 else 0 * rows
-    x = (2 * columns / max(1, scores.shape[3] - 1) - 1) if scores.shape[3] > 1 else 0 * columns
-    grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
+    rows, columns = (-(-side // dense.every) for side in (height, width))
+    across = max(rows, columns)
+    while (
+        across > 1 and len(image) * dense.memory(min(across, rows), min(across, columns)) > budget
+    ):
+        across = -(-across * 3 // 4) if across > 3 else across - 1
+    strips = []
+    for top, below in _parts(rows, across):
+        strip = []
+        for left, right in _parts(columns, across):
+            corner = [first * dense.every - patch // 2 - dense.start for first in (top, left)]
+            size = (dense.side(below - top), dense.side(right - left))
+            tile = dense(_cut(image, (corner[0], corner[1]), size))
+            strip.append(tile[:, :, : below - top, : right - left])
+        strips.append(torch.cat(strip, dim=3))
+    scores = torch.cat(strips, dim=2)
+    return scores if dense.every == 1 else _between(scores, dense.every, height, width)
+
+
+def _parts(length: int, most: int) -> Iterator[tuple[int, int]]:
+    """Divide 0..length into parts of nearly one size."""
+    count = -(-length // most)
+    for part in range(count):
+        yield part * length // count, (part + 1) * length // count
+
+
+def _cut(image: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A window of (B, 3, H, W) at (y, x), which may reach beyond it; there is the mean colour."""
+    mean = image.mean(dim=(2, 3), keepdim=True).round()
+    window = mean.expand(-1, -1, *size).clone(memory_format=torch.channels_last)
+    taken, put = [slice(None)] * 2, [slice(None)] * 2
+    for first, length, whole in zip(corner, size, image.shape[2:], strict=True):
+        start, stop = max(0, first), min(whole, first + length)
+        taken.append(slice(start, max(start, stop)))
+        put.append(slice(start - first, max(start, stop) - first))
+    window[tuple(put)] = image[tuple(taken)]
+    return window
+
+
+def _between(scores: Tensor, every: int, height: int, width: int) -> Tensor:
+    """Scores of all pixels from those at (i * every, j * every)."""
+    # The last ones may lie short of the edge.
+    axes = []
+    for length, known in ((height, scores.shape[2]), (width, scores.shape[3])):
+        place = torch.arange(length, device=scores.device) / every
+        axes.append(2 * place / (known - 1) - 1 if known > 1 else 0 * place)
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
     return functional.grid_sample(
         scores,
-        grid.expand(len(image), -1, -1, -1).to(scores.dtype),
+        grid.expand(len(scores), -1, -1, -1).to(scores.dtype),
         mode="bilinear",
         padding_mode="border",
         align_corners=True,

@@ -6,6 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lhs.networks.patch import PatchNetwork
+from lhs.networks.pixelwise import DenseNetwork
+
 POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.Dropout)
 
 
@@ -64,3 +67,14 @@ def untouched(network: nn.Module, image: Tensor) -> list[str]:
 def sums(network: nn.Module) -> dict[str, float]:
     """A number per tensor that changes when the tensor does."""
     return {name: float(t.double().sum()) for name, t in network.state_dict().items()}
+
+
+@torch.inference_mode()
+def inner_output(network: PatchNetwork, dense: DenseNetwork) -> tuple[torch.Tensor, torch.Tensor]:
+    """An output of a network that sees no padding, and the dense form's for the same pixels."""
+    place = -(-dense.start // network.stride)
+    first = place * network.stride - dense.start
+    side = first + dense.side(1)
+    image = torch.rand(1, 3, side, side) * 255
+    own = network(image)[:, :, place, place]
+    return own, dense(image[:, :, first:, first:])[:, :, 0, 0]

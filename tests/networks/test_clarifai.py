@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lhs.networks.clarifai import clarifai, clarifai512
-from lhs.networks.pixelwise import to_dense
-from tests.networks.geometry import count, field, seen, sides, sums, table, untouched
+from lhs.networks.pixelwise import DenseNetwork
+from tests.networks.geometry import count, field, inner_output, seen, sides, sums, table, untouched
 
 # (kernel, stride, padding), Fig. 3 of Zeiler and Fergus.
 LAYERS = [(7, 2, 0), (3, 2, 0), (5, 2, 1), (3, 2, 0), *[(3, 1, 1)] * 3, (3, 2, 0), (6, 1, 0)]
@@ -80,15 +80,13 @@ def test_renewing_changes_the_last_layer_alone(network):
 
 @pytest.mark.parametrize("every", [1, 2, 4, 8])
 def test_it_has_a_dense_form_at_every_distance(network, every):
-    assert count(to_dense(network, every)) == count(network)
+    assert count(DenseNetwork(network, every)) == count(network)
 
 
-def test_the_dense_form_passes_through_the_networks_own_outputs(network):
-    image = torch.rand(1, 3, 227 + 32, 227) * 255
-    with torch.inference_mode():
-        own, dense = network(image), to_dense(network, 8)(image)
-    assert dense.shape == (1, 3, 5, 1)
-    torch.testing.assert_close(dense[:, :, ::4], own, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("every", [1, 8])
+def test_the_dense_form_is_the_network_where_that_sees_no_padding(network, every):
+    own, dense = inner_output(network, DenseNetwork(network, every))
+    torch.testing.assert_close(dense, own, atol=1e-4, rtol=1e-4)
 
 
 def test_clarifai512_has_the_sides_of_the_release(large):

@@ -1,15 +1,18 @@
 """The dense form against patch by patch, over random architectures."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional
 
 from lhs.networks.patch import BatchDropout, PatchNetwork
-from lhs.networks.pixelwise import dense_scores, pad_with_mean, to_dense
+from lhs.networks.pixelwise import DenseNetwork, dense_scores, divide, join
 from lhs.networks.squeezenet import Fire
 
 MOST = 40
@@ -89,6 +92,20 @@ def image_of(height: int, width: int, batch: int = 1) -> torch.Tensor:
     return torch.randint(0, 256, (batch, 3, height, width)).float()
 
 
+def with_border(image: torch.Tensor, width: int) -> torch.Tensor:
+    """With the mean colour of each image on all sides."""
+    mean = image.mean(dim=(2, 3), keepdim=True).round()
+    batch, channels, *sides = image.shape
+    padded = mean.expand(batch, channels, *(side + 2 * width for side in sides)).clone()
+    padded[:, :, width : width + sides[0], width : width + sides[1]] = image
+    return padded
+
+
+def canvas_of(dense: DenseNetwork, rows: int, columns: int, batch: int = 1) -> torch.Tensor:
+    """A random one for so many outputs."""
+    return image_of(dense.side(rows), dense.side(columns), batch)
+
+
 def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     """To 1e-4, of the largest score where that is above 1."""
     assert found.shape == expected.shape
@@ -110,12 +127,24 @@ def patch_by_patch(network: PatchNetwork, image: torch.Tensor, patch: int) -> to
 @settings(deadline=None, max_examples=80)
 @given(networks(), st.integers(1, 14), st.integers(1, 14), st.integers(1, 2))
 def test_without_padding_inside_it_equals_patch_by_patch(drawn, height, width, batch):
-    """On images of any size, smaller than the patch too, their borders padded."""
-    padded = pad_with_mean(image_of(height, width, batch), drawn.patch // 2)
+    """On images of any size, smaller than the patch too, with their mean colour around them."""
+    image = image_of(height, width, batch)
+    half = drawn.patch // 2
+    padded = with_border(image, half)
     assume(min(padded.shape[2:]) >= drawn.patch)
-    expected = patch_by_patch(drawn.network, padded, drawn.patch)
+    expected = patch_by_patch(drawn.network, padded, drawn.patch)[:, :, :height, :width]
     with torch.inference_mode():
-        close(to_dense(drawn.network)(padded), expected)
+        found = dense_scores(DenseNetwork(drawn.network), image, 2 * half + 1)
+        close(found[:, :, : expected.shape[2], : expected.shape[3]], expected)
+    assert found.shape[2:] == (height, width)
+    if drawn.patch % 2:
+        assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1)) or near_tie(expected)
+
+
+def near_tie(scores: torch.Tensor) -> bool:
+    """Whether two best scores somewhere are closer than arithmetic can tell."""
+    best = scores.topk(2, dim=1).values
+    return bool((best[:, 0] - best[:, 1]).min() < 2e-4 * max(1, float(scores.abs().max())))
 
 
 @settings(deadline=None, max_examples=40)
@@ -125,112 +154,67 @@ def test_pixels_of_a_patch_that_no_layer_sees_do_not_matter(drawn, more):
     with torch.inference_mode():
         patch = drawn.patch + more
         assume(drawn.network(image_of(patch, patch)).shape[2:] == (1, 1))
-        image = image_of(patch + 4, patch + 5)
-        expected = patch_by_patch(drawn.network, image, patch)
-        close(to_dense(drawn.network)(image)[:, :, :5, :6], expected)
+        dense = DenseNetwork(drawn.network)
+        image = canvas_of(dense, 5, 6)
+        found = dense(image)
+        known = patch_by_patch(drawn.network, image, patch)
+        rows, columns = (min(found.shape[side], known.shape[side]) for side in (2, 3))
+        close(found[:, :, :rows, :columns], known[:, :, :rows, :columns])
 
 
 # With padding inside
 
 
-def stitched(layers: list[nn.Module], maps: torch.Tensor) -> torch.Tensor:
-    """Go through every layer at each of its shifts, and put the maps back together."""
-    for place, layer in enumerate(layers):
-        stride = getattr(layer, "stride", 1)
-        stride = stride[0] if isinstance(stride, tuple) else stride
-        if stride == 1:
-            maps = layer(maps)
-            continue
-        if isinstance(layer, nn.Conv2d):
-            maps = functional.pad(maps, [layer.padding[0]] * 4)
-
-        def run(part, layer=layer, stride=stride):
-            if isinstance(layer, nn.Conv2d):
-                return functional.conv2d(part, layer.weight, layer.bias, stride)
-            return layer(part)
-
-        parts = [
-            [stitched(layers[place + 1 :], run(maps[:, :, down:, across:]))
-             for across in range(stride)] for down in range(stride)
-        ]  # fmt: skip
-        height = sum(row[0].shape[2] for row in parts)
-        width = sum(part.shape[3] for part in parts[0])
-        whole = torch.full((*parts[0][0].shape[:2], height, width), torch.nan)
-        for down, row in enumerate(parts):
-            for across, part in enumerate(row):
-                whole[:, :, down::stride, across::stride] = part
-        return whole
-    return maps
-
-
 @settings(deadline=None, max_examples=60)
-@given(networks(padded=True, most_stride=6), st.integers(0, 9), st.integers(0, 9))
-def test_with_padding_it_equals_every_shift_of_every_layer_stitched(drawn, more, other):
-    network, least = drawn.network, drawn.patch + drawn.stride - 1
-    image = image_of(least + more, least + other)
+@given(networks(padded=True, most_stride=6), st.integers(1, 4), st.integers(1, 9))
+def test_it_equals_the_network_at_every_shift_stitched(drawn, rows, columns):
+    """The network sees zeros at its border; outputs that do not are compared, all of dense's."""
+    network, stride = drawn.network, drawn.stride
+    dense = DenseNetwork(network)
+    assert dense.start == drawn.start
+    # So many more pixels before the canvas that every shift has outputs for all of it.
+    more = -(-drawn.start // stride) * stride
+    canvas = canvas_of(dense, rows, columns)
+    whole = image_of(canvas.shape[2] + 2 * more, canvas.shape[3] + 2 * more)
+    whole[:, :, more : more + canvas.shape[2], more : more + canvas.shape[3]] = canvas
     with torch.inference_mode():
-        layers = [network.normalise, *network.features, network.last]
-        expected = stitched(layers, image)
-        assert expected.shape[2:] == (drawn.stride + more, drawn.stride + other)
-        close(to_dense(network)(image), expected)
-
-
-@settings(deadline=None, max_examples=40)
-@given(networks(padded=True, most_stride=6))
-def test_away_from_the_border_it_equals_the_network_on_every_shifted_image(drawn):
-    network, stride, start = drawn.network, drawn.stride, drawn.start
-    side = drawn.reach + 2 * stride
-    image, compared = image_of(side, drawn.reach + stride), 0
-    with torch.inference_mode():
-        dense = to_dense(network)(image)
+        found = dense(canvas)
+        assert min(found.shape[2] - rows, found.shape[3] - columns) >= 0
+        expected = torch.full_like(found, torch.nan)
         for down in range(stride):
             for across in range(stride):
-                shifted = image[:, :, down:, across:]
-                own = network(shifted)
-                # Of output m the network sees pixels m * stride - start and `reach` further ones.
-                rows, columns = (
-                    [
-                        m
-                        for m in range(own.shape[dim])
-                        if m * stride >= start
-                        and m * stride - start + drawn.reach <= shifted.shape[dim]
-                    ]
-                    for dim in (2, 3)
-                )
-                for m in rows:
-                    for n in columns:
-                        found = dense[:, :, down + m * stride, across + n * stride]
-                        close(found, own[:, :, m, n])
-                        compared += 1
-    assert compared
-
-
-@settings(deadline=None, max_examples=40)
-@given(networks(padded=True), st.integers(0, 20), st.integers(0, 20))
-def test_it_passes_through_the_networks_own_outputs(drawn, more, other):
-    """At the border too: there both see the same zeros."""
-    image = image_of(drawn.patch + more, drawn.patch + other)
-    with torch.inference_mode():
-        dense = to_dense(drawn.network)(image)
-        assert dense.shape[2:] == (more + 1, other + 1)
-        close(dense[:, :, :: drawn.stride, :: drawn.stride], drawn.network(image))
+                own = network(whole[:, :, down:, across:])
+                for m in range(own.shape[2]):
+                    for n in range(own.shape[3]):
+                        i = m * stride + down - drawn.start - more
+                        j = n * stride + across - drawn.start - more
+                        if 0 <= i < found.shape[2] and 0 <= j < found.shape[3]:
+                            expected[:, :, i, j] = own[:, :, m, n]
+    assert not expected.isnan().any()
+    close(found, expected)
 
 
 # Every n-th pixel
 
 
 @settings(deadline=None, max_examples=60)
-@given(networks(padded=True, strides=(1, 2)), st.integers(0, 9), st.integers(0, 9))
-def test_every_nth_pixel_is_the_nth_of_all(drawn, more, other):
-    image = image_of(drawn.patch + more, drawn.patch + other)
-    with torch.inference_mode():
-        whole = to_dense(drawn.network)(image)
-        for every in (2, 4, 8):
-            if drawn.stride % every:
-                with pytest.raises(ValueError, match=f"every = {every}"):
-                    to_dense(drawn.network, every)
-            else:
-                close(to_dense(drawn.network, every)(image), whole[:, :, ::every, ::every])
+@given(networks(padded=True, strides=(1, 2)), st.integers(1, 9), st.integers(1, 9))
+def test_every_nth_pixel_is_the_nth_of_all(drawn, rows, columns):
+    whole = DenseNetwork(drawn.network)
+    for every in (2, 4, 8):
+        if drawn.stride % every:
+            with pytest.raises(ValueError, match=f"every = {every}"):
+                DenseNetwork(drawn.network, every)
+            continue
+        dense = DenseNetwork(drawn.network, every)
+        assert dense.start == whole.start
+        image = canvas_of(whole, rows * every, columns * every)
+        with torch.inference_mode():
+            found = dense(image[:, :, : dense.side(rows), : dense.side(columns)])
+            close(
+                found[:, :, :rows, :columns],
+                whole(image)[:, :, ::every, ::every][:, :, :rows, :columns],
+            )
 
 
 def strided(*strides: int) -> PatchNetwork:
@@ -241,19 +225,47 @@ def strided(*strides: int) -> PatchNetwork:
 
 @pytest.mark.parametrize(
     ("strides", "every"),
-    [((4, 2), 2), ((4, 2), 4), ((4, 2), 8), ((4, 2, 2, 2), 8), ((3, 2), 2), ((3, 2), 3)],
+    [((4, 2), 2), ((4, 2), 4), ((4, 2), 8), ((4, 2, 2, 2), 8), ((4,), 2), ((3, 2), 3)],
 )
-def test_layers_whose_stride_is_too_large_are_dilated_and_later_ones_kept(strides, every):
-    network, image = strided(*strides), image_of(61, 50)
+def test_a_stride_is_kept_as_far_as_outputs_stand_apart(strides, every):
+    network = strided(*strides)
+    whole, dense = DenseNetwork(network), DenseNetwork(network, every)
+    image = canvas_of(whole, 24, 16)
     with torch.inference_mode():
-        whole = to_dense(network)(image)
-        close(to_dense(network, every)(image), whole[:, :, ::every, ::every])
+        found = dense(image[:, :, : dense.side(24 // every), : dense.side(16 // every)])
+        close(found, whole(image)[:, :, ::every, ::every][:, :, : found.shape[2], : found.shape[3]])
 
 
-@pytest.mark.parametrize(("strides", "every"), [((2, 2), 3), ((2, 2), 8), ((4,), 2), ((2,), 0)])
+@pytest.mark.parametrize(("strides", "every"), [((2, 2), 3), ((2, 2), 8), ((3, 2), 2), ((2,), 6)])
 def test_a_distance_at_which_no_layer_ends_is_refused(strides, every):
     with pytest.raises(ValueError, match=f"every = {every} pixels"):
-        to_dense(strided(*strides), every)
+        DenseNetwork(strided(*strides), every)
+
+
+# Phases
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))
+def test_phases_are_every_nth_row_and_column(batch, height, width, phases):
+    maps = torch.randn(batch, 2, height * phases, width * phases)
+    parts = divide(maps, phases)
+    for down in range(phases):
+        for across in range(phases):
+            number = (down * phases + across) * batch
+            own = maps[:, :, down::phases, across::phases]
+            assert torch.equal(parts[number : number + batch], own)
+    assert torch.equal(join(parts, phases), maps)
+
+
+def test_phases_go_through_in_parts_of_a_size_and_come_out_the_same(monkeypatch):
+    network = small()
+    dense = DenseNetwork(network)
+    image = canvas_of(dense, 24, 32, batch=2)
+    with torch.inference_mode():
+        whole = dense(image)
+        for chunk in (1, 3000, 20_000):
+            monkeypatch.setattr("lhs.networks.pixelwise.CHUNK", chunk)
+            close(dense(image), whole)
 
 
 # What it is made of
@@ -290,7 +302,7 @@ def network_of(*layers: nn.Module) -> PatchNetwork:
 )
 def test_a_layer_without_a_dense_form_is_refused(layer):
     with pytest.raises(ValueError, match=r"dense form|equal strides"):
-        to_dense(network_of(nn.Conv2d(3, 3, 3, stride=2), layer))
+        DenseNetwork(network_of(nn.Conv2d(3, 3, 3, stride=2), layer))
 
 
 def test_its_weights_are_the_networks_own_and_follow_them():
@@ -298,7 +310,8 @@ def test_its_weights_are_the_networks_own_and_follow_them():
         nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.MaxPool2d(2), Fire(4, 2, 2),
         nn.Conv2d(4, 3, 2),
     )  # fmt: skip
-    dense, image = to_dense(network), image_of(20, 20)
+    dense = DenseNetwork(network)
+    image = canvas_of(dense, 4, 4)
     assert {id(p) for p in dense.parameters()} == {id(p) for p in network.parameters()}
     with torch.no_grad():
         before = dense(image)
@@ -306,7 +319,7 @@ def test_its_weights_are_the_networks_own_and_follow_them():
             parameter.add_(0.1)
         network.normalise.set((0.0, 0.0, 0.0), (50.0, 60.0, 70.0))
         assert not torch.allclose(dense(image), before)
-        torch.testing.assert_close(dense(image), to_dense(network)(image))
+        torch.testing.assert_close(dense(image), DenseNetwork(network)(image))
 
 
 def test_the_network_itself_stays_as_it_was():
@@ -316,26 +329,13 @@ def test_the_network_itself_stays_as_it_was():
     image = image_of(20, 20)
     described, before = str(network), network.eval()(image)
     network.train()
-    to_dense(network).eval()
+    DenseNetwork(network)
     assert all(module.training for module in network.modules())
     assert str(network) == described
     torch.testing.assert_close(network.eval()(image), before)
 
 
 # Whole images
-
-
-def test_the_border_is_each_images_own_mean_colour():
-    image = image_of(3, 5, batch=2)
-    padded = pad_with_mean(image, 2)
-    assert padded.shape == (2, 3, 7, 9)
-    assert torch.equal(padded[:, :, 2:5, 2:7], image)
-    border = torch.ones(7, 9, dtype=torch.bool)
-    border[2:5, 2:7] = False
-    for b in range(2):
-        for channel in range(3):
-            mean = np.round(image[b, channel].numpy().mean())
-            assert (padded[b, channel][border] == mean).all()
 
 
 def small() -> PatchNetwork:
@@ -353,8 +353,8 @@ def test_scores_between_the_grids_points_are_linear(size, every):
     """And those behind the last point are its own; numpy interpolates rows, then columns."""
     network, image = small(), image_of(*size, batch=2)
     with torch.inference_mode():
-        exact = patch_by_patch(network, pad_with_mean(image, 7), 15)[:, :, : size[0], : size[1]]
-        found = dense_scores(to_dense(network, every), image, 15, every)
+        exact = patch_by_patch(network, with_border(image, 7), 15)[:, :, : size[0], : size[1]]
+        found = dense_scores(DenseNetwork(network, every), image, 15)
     expected = exact[:, :, ::every, ::every].numpy()
     for axis, side in ((2, size[0]), (3, size[1])):
         points = np.arange(0, side, every)
@@ -373,7 +373,59 @@ def test_an_image_keeps_its_size_where_pools_leave_pixels_of_the_patch_out(every
     network, image = small(), image_of(10, 6)
     with torch.inference_mode():
         assert network(image_of(19, 19)).shape[2:] == (1, 1)
-        expected = patch_by_patch(network, pad_with_mean(image, 9), 19)
-        found = dense_scores(to_dense(network, every), image, 19, every)
+        expected = patch_by_patch(network, with_border(image, 9), 19)
+        found = dense_scores(DenseNetwork(network, every), image, 19)
     assert found.shape == (1, 3, 10, 6)
     close(found[:, :, ::every, ::every], expected[:, :, ::every, ::every])
+
+
+# Tiles
+
+
+@pytest.mark.parametrize("every", [1, 2, 8])
+@pytest.mark.parametrize("parts", [2, 7, 1000])
+def test_tiles_have_no_seams(every, parts):
+    """Also with padding inside, and down to tiles of a pixel."""
+    torch.manual_seed(0)
+    network = PatchNetwork(
+        nn.Sequential(
+            nn.Conv2d(3, 5, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2), Fire(5, 3, 3), nn.AvgPool2d(2)
+        ), 6, 3, stride=8,
+    ).eval()  # fmt: skip
+    dense, image = DenseNetwork(network, every), image_of(41, 57, batch=2)
+    whole, tiled = (
+        dense_scores(dense, image, 15, budget).detach()
+        for budget in (1e12, 2 * dense.memory(-(-41 // every), -(-57 // every)) / parts)
+    )
+    close(tiled, whole)
+    assert torch.equal(tiled.argmax(dim=1), whole.argmax(dim=1))
+
+
+PEAK = """
+import re, sys, torch
+from pathlib import Path
+from lhs.networks.pixelwise import DenseNetwork
+from lhs.networks.squeezenet import squeezenet
+
+def status(name):
+    return 1024 * int(re.search(rf"{name}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+height, width, every = map(int, sys.argv[1:])
+dense = DenseNetwork(squeezenet(5).eval(), every)
+with torch.inference_mode():
+    dense(torch.rand(1, 3, dense.side(1), dense.side(1)))
+    image = torch.rand(1, 3, dense.side(height), dense.side(width))
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    dense(image)
+print((status("VmHWM") - before) / dense.memory(height, width))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's counters")
+@pytest.mark.parametrize("size", [(256, 320, 1), (96, 128, 4)])
+def test_memory_is_what_a_process_takes(size):
+    """A process of its own, against the formula that tiles are cut by."""
+    command = [sys.executable, "-c", PEAK, *map(str, size)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path.cwd())
+    assert 0.3 < float(done.stdout) < 1.05
