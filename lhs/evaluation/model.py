@@ -19,7 +19,7 @@ from torch.nn import functional
 from lhs.config import STRATEGIES, NetworkConfig
 from lhs.data.images import read_image
 from lhs.errors import UserError
-from lhs.evaluation.prediction import Prediction, most_probable
+from lhs.evaluation.prediction import Prediction, best_scored
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
@@ -173,9 +173,8 @@ class Model:
             )
         tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
-            scores = self._scores(tensor.to(self.device))
-            probabilities = scores[0].softmax(dim=0).cpu().numpy()
-        return most_probable(pixels, probabilities, self.classes, self.colours)
+            scores = self._scores(tensor.to(self.device))[0]
+            return best_scored(pixels, scores, self.classes, self.colours)
 
     def _scores(self, image: torch.Tensor) -> torch.Tensor:
         """Scores (1, L, H, W) of (1, 3, H, W)."""

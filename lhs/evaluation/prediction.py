@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import cv2
 import numpy as np
+import torch
 
 OPACITY = 0.55
 """Of the classes' colours over an image."""
@@ -22,8 +24,8 @@ class Prediction:
         (H, W, 3) uint8 RGB, what was labelled.
     label_map
         (H, W) class ids, uint8 (uint16 above 255 classes).
-    probabilities
-        (L, H, W) float32 in 0..1.
+    scores
+        (L, H, W) float32; `probabilities` is their softmax.
     classes
         Name of each id.
     colours
@@ -32,9 +34,14 @@ class Prediction:
 
     image: np.ndarray
     label_map: np.ndarray
-    probabilities: np.ndarray
+    scores: np.ndarray
     classes: tuple[str, ...]
     colours: np.ndarray
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """(L, H, W) float32 in 0..1, worked out when they are first asked for."""
+        return torch.from_numpy(np.ascontiguousarray(self.scores)).softmax(dim=0).numpy()
 
     @property
     def overlay(self) -> np.ndarray:
@@ -42,15 +49,15 @@ class Prediction:
         return label_overlay(self.image, self.label_map, self.colours, void=65535)
 
 
-def most_probable(
-    image: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...], colours: np.ndarray
+def best_scored(
+    image: np.ndarray, scores: torch.Tensor, classes: tuple[str, ...], colours: np.ndarray
 ) -> Prediction:
-    """The prediction that takes the most probable class of each pixel, the first of equal ones."""
-    kind = np.uint8 if len(classes) <= 255 else np.uint16
+    """The prediction that takes the class with the best score (L, H, W) at each pixel."""
+    kind = torch.uint8 if len(classes) <= 255 else torch.uint16
     return Prediction(
         image=image,
-        label_map=probabilities.argmax(axis=0).astype(kind),
-        probabilities=probabilities,
+        label_map=scores.argmax(dim=0).to(kind).cpu().numpy(),
+        scores=scores.cpu().numpy(),
         classes=classes,
         colours=colours,
     )
@@ -96,8 +103,9 @@ def mean_of_looks(
             if not same:
                 part = np.stack([cv2.resize(plane, (width, height)) for plane in np.array(part)])
             total, looks = total + part, looks + 1
-    probabilities = np.asarray(total / looks, np.float32)
-    return most_probable(image, probabilities, one.classes, one.colours)
+    # The softmax of a probability's logarithm is the probability.
+    scores = torch.from_numpy(np.asarray(total / looks, np.float32)).log()
+    return best_scored(image, scores, one.classes, one.colours)
 
 
 def vote(prediction: Prediction, superpixels: np.ndarray) -> Prediction:
@@ -106,7 +114,7 @@ def vote(prediction: Prediction, superpixels: np.ndarray) -> Prediction:
     Parameters
     ----------
     prediction
-        Its probabilities stay as they are.
+        Its scores stay as they are.
     superpixels
         (H, W) ids from 0.
     """

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhs.evaluation.prediction import Prediction, mean_of_looks, most_probable, vote
+from lhs.evaluation.prediction import Prediction, best_scored, mean_of_looks, vote
 from tests.data.builders import noise_image
 
 CLASSES = ("sky", "road", "tree")
@@ -16,7 +17,7 @@ def by_brightness(image: np.ndarray) -> Prediction:
     """A model that looks at each pixel alone: mirroring and looking again change nothing."""
     value = image[:, :, 0].astype(np.float32) / 255
     probabilities = np.stack([value / 2, (1 - value) / 2, np.full_like(value, 0.5)])
-    return most_probable(image, probabilities, CLASSES, COLOURS)
+    return best_scored(image, torch.from_numpy(probabilities).log(), CLASSES, COLOURS)
 
 
 def by_column(image: np.ndarray) -> Prediction:
@@ -24,7 +25,7 @@ def by_column(image: np.ndarray) -> Prediction:
     height, width = image.shape[:2]
     right = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
     probabilities = np.stack([1 - right, right, np.zeros_like(right)])
-    return most_probable(image, probabilities, CLASSES, COLOURS)
+    return best_scored(image, torch.from_numpy(probabilities).log(), CLASSES, COLOURS)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.booleans())
@@ -61,9 +62,8 @@ def test_votes_are_counted_by_superpixel(data):
     height, width = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 8))
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     superpixels = rng.integers(0, 4, (height, width)).astype(np.int32)
-    prediction = most_probable(
-        noise_image(1, height, width), rng.random((3, height, width), np.float32), CLASSES, COLOURS
-    )
+    scores = torch.from_numpy(rng.random((3, height, width), np.float32))
+    prediction = best_scored(noise_image(1, height, width), scores, CLASSES, COLOURS)
     found = vote(prediction, superpixels)
     for superpixel in np.unique(superpixels):
         inside = superpixels == superpixel
@@ -71,7 +71,7 @@ def test_votes_are_counted_by_superpixel(data):
         winner = max(range(3), key=lambda label: (labels.count(label), -label))
         assert (found.label_map[inside] == winner).all()
     assert found.label_map.dtype == prediction.label_map.dtype
-    assert found.probabilities is prediction.probabilities
+    assert found.scores is prediction.scores
 
 
 def test_the_overlay_shows_image_and_classes():
@@ -83,9 +83,9 @@ def test_the_overlay_shows_image_and_classes():
 
 @pytest.mark.parametrize(("classes", "kind"), [(255, np.uint8), (256, np.uint16)])
 def test_ids_have_as_many_bytes_as_they_need(classes, kind):
-    probabilities = np.zeros((classes, 1, 2), np.float32)
-    probabilities[-1] = 1
+    scores = torch.zeros(classes, 1, 2)
+    scores[-1] = 1
     names = tuple(map(str, range(classes)))
-    found = most_probable(np.zeros((1, 2, 3), np.uint8), probabilities, names, COLOURS)
+    found = best_scored(np.zeros((1, 2, 3), np.uint8), scores, names, COLOURS)
     assert found.label_map.dtype == kind
     assert (found.label_map == classes - 1).all()
