@@ -14,17 +14,14 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn import functional
 
 from lhs.config import STRATEGIES, NetworkConfig
 from lhs.data.images import read_image
 from lhs.errors import UserError
 from lhs.evaluation.prediction import Prediction, best_scored
+from lhs.evaluation.scoring import PixelScores, SummedNetwork, inference_network
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
-from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
-from lhs.networks.patch import PATCH, PatchNetwork
-from lhs.networks.pixelwise import DenseNetwork, dense_scores
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
@@ -90,28 +87,6 @@ def save_model(folder: Path, model: nn.Module, description: ModelDescription) ->
     (folder / DESCRIPTION).write_text(description.as_json() + "\n", encoding="utf-8")
 
 
-def inference_network(model: nn.Module) -> nn.Module:
-    """What must be kept of a trained model: after H, the network and the W it ended with."""
-    if isinstance(model, HierarchicalNetwork):
-        return SummedNetwork(model.network, model.current_w().detach())
-    return model
-
-
-class SummedNetwork(nn.Module):
-    """Class scores W p of a subclass network, for prediction."""
-
-    w: torch.Tensor
-
-    def __init__(self, network: nn.Module, w: torch.Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("w", w)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, L, ...) scores."""
-        return class_scores(self.network(image), self.w)
-
-
 class Model:
     """A network and its classes, ready to predict.
 
@@ -135,13 +110,14 @@ class Model:
         every: int = 1,
     ) -> None:
         self.device = torch.device(device)
-        self.whole = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        network = network.network if isinstance(network, SummedNetwork) else network
-        assert isinstance(network, SceneNetwork)
-        self.network = network
-        self.every = every
-        self._dense = DenseNetwork(network, every) if isinstance(network, PatchNetwork) else None
+        network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.scores = PixelScores(network, every)
         self.description = description
+
+    @property
+    def network(self) -> SceneNetwork:
+        """The network alone, without W."""
+        return self.scores.network
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -173,25 +149,8 @@ class Model:
             )
         tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
-            scores = self._scores(tensor.to(self.device))[0]
+            scores = self.scores(tensor.to(self.device))[0]
             return best_scored(pixels, scores, self.classes, self.colours)
-
-    def _scores(self, image: torch.Tensor) -> torch.Tensor:
-        """Scores (1, L, H, W) of (1, 3, H, W)."""
-        if self._dense is not None:
-            scores = dense_scores(self._dense, image, PATCH).float()
-            whole = self.whole
-            return class_scores(scores, whole.w) if isinstance(whole, SummedNetwork) else scores
-        height, width = image.shape[-2:]
-        multiple = self.network.multiple
-        below, right = -height % multiple, -width % multiple
-        mean = image.mean(dim=(2, 3), keepdim=True)
-        padded = mean.expand(1, 3, height + below, width + right).clone()
-        padded[:, :, :height, :width] = image
-        scores = self.whole(padded.contiguous(memory_format=torch.channels_last))
-        return functional.interpolate(
-            scores.float(), size=padded.shape[-2:], mode="bilinear", align_corners=False
-        )[:, :, :height, :width]
 
 
 def load_model(folder: Path, device: str = "cpu", every: int = 1) -> Model:

@@ -71,6 +71,7 @@ class DenseNetwork(nn.Module):
     def __init__(self, network: PatchNetwork, every: int = 1) -> None:
         super().__init__()
         self.every = every
+        self.chunk: float = CHUNK
         self.steps: list[_Step] = []
         self.start, stride, left, divided = 0, 1, every, 1
         for layer in (network.normalise, *network.features, network.last):
@@ -114,7 +115,8 @@ class DenseNetwork(nn.Module):
             if step.phases > 1:
                 parts = step.phases**2 * count
                 held += 2 * count * channels * after
-                count = min(parts, max(1, CHUNK * parts // (4 * count * channels * after)))
+                one = 4 * count * channels * after / parts
+                count = int(min(parts, max(1, self.chunk // one)))
         return 4 * (most + 3 * channels * height * width)
 
     def forward(self, canvas: Tensor) -> Tensor:
@@ -144,8 +146,8 @@ class DenseNetwork(nn.Module):
     def _phase_by_phase(self, maps: Tensor, phases: int, place: int) -> Tensor:
         parts = divide(maps, phases)
         del maps
-        together = max(1, CHUNK // (parts[0].numel() * parts.element_size()))
-        done = [self._run(part, place) for part in parts.split(together)]
+        together = int(min(len(parts), self.chunk // (parts[0].numel() * parts.element_size())))
+        done = [self._run(part, place) for part in parts.split(max(1, together))]
         return join(done[0] if len(done) == 1 else torch.cat(done), phases)
 
 

@@ -257,14 +257,14 @@ def test_phases_are_every_nth_row_and_column(batch, height, width, phases):
     assert torch.equal(join(parts, phases), maps)
 
 
-def test_phases_go_through_in_parts_of_a_size_and_come_out_the_same(monkeypatch):
+def test_phases_go_through_in_parts_of_a_size_and_come_out_the_same():
     network = small()
     dense = DenseNetwork(network)
     image = canvas_of(dense, 24, 32, batch=2)
     with torch.inference_mode():
         whole = dense(image)
         for chunk in (1, 3000, 20_000):
-            monkeypatch.setattr("lhs.networks.pixelwise.CHUNK", chunk)
+            dense.chunk = chunk
             close(dense(image), whole)
 
 
