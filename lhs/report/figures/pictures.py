@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lhs.evaluation.prediction import label_overlay
+from lhs.evaluation.overlay import label_overlay
 from lhs.report.figures.style import LIGHT, Theme, new_figure
 from lhs.report.wording import count, share
 
