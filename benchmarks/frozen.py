@@ -7,14 +7,13 @@ differ only by what features of 16 bits round away.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
 
 import numpy as np
 import torch
-from reporting import options, report
+from reporting import options, report, with_memory_kept
 
 from lhs.config import Config
 from lhs.engine.cluster import connected, cores
@@ -24,7 +23,6 @@ from lhs.engine.scenes import checked_scenes
 from lhs.engine.stages import Stages
 from lhs.engine.storage import Storage
 from lhs.engine.targets import TargetReader, target_stage
-from lhs.engine.training import KEEP_MEMORY
 from lhs.loading import load_config
 from lhs.networks.build import build_network
 from lhs.networks.weights import load_weights
@@ -90,9 +88,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--images", type=int, default=8)
     chosen = parser.parse_args()
-    if not KEEP_MEMORY.keys() <= os.environ.keys():
-        # Read when a process starts: the allocator's settings of the program's own workers.
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
+    with_memory_kept()
     torch.set_num_threads(cores())
     with tempfile.TemporaryDirectory() as folder, connected():
         kept, again = (

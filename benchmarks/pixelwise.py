@@ -15,18 +15,15 @@ Weights are random: they change no count and no time.
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from reporting import options, report
+from reporting import options, report, with_memory_kept
 from torch import Tensor, nn
 
 from lhs.config import NetworkConfig
-from lhs.engine.training import KEEP_MEMORY
 from lhs.evaluation.model import Model, ModelDescription
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
@@ -148,9 +145,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=64)
     parser.add_argument("--shifts", type=int, default=3)
     chosen = parser.parse_args()
-    if not KEEP_MEMORY.keys() <= os.environ.keys():
-        # Read when a process starts: the allocator's settings of the program's own workers.
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
+    with_memory_kept()
     torch.set_num_threads(2)
     figures: dict[str, dict[str, float]] = {}
     bounds: dict[str, tuple[float, str, float]] = {}
