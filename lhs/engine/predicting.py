@@ -122,7 +122,8 @@ def _nothing_replaced(sources: list[Source], storage: Storage) -> None:
             if other != source.address:
                 raise UserError(
                     f"results of {other} and {source.address} would overwrite each other: "
-                    f"{source.name}{ending}"
+                    f"{source.name}{ending}; label them into folders of their own, or give the "
+                    "folder above both"
                 )
     for single in (TABLE, LEGEND, SETTINGS):
         if single in results:

@@ -68,18 +68,9 @@ def find_sources(given: list[str]) -> list[Source]:
     Raises
     ------
     UserError
-        If a folder or pattern holds no image, a URI's place can't be read, or two images would
-        get results of the same name.
+        If a folder or pattern holds no image, or a URI's place can't be read.
     """
     sources = [source for one in given for source in _found(one)]
-    named: dict[str, str] = {}
-    for source in sources:
-        other = named.setdefault(source.name, source.address)
-        if other != source.address:
-            raise UserError(
-                f"{other} and {source.address}: the results of both would be {source.name}; "
-                "label them into folders of their own, or give the folder above both"
-            )
     return list(dict.fromkeys(sources))
 
 

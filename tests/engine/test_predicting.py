@@ -145,6 +145,7 @@ def test_results_of_another_model_or_other_looks_are_not_mixed(
     ("names", "told"),
     [
         (("x.png", "x_overlay.png"), r"overwrite each other: x_overlay\.png"),
+        (("a/x.jpg", "b/x.png"), r"x\.jpg and .*x\.png would overwrite each other: x\.png; label"),
         (("legend.jpg",), r"its result would be legend\.png, which is taken"),
     ],
 )

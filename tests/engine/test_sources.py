@@ -72,12 +72,6 @@ def test_mistakes(tmp_path: Path, given: str, told: str) -> None:
         find_sources([given.format(tmp_path)])
 
 
-def test_two_images_of_one_name(tmp_path: Path) -> None:
-    paths = [str(save_image(tmp_path / name)) for name in ("a/x.jpg", "b/x.png")]
-    with pytest.raises(UserError, match=r"x\.jpg and .*x\.png: the results of both would be x;"):
-        find_sources(paths)
-
-
 def test_photos_are_turned_upright(tmp_path: Path) -> None:
     pixels = noise_image(5, 12, 20)
     exif = Image.Exif()
