@@ -1,11 +1,12 @@
 """A training step under Ray Train: against plain PyTorch, on two workers, and how long it waits.
 
-`lite` on SIFTFlow, all layers, crops of 192 x 256, batches of 8, on the CPU:
+`lite` on SIFTFlow, all layers, crops of 224 x 224, batches of 8, on the CPU:
 
 1. the program's own training stage with one worker, against the loop that one would write around a
    `DataLoader` with a worker process per core, for the same network, crops, loss, solver and rate;
 2. two workers of one thread each against one worker of one thread, with the same batch of 32 in
-   all: 16 for each of the two (what they exchange a step does not grow with the batch);
+   all: 16 for each of the two (what they exchange a step does not grow with the batch), and so few
+   images that none is decoded while it is measured;
 3. the share of time that the steps of 1 wait for data.
 
 Each side is a process of its own; they take turns, and the quickest round of each counts. A round
@@ -43,6 +44,7 @@ def experiment(side: str, root: Path, storage: str, steps: int, batch: int) -> C
         f"storage={storage}",
         f"train.workers={workers}",
         f"train.threads={threads}",
+        *([f"data.max_train={WARM * batch}"] if side in SHARED else []),
         f"train.batch_size={batch if side in SHARED else 8}",
         "train.baseline.new_layers.epochs=0",
         f"train.baseline.all_layers.steps={steps}",

@@ -113,17 +113,22 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, mean, variance = ctx.saved_tensors
-        # With the statistics held fixed, ...
-        gradient, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], features, weight, mean, variance, None, None, False, ctx.eps, [True] * 3
-        )
-        # ... and what every value of a channel, on any worker, moves by moving them.
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], features, weight, mean, variance, None, None, False, ctx.eps,
+            [False, True, True],
+        )  # fmt: skip
+        # What every value of a channel, on any worker, moves by moving the statistics, ...
         shared = total(torch.stack([of_weight, of_bias])) / ctx.count
         inverse = torch.rsqrt(variance + ctx.eps)
         slope = inverse.square() * weight * shared[0]
         offset = inverse * weight * shared[1] - slope * mean
-        shape = (1, -1, 1, 1)
-        gradient = gradient.addcmul(features, slope.view(shape), value=-1).sub_(offset.view(shape))
+        # (batch norm's kernel is the quickest there is for a * x + b of each channel)
+        gradient = torch.batch_norm(
+            features, -slope, -offset, torch.zeros_like(mean), torch.ones_like(mean), False, 0.0,
+            0.0, torch.backends.cudnn.enabled,
+        )  # fmt: skip
+        # ... and with them held fixed.
+        gradient.addcmul_(gradients[0], (inverse * weight).view(1, -1, 1, 1))
         return gradient, of_weight, of_bias, None, None, None, None
 
 
