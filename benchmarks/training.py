@@ -4,8 +4,8 @@
 
 1. the program's own training stage with one worker, against the loop that one would write around a
    `DataLoader` with a worker process per core, for the same network, crops, loss, solver and rate;
-2. two workers of one thread each against one worker of one thread, with the same batch of 32 in
-   all: 16 for each of the two (what they exchange a step does not grow with the batch), and so few
+2. two workers of one thread each against one worker of one thread, with the same batch of 64 in
+   all: 32 for each of the two (what they exchange a step does not grow with the batch), and so few
    images that none is decoded while it is measured;
 3. the share of time that the steps of 1 wait for data.
 
@@ -162,7 +162,7 @@ def round_of(side: str, root: Path, steps: int, batch: int) -> dict[str, float]:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--batch", type=int, default=32, help="crops of a step of part 2")
+    parser.add_argument("--batch", type=int, default=64, help="crops of a step of part 2")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--side", choices=SIDES, help="for the script itself")
     chosen = parser.parse_args()

@@ -11,13 +11,17 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(model: str) -> Model:
+def load(model: str, device: str = "cpu", every: int = 1) -> Model:
     """Open a trained model for prediction.
 
     Parameters
     ----------
     model
         A model directory, or an MLflow address `runs:/RUN_ID`.
+    device
+        Where it runs, as torch names it.
+    every
+        Patch networks: pixels between two scores, down and across; those between are interpolated.
 
     Returns
     -------
@@ -31,4 +35,4 @@ def load(model: str) -> Model:
     """
     from lhs.engine.models import open_model
 
-    return open_model(model)
+    return open_model(model, device, every)

@@ -298,8 +298,8 @@ class TrainConfig(Section):
 
 
 class EvaluationConfig(Section):
-    every: int = Field(1, ge=1, le=8)
-    """Patch networks: pixels between two scores, 1, 2, 4 or 8; those between are interpolated."""
+    every: Literal[1, 2, 4, 8] = 1
+    """Patch networks: pixels between two scores; those between are interpolated."""
 
 
 class ReportConfig(Section):

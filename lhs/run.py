@@ -68,8 +68,8 @@ def parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--out", required=True, metavar="DIR", help="folder or URI for results")
     predict.add_argument(
-        "--every", type=_whole(1, 8), default=1, metavar="N",
-        help="patch networks: score every Nth pixel, interpolate between (1, 2, 4 or 8)",
+        "--every", type=int, choices=(1, 2, 4, 8), default=1,
+        help="patch networks: score every Nth pixel, interpolate between",
     )  # fmt: skip
     predict.add_argument("--flip", action="store_true", help="look at the mirrored image too")
     predict.add_argument(
@@ -80,10 +80,27 @@ def parser() -> argparse.ArgumentParser:
         "--superpixels", type=_whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
         help="let superpixels of this mean size (300) vote on their label",
     )  # fmt: skip
+    predict.add_argument(
+        "--centres", type=_whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
+        help="patch networks: score only the centre of each superpixel of this mean size (300)",
+    )  # fmt: skip
     predict.add_argument("--probabilities", action="store_true", help="write them too (.npy)")
     predict.add_argument(
         "--workers", type=_whole(1, 4096), metavar="N", help="models at once; one a GPU, or one"
     )
+
+    export = _command(commands, "export", "export", "a model as one file for other programs")
+    export.add_argument("model", help="model folder or runs:/RUN_ID")
+    export.add_argument("--format", required=True, choices=("onnx", "torch-export"))
+    export.add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2, here")
+    export.add_argument(
+        "--size", type=_whole(1, 100_000), nargs=2, metavar=("HEIGHT", "WIDTH"),
+        help="for images of this size alone; patch networks need it",
+    )  # fmt: skip
+    export.add_argument(
+        "--check", nargs="+", default=[], metavar="IMAGE",
+        help="images on which file and model are compared; default: four procedural scenes",
+    )  # fmt: skip
 
     evaluate = _command(commands, "evaluate", "evaluate", "score a trained model on a test split")
     evaluate.add_argument("model", help="model folder or runs:/RUN_ID")

@@ -36,7 +36,7 @@ def superpixel_samples(
     if label_map.shape != superpixels.shape or label_map.ndim != 2:
         raise ValueError(f"label map {label_map.shape} and superpixels {superpixels.shape} differ")
     width = label_map.shape[1]
-    pixels = _centre_pixels(superpixels)
+    pixels = centre_pixels(superpixels)
     classes = label_map.ravel()[pixels]
     labelled = classes != void
     pixels = pixels[labelled]
@@ -44,7 +44,7 @@ def superpixel_samples(
     return centres, classes[labelled]
 
 
-def _centre_pixels(superpixels: np.ndarray) -> np.ndarray:
+def centre_pixels(superpixels: np.ndarray) -> np.ndarray:
     """Flat index of the pixel nearest the centroid, for every superpixel that has a pixel."""
     height, width = superpixels.shape
     ids = superpixels.ravel()

@@ -97,16 +97,28 @@ def predict(options: Namespace) -> int:
     from lhs.engine.models import model_folder
 
     with connected(), model_folder(options.model) as folder:
-        from lhs.engine.predicting import Looks, predict_files
+        from lhs.engine.looks import Looks
+        from lhs.engine.predicting import predict_files
 
         looks = Looks(
             every=options.every,
             flip=options.flip,
             scales=tuple(options.scales),
             superpixels=options.superpixels,
+            centres=options.centres,
             probabilities=options.probabilities,
         )
         return predict_files(folder, options.images, options.out, looks, options.workers)
+
+
+def export(options: Namespace) -> int:
+    """`lhs export`."""
+    from lhs.engine.exporting import export_file
+    from lhs.engine.models import model_folder
+
+    size = tuple(options.size) if options.size else None
+    with model_folder(options.model) as folder:
+        return export_file(folder, options.format, options.out, size, options.check)
 
 
 def evaluate(options: Namespace) -> int:
@@ -119,7 +131,8 @@ def evaluate(options: Namespace) -> int:
         from lhs.engine.evaluation import evaluate_folder
         from lhs.engine.training import wants_gpu
 
-        evaluation = evaluate_folder(folder, config.data, wants_gpu("auto"))
+        every = config.evaluation.every
+        evaluation = evaluate_folder(folder, config.data, wants_gpu("auto"), every)
     for name, value in evaluation.scores.headline().items():
         print(f"{name:<18} {value:.4f}")
     if options.json:

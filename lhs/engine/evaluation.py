@@ -50,7 +50,7 @@ def evaluation_stage(
     def build(path: str) -> dict[str, Any]:
         test = scenes.split("test")
         folder = f"{model.path}/model"
-        every = config.evaluation.every
+        every = config.evaluation.every if config.network.patches else 1
         table = predict_scenes(stages.storage, folder, scenes.dataset, test, gpu, every)
         counts = total_counts(table, len(scenes.dataset.classes))
         with explained(stages.storage.uri):
@@ -115,16 +115,16 @@ def predict_scenes(
         return pa.concat_tables(ray.get(predicted.to_arrow_refs())).sort_by("image")
 
 
-def evaluate_folder(folder: Path, config: DataConfig, gpu: bool) -> Evaluation:
-    """Score any model folder on the test split of a dataset.
+def evaluate_folder(folder: Path, config: DataConfig, gpu: bool, every: int = 1) -> Evaluation:
+    """Score any model folder on the test split of a dataset; `every` as `evaluation.every`.
 
     Raises
     ------
     UserError
-        If the model's classes are not the dataset's.
+        If the model's classes are not the dataset's, or it can't score every n-th pixel alone.
     """
     dataset = open_dataset(config)
-    model = load_model(folder)
+    model = load_model(folder, every=every)
     if model.classes != tuple(dataset.classes):
         raise UserError(
             f"{folder}: the model labels {len(model.classes)} classes of "
@@ -132,7 +132,7 @@ def evaluate_folder(folder: Path, config: DataConfig, gpu: bool) -> Evaluation:
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:5])}, ...)"
         )
     storage = Storage(str(folder.absolute()))
-    table = predict_scenes(storage, storage.path(), dataset, dataset.split("test"), gpu)
+    table = predict_scenes(storage, storage.path(), dataset, dataset.split("test"), gpu, every)
     counts = total_counts(table, len(dataset.classes))
     return Evaluation(counts, scores(counts))
 

@@ -12,15 +12,15 @@ from lhs.errors import UserError
 from lhs.evaluation.model import DESCRIPTION, Model, load_model
 
 
-def open_model(address: str, device: str = "cpu") -> Model:
+def open_model(address: str, device: str = "cpu", every: int = 1) -> Model:
     """Open a model for prediction.
 
     Parameters
     ----------
     address
         A model folder, the folder above it, or `runs:/RUN_ID`.
-    device
-        Where it runs.
+    device, every
+        As in `Model`.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def open_model(address: str, device: str = "cpu") -> Model:
         If there is no model.
     """
     with model_folder(address) as folder:
-        return load_model(folder, device)
+        return load_model(folder, device, every)
 
 
 @contextmanager

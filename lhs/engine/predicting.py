@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,14 @@ import pyarrow as pa
 import ray
 from PIL import Image
 
-from lhs.context.superpixels import segment
 from lhs.engine.cluster import cores
 from lhs.engine.evaluation import png
+from lhs.engine.looks import PLAIN, Looks, look, opened_for
 from lhs.engine.progress import followed, say
 from lhs.engine.sources import Source, find_sources
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 from lhs.evaluation.model import WEIGHTS, load_model
-from lhs.evaluation.prediction import Prediction, mean_of_looks, vote
 from lhs.report.figures import legend, to_png
 
 BATCH = 4
@@ -33,33 +32,8 @@ ENDINGS = {".png": "label map", "_overlay.png": "overlay", "_probabilities.npy":
 SETTINGS, TABLE, LEGEND = "predict.json", "pixels.csv", "legend.png"
 
 
-@dataclass(frozen=True)
-class Looks:
-    """How a model looks at an image, and what is kept.
-
-    Attributes
-    ----------
-    every
-        Patch networks: pixels between two scores; those between are interpolated.
-    flip
-        Also look at the mirrored image.
-    scales
-        Look at the image at these scales.
-    superpixels
-        Mean size, in pixels, of the superpixels that vote on their label; 0 for no vote.
-    probabilities
-        Whether they are written too.
-    """
-
-    every: int = 1
-    flip: bool = False
-    scales: tuple[float, ...] = (1.0,)
-    superpixels: int = 0
-    probabilities: bool = False
-
-
 def predict_files(
-    model: Path, images: list[str], out: str, looks: Looks = Looks(), workers: int | None = None
+    model: Path, images: list[str], out: str, looks: Looks = PLAIN, workers: int | None = None
 ) -> int:
     """Label images; what can't be read is told, the others are done.
 
@@ -94,10 +68,7 @@ def predict_files(
     sources, storage = find_sources(images), Storage(out)
     _nothing_replaced(sources, storage)
     files = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
-    try:
-        opened = load_model(model, every=looks.every)
-    except ValueError as error:
-        raise UserError(f"--every {looks.every}: {error}") from None
+    opened = opened_for(model, looks)
     storage.make_folder(storage.path())
     _same_settings(storage, files, looks)
     table = _labelled(files, sources, storage, looks, workers)
@@ -238,7 +209,7 @@ class _Labeller:
         target = self.storage.path(f"{source.name}.png")
         if self.storage.exists(target):
             return np.array(Image.open(io.BytesIO(self.storage.read(target)))), True
-        prediction = self.look(source.read())
+        prediction = look(self.model, source.read(), self.looks)
         path = self.storage.path(source.name)
         if "/" in source.name:
             self.storage.make_folder(path.rpartition("/")[0])
@@ -249,19 +220,6 @@ class _Labeller:
         self.storage.replace(f"{path}_overlay.png", png(prediction.overlay))
         self.storage.replace(target, png(prediction.label_map))
         return prediction.label_map, False
-
-    def look(self, image: np.ndarray) -> Prediction:
-        """Label one image as asked."""
-        looks = self.looks
-        if looks.flip or looks.scales != (1.0,):
-            prediction = mean_of_looks(
-                self.model.predict, image, flip=looks.flip, scales=looks.scales
-            )
-        else:
-            prediction = self.model.predict(image)
-        if looks.superpixels:
-            prediction = vote(prediction, segment(image, looks.superpixels))
-        return prediction
 
 
 _SCHEMA = pa.schema(

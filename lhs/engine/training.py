@@ -28,6 +28,9 @@ KEEP_MEMORY = {
     # the next step: about a sixth of a CPU step.
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    # It does so all the same in arenas of their own, which threads get that are not the first: Ray
+    # Train trains in such a thread.
+    "MALLOC_ARENA_MAX": "1",
 }
 CPU_SHARE = 0.9
 """Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import time
 import uuid
@@ -94,6 +95,9 @@ def _train(work: Work, storage: Storage, progress: Any) -> None:
     torch.manual_seed(config.train.seed)
     network = build_network(config.network, len(work.classes))
     voice.say(_start(network, work, storage))
+    # Or Python's collector goes through all that was imported at every few steps.
+    gc.collect()
+    gc.freeze()
     model, history = train(
         network,
         config.train,

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lhs.config import STRATEGIES, NetworkConfig
+from lhs.context.samples import centre_pixels
 from lhs.data.images import read_image
 from lhs.errors import UserError
-from lhs.evaluation.prediction import Prediction, best_scored
+from lhs.evaluation.prediction import Prediction, best_of_superpixels, best_scored
 from lhs.evaluation.scoring import PixelScores, SummedNetwork, inference_network
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
@@ -100,6 +101,11 @@ class Model:
         Where it runs.
     every
         Patch networks: pixels between two scores, down and across; those between are interpolated.
+
+    Raises
+    ------
+    ValueError
+        If `every` is none that the network has.
     """
 
     def __init__(
@@ -129,18 +135,24 @@ class Model:
         """(L, 3) uint8."""
         return np.array(self.description.colours, np.uint8).reshape(-1, 3)
 
-    def predict(self, image: np.ndarray | str | Path) -> Prediction:
+    def predict(
+        self, image: np.ndarray | str | Path, superpixels: np.ndarray | None = None
+    ) -> Prediction:
         """Label every pixel of an image of any size.
 
         Parameters
         ----------
         image
             (H, W, 3) uint8 RGB, or the path of an image file.
+        superpixels
+            Patch networks: (H, W) ids from 0 without gaps. Then only the patch around the centre of
+            each is scored, and its pixels get that label.
 
         Raises
         ------
         UserError
-            For an unreadable file or an array of another shape or type.
+            For an unreadable file or an array of another shape or type, superpixels of another
+            shape, or superpixels for a network that is no patch network.
         """
         pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
@@ -148,9 +160,26 @@ class Model:
                 f"image: found {pixels.shape} {pixels.dtype}, allowed is (H, W, 3) uint8"
             )
         tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
+        tensor = tensor.to(self.device)
         with torch.inference_mode():
-            scores = self.scores(tensor.to(self.device))[0]
-            return best_scored(pixels, scores, self.classes, self.colours)
+            if superpixels is None:
+                return best_scored(pixels, self.scores.grid(tensor), self.classes, self.colours)
+            places = self._centres(pixels, superpixels)
+            return best_of_superpixels(
+                pixels, self.scores.at(tensor, places), superpixels, self.classes, self.colours
+            )
+
+    def _centres(self, pixels: np.ndarray, superpixels: np.ndarray) -> torch.Tensor:
+        if self.scores.dense is None:
+            raise UserError(
+                f"superpixels' centres: the model is {self.description.network.name}, which scores "
+                "whole images; allowed are patch networks"
+            )
+        if superpixels.shape != pixels.shape[:2]:
+            raise UserError(
+                f"superpixels: found {superpixels.shape}, the image has {pixels.shape[:2]}"
+            )
+        return torch.from_numpy(np.stack(np.divmod(centre_pixels(superpixels), pixels.shape[1]), 1))
 
 
 def load_model(folder: Path, device: str = "cpu", every: int = 1) -> Model:
@@ -159,7 +188,8 @@ def load_model(folder: Path, device: str = "cpu", every: int = 1) -> Model:
     Raises
     ------
     UserError
-        If a file is missing, malformed or does not fit the other.
+        If a file is missing, malformed or does not fit the other, or the network can't score every
+        n-th pixel alone.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
@@ -176,7 +206,10 @@ def load_model(folder: Path, device: str = "cpu", every: int = 1) -> Model:
         network.load_state_dict(load_file(str(folder / WEIGHTS)))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {error}") from None
-    return Model(network, description, device, every)
+    try:
+        return Model(network, description, device, every)
+    except ValueError as error:
+        raise UserError(f"{description.network.name}: {error}") from None
 
 
 def _parse(tree: Mapping[str, Any]) -> ModelDescription:

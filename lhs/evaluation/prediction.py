@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from lhs.evaluation.grid import ScoreGrid
 from lhs.evaluation.overlay import label_overlay
 
 
@@ -23,8 +24,10 @@ class Prediction:
         (H, W, 3) uint8 RGB, what was labelled.
     label_map
         (H, W) class ids, uint8 (uint16 above 255 classes).
-    scores
-        (L, H, W) float32; `probabilities` is their softmax.
+    known
+        Scores as the model gave them: those of a grid, or (N, L) of superpixels.
+    superpixels
+        (H, W) ids into those of superpixels, if it gave such.
     classes
         Name of each id.
     colours
@@ -33,9 +36,17 @@ class Prediction:
 
     image: np.ndarray
     label_map: np.ndarray
-    scores: np.ndarray
+    known: ScoreGrid | np.ndarray
+    superpixels: np.ndarray | None = None
     classes: tuple[str, ...]
     colours: np.ndarray
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(L, H, W) float32, worked out when they are asked for; `probabilities`: their softmax."""
+        if isinstance(self.known, ScoreGrid):
+            return self.known.rows(0, self.known.height).numpy()
+        return np.ascontiguousarray(self.known.T)[:, self.superpixels]
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -49,17 +60,40 @@ class Prediction:
 
 
 def best_scored(
-    image: np.ndarray, scores: torch.Tensor, classes: tuple[str, ...], colours: np.ndarray
+    image: np.ndarray, scores: ScoreGrid, classes: tuple[str, ...], colours: np.ndarray
 ) -> Prediction:
-    """The prediction that takes the class with the best score (L, H, W) at each pixel."""
-    kind = torch.uint8 if len(classes) <= 255 else torch.uint16
+    """The prediction that takes the class with the best score at each pixel."""
+    labels = torch.cat([strip.argmax(dim=0).to(_kind(classes)) for strip in scores.strips()])
     return Prediction(
         image=image,
-        label_map=scores.argmax(dim=0).to(kind).cpu().numpy(),
-        scores=scores.cpu().numpy(),
+        label_map=labels.cpu().numpy(),
+        known=scores.cpu(),
         classes=classes,
         colours=colours,
     )
+
+
+def best_of_superpixels(
+    image: np.ndarray,
+    scores: torch.Tensor,
+    superpixels: np.ndarray,
+    classes: tuple[str, ...],
+    colours: np.ndarray,
+) -> Prediction:
+    """The prediction that takes the class with the best score (N, L) of each superpixel."""
+    labels = scores.argmax(dim=1).to(_kind(classes)).cpu().numpy()
+    return Prediction(
+        image=image,
+        label_map=labels[superpixels],
+        known=scores.cpu().numpy(),
+        superpixels=superpixels,
+        classes=classes,
+        colours=colours,
+    )
+
+
+def _kind(classes: tuple[str, ...]) -> torch.dtype:
+    return torch.uint8 if len(classes) <= 255 else torch.uint16
 
 
 def mean_of_looks(
@@ -104,7 +138,8 @@ def mean_of_looks(
             total, looks = total + part, looks + 1
     # The softmax of a probability's logarithm is the probability.
     scores = torch.from_numpy(np.asarray(total / looks, np.float32)).log()
-    return best_scored(image, scores, one.classes, one.colours)
+    grid = ScoreGrid(scores=scores, height=height, width=width)
+    return best_scored(image, grid, one.classes, one.colours)
 
 
 def vote(prediction: Prediction, superpixels: np.ndarray) -> Prediction:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from lhs.evaluation.grid import ScoreGrid
 from lhs.networks.base import SceneNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
 from lhs.networks.patch import PATCH, PatchNetwork
-from lhs.networks.pixelwise import DenseNetwork, dense_scores
+from lhs.networks.pixelwise import MEMORY, DenseNetwork, cut, dense_scores, parts
+
+TILE = 768
+"""Pixels down and across of a tile of an image, where the network allows tiles."""
+BATCH = 32
+"""Patches that are scored at a time."""
 
 
 class SummedNetwork(nn.Module):
@@ -43,6 +48,16 @@ class PixelScores(nn.Module):
         Gives class scores at its own stride.
     every
         Patch networks: pixels between two scores, down and across; those between are interpolated.
+
+    Attributes
+    ----------
+    budget
+        Patch networks: bytes that a tile may need.
+
+    Raises
+    ------
+    ValueError
+        If `every` is none that the network has.
     """
 
     def __init__(self, whole: nn.Module, every: int = 1) -> None:
@@ -51,20 +66,77 @@ class PixelScores(nn.Module):
         network = whole.network if isinstance(whole, SummedNetwork) else whole
         assert isinstance(network, SceneNetwork)
         self.network = network
+        self.budget: float = MEMORY
         self.dense = DenseNetwork(network, every) if isinstance(network, PatchNetwork) else None
+        if self.dense is None and every != 1:
+            raise ValueError(f"every = {every} pixels: allowed for patch networks alone")
 
     def forward(self, image: Tensor) -> Tensor:
-        """Scores (B, L, H, W) float32 of (B, 3, H, W) RGB 0..255."""
+        """Scores (1, L, H, W) float32 of (1, 3, H, W) RGB 0..255."""
+        return self.grid(image).rows(0, image.shape[2])[None]
+
+    def grid(self, image: Tensor) -> ScoreGrid:
+        """Scores of (1, 3, H, W) RGB 0..255 where the network gives them."""
+        height, width = image.shape[2:]
         if self.dense is not None:
-            scores = dense_scores(self.dense, image, PATCH).float()
-            whole = self.whole
-            return class_scores(scores, whole.w) if isinstance(whole, SummedNetwork) else scores
-        batch, _, height, width = image.shape
-        below, right = -height % self.network.multiple, -width % self.network.multiple
+            scores = dense_scores(self.dense, image, PATCH, self.budget).float()
+            if isinstance(self.whole, SummedNetwork):
+                scores = class_scores(scores, self.whole.w)
+            return ScoreGrid(scores=scores[0], height=height, width=width, every=self.dense.every)
+        multiple = self.network.multiple
         mean = image.mean(dim=(2, 3), keepdim=True)
-        padded = torch.cat([image, mean.expand(batch, 3, height, right)], dim=3)
-        padded = torch.cat([padded, mean.expand(batch, 3, below, width + right)], dim=2)
-        scores = self.whole(padded.contiguous(memory_format=torch.channels_last))
-        return functional.interpolate(
-            scores.float(), size=padded.shape[-2:], mode="bilinear", align_corners=False
-        )[:, :, :height, :width]
+        below, right = -height % multiple, -width % multiple
+        padded = torch.cat([image, mean.expand(1, 3, height, right)], dim=3)
+        padded = torch.cat([padded, mean.expand(1, 3, below, width + right)], dim=2)
+        scores = self._in_tiles(padded)
+        every = padded.shape[3] // scores.shape[3]
+        return ScoreGrid(scores=scores[0], height=height, width=width, every=every, centred=True)
+
+    def _in_tiles(self, padded: Tensor) -> Tensor:
+        """The network's scores of an image whose sides are multiples of what it needs.
+
+        A network with a `reach` scores every pixel; its tiles begin at such multiples, and each
+        sees all that its scores depend on.
+        """
+        reach, multiple, sides = self.network.reach, self.network.multiple, padded.shape[2:]
+        if reach is None or max(sides) <= TILE + 2 * reach:
+            return self._of(padded)
+        scores: Tensor | None = None
+        for top, below in parts(sides[0], TILE, multiple):
+            for left, right in parts(sides[1], TILE, multiple):
+                y, x = max(0, top - reach), max(0, left - reach)
+                tile = self._of(padded[:, :, y : below + reach, x : right + reach])
+                if scores is None:
+                    scores = tile.new_empty(1, tile.shape[1], *sides)
+                scores[:, :, top:below, left:right] = tile[
+                    :, :, top - y : below - y, left - x : right - x
+                ]
+        assert scores is not None
+        return scores
+
+    def _of(self, tile: Tensor) -> Tensor:
+        scores: Tensor = self.whole(tile.contiguous(memory_format=torch.channels_last))
+        return scores.float()
+
+    def at(self, image: Tensor, places: Tensor) -> Tensor:
+        """Scores of single pixels by a patch network, patch by patch.
+
+        Parameters
+        ----------
+        image
+            (1, 3, H, W) RGB 0..255.
+        places
+            (N, 2) y and x.
+
+        Returns
+        -------
+        Tensor
+            (N, L) float32.
+        """
+        half, found = PATCH // 2, []
+        sides = (image.shape[2] + 2 * half, image.shape[3] + 2 * half)
+        bordered = cut(image, (-half, -half), sides)
+        for some in places.split(BATCH):
+            patches = [bordered[:, :, y : y + PATCH, x : x + PATCH] for y, x in some.tolist()]
+            found.append(self._of(torch.cat(patches))[:, :, 0, 0])
+        return torch.cat(found)

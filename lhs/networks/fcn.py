@@ -50,6 +50,9 @@ class FCN(SceneNetwork):
     """
 
     multiple = 32
+    # Pool 5 sees 106 pixels around its middle, the 7 x 7 layer three of its steps more; upsampling
+    # in steps reads at most 32 + 16 + 8 pixels away.
+    reach = 288
 
     def __init__(self, name: str, outputs: int) -> None:
         super().__init__()

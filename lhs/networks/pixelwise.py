@@ -10,13 +10,13 @@ the size that the network was made for.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lhs.networks.base import Normalise
 from lhs.networks.patch import PatchNetwork
@@ -277,12 +277,12 @@ class DenseFire(nn.Module):
 
 
 def dense_scores(dense: DenseNetwork, image: Tensor, patch: int, budget: float = MEMORY) -> Tensor:
-    """Scores (B, outputs, H, W) of every pixel of (B, 3, H, W).
+    """Scores of every pixel of (B, 3, H, W), or of those that `dense` scores.
 
     Parameters
     ----------
     dense
-        Where it scores every n-th pixel only, those between are interpolated.
+        Scores every n-th pixel.
     image
         RGB 0..255. Beyond its border lies its mean colour, as around patches in training.
     patch
@@ -290,35 +290,38 @@ def dense_scores(dense: DenseNetwork, image: Tensor, patch: int, budget: float =
     budget
         Bytes that a tile may need besides weights and result. Tiles overlap by all that outputs
         see, so there are no seams.
+
+    Returns
+    -------
+    Tensor
+        (B, outputs, ceil(H / n), ceil(W / n)), for the pixels (i * n, j * n).
     """
-    height, width = image.shape[-2:]
-    rows, columns = (-(-side // dense.every) for side in (height, width))
+    rows, columns = (-(-side // dense.every) for side in image.shape[-2:])
     across = max(rows, columns)
     while (
         across > 1 and len(image) * dense.memory(min(across, rows), min(across, columns)) > budget
     ):
         across = -(-across * 3 // 4) if across > 3 else across - 1
     strips = []
-    for top, below in _parts(rows, across):
+    for top, below in parts(rows, across):
         strip = []
-        for left, right in _parts(columns, across):
+        for left, right in parts(columns, across):
             corner = [first * dense.every - patch // 2 - dense.start for first in (top, left)]
             size = (dense.side(below - top), dense.side(right - left))
-            tile = dense(_cut(image, (corner[0], corner[1]), size))
+            tile = dense(cut(image, (corner[0], corner[1]), size))
             strip.append(tile[:, :, : below - top, : right - left])
         strips.append(torch.cat(strip, dim=3))
-    scores = torch.cat(strips, dim=2)
-    return scores if dense.every == 1 else _between(scores, dense.every, height, width)
+    return torch.cat(strips, dim=2)
 
 
-def _parts(length: int, most: int) -> Iterator[tuple[int, int]]:
-    """Divide 0..length into parts of nearly one size."""
+def parts(length: int, most: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
+    """Divide 0..length into parts of nearly one size, from one multiple to another."""
     count = -(-length // most)
-    for part in range(count):
-        yield part * length // count, (part + 1) * length // count
+    marks = [part * (length // multiple) // count * multiple for part in range(count + 1)]
+    return itertools.pairwise(marks)
 
 
-def _cut(image: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def cut(image: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """A window of (B, 3, H, W) at (y, x), which may reach beyond it; there is the mean colour."""
     mean = image.mean(dim=(2, 3), keepdim=True).round()
     window = mean.expand(-1, -1, *size).clone(memory_format=torch.channels_last)
@@ -329,20 +332,3 @@ def _cut(image: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Tenso
         put.append(slice(start - first, max(start, stop) - first))
     window[tuple(put)] = image[tuple(taken)]
     return window
-
-
-def _between(scores: Tensor, every: int, height: int, width: int) -> Tensor:
-    """Scores of all pixels from those at (i * every, j * every)."""
-    # The last ones may lie short of the edge.
-    axes = []
-    for length, known in ((height, scores.shape[2]), (width, scores.shape[3])):
-        place = torch.arange(length, device=scores.device) / every
-        axes.append(2 * place / (known - 1) - 1 if known > 1 else 0 * place)
-    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
-    return functional.grid_sample(
-        scores,
-        grid.expand(len(scores), -1, -1, -1).to(scores.dtype),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=True,
-    )

@@ -16,12 +16,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lhs.context.superpixels import segment
+from lhs.engine.evaluation import predict_scenes
+from lhs.engine.looks import Looks
 from lhs.engine.pipeline import Outcome
-from lhs.engine.predicting import Looks, predict_files
+from lhs.engine.predicting import predict_files
+from lhs.engine.storage import Storage
 from lhs.errors import UserError
-from lhs.evaluation.model import Model, load_model
+from lhs.evaluation.model import Model, load_model, save_model
 from tests.data.builders import noise_image, save_image
 from tests.engine.conftest import isolated
+from tests.evaluation.test_export import model_of
 
 pytestmark = pytest.mark.ray
 
@@ -172,9 +177,15 @@ def test_out_is_a_file(trained: Path, tmp_path: Path) -> None:
         predict_files(trained, [str(image)], str(image))
 
 
-def test_killed_half_way_it_ends_as_undisturbed(trained: Path, tmp_path: Path) -> None:
-    """The whole process group, driver and actors; two actors."""
-    for number in range(40):
+def test_killed_half_way_it_ends_as_undisturbed(
+    trained: Path, outcome: Outcome, tmp_path: Path
+) -> None:
+    """The whole process group, driver and actors; two actors. Test scenes are labelled as the
+    evaluation labelled them, with twice as many threads."""
+    scenes = outcome.scenes.split("test")
+    for scene in scenes:
+        save_image(tmp_path / "in" / f"{scene.id}.png", scene.image())
+    for number in range(40 - len(scenes)):
         save_image(tmp_path / "in" / f"{number:02}.png", noise_image(number, 100, 120))
 
     def start(out: Path) -> subprocess.Popen[bytes]:
@@ -199,3 +210,44 @@ def test_killed_half_way_it_ends_as_undisturbed(trained: Path, tmp_path: Path) -
     assert start(out).wait(timeout=300) == 0
     kept = {name: content for name, content in files(out).items() if not name.startswith(".")}
     assert kept == files(whole)
+    dataset = outcome.scenes.dataset
+    evaluated = predict_scenes(Storage(str(trained)), str(trained), dataset, scenes, gpu=False)
+    for row in evaluated.to_pylist():
+        assert (out / f"{row['image']}.png").read_bytes() == row["png"]
+    assert len(evaluated) == len(scenes) > 0
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        (Looks(centres=300), "--centres: the model is lite, which scores whole images"),
+        (Looks(every=2), "lite: every = 2 pixels: allowed for patch networks alone"),
+    ],
+)
+def test_looks_that_a_model_does_not_have(
+    trained: Path, tmp_path: Path, looks: Looks, told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        predict_files(trained, [str(save_image(tmp_path / "x.png"))], str(tmp_path / "out"), looks)
+    assert not (tmp_path / "out").exists()
+
+
+def test_centres_are_scored_alone(tmp_path: Path) -> None:
+    """By a patch network; every superpixel has one label, that of the patch around its centre."""
+    model = model_of("squeezenet")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_model(folder, model.scores.whole, model.description)
+    image = noise_image(1, 40, 50)
+    address = str(save_image(tmp_path / "x.png", image))
+    out = str(tmp_path / "out")
+    for others in (Looks(centres=200, flip=True), Looks(centres=200, every=2, superpixels=9)):
+        with pytest.raises(UserError, match=r"--centres: found together with --.*, allowed alone"):
+            predict_files(folder, [address], out, others)
+    looks = Looks(centres=200, probabilities=True)
+    assert predict_files(folder, [address], out, looks) == 0
+    expected = model.predict(image, segment(image, 200))
+    labels = np.array(Image.open(tmp_path / "out" / "x.png"))
+    np.testing.assert_array_equal(labels, expected.label_map)
+    kept = np.load(tmp_path / "out" / "x_probabilities.npy")
+    np.testing.assert_allclose(kept, expected.probabilities, atol=1e-3)

@@ -6,18 +6,30 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhs.evaluation.prediction import Prediction, best_scored, mean_of_looks, vote
+from lhs.evaluation.grid import ScoreGrid
+from lhs.evaluation.prediction import (
+    Prediction,
+    best_of_superpixels,
+    best_scored,
+    mean_of_looks,
+    vote,
+)
 from tests.data.builders import noise_image
 
 CLASSES = ("sky", "road", "tree")
 COLOURS = np.array([[0, 0, 255], [90, 90, 90], [0, 160, 0]], np.uint8)
 
 
+def best(image: np.ndarray, scores: torch.Tensor, classes=CLASSES) -> Prediction:
+    grid = ScoreGrid(scores=scores, height=image.shape[0], width=image.shape[1])
+    return best_scored(image, grid, classes, COLOURS)
+
+
 def by_brightness(image: np.ndarray) -> Prediction:
     """A model that looks at each pixel alone: mirroring and looking again change nothing."""
     value = image[:, :, 0].astype(np.float32) / 255
     probabilities = np.stack([value / 2, (1 - value) / 2, np.full_like(value, 0.5)])
-    return best_scored(image, torch.from_numpy(probabilities).log(), CLASSES, COLOURS)
+    return best(image, torch.from_numpy(probabilities).log())
 
 
 def by_column(image: np.ndarray) -> Prediction:
@@ -25,7 +37,7 @@ def by_column(image: np.ndarray) -> Prediction:
     height, width = image.shape[:2]
     right = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
     probabilities = np.stack([1 - right, right, np.zeros_like(right)])
-    return best_scored(image, torch.from_numpy(probabilities).log(), CLASSES, COLOURS)
+    return best(image, torch.from_numpy(probabilities).log())
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.booleans())
@@ -63,7 +75,7 @@ def test_votes_are_counted_by_superpixel(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     superpixels = rng.integers(0, 4, (height, width)).astype(np.int32)
     scores = torch.from_numpy(rng.random((3, height, width), np.float32))
-    prediction = best_scored(noise_image(1, height, width), scores, CLASSES, COLOURS)
+    prediction = best(noise_image(1, height, width), scores)
     found = vote(prediction, superpixels)
     for superpixel in np.unique(superpixels):
         inside = superpixels == superpixel
@@ -71,7 +83,7 @@ def test_votes_are_counted_by_superpixel(data):
         winner = max(range(3), key=lambda label: (labels.count(label), -label))
         assert (found.label_map[inside] == winner).all()
     assert found.label_map.dtype == prediction.label_map.dtype
-    assert found.scores is prediction.scores
+    np.testing.assert_array_equal(found.scores, scores)
 
 
 def test_the_overlay_shows_image_and_classes():
@@ -86,6 +98,22 @@ def test_ids_have_as_many_bytes_as_they_need(classes, kind):
     scores = torch.zeros(classes, 1, 2)
     scores[-1] = 1
     names = tuple(map(str, range(classes)))
-    found = best_scored(np.zeros((1, 2, 3), np.uint8), scores, names, COLOURS)
+    found = best(np.zeros((1, 2, 3), np.uint8), scores, names)
     assert found.label_map.dtype == kind
     assert (found.label_map == classes - 1).all()
+
+
+@given(st.data())
+def test_pixels_have_the_scores_and_the_label_of_their_superpixel(data):
+    height, width = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 8))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    superpixels = rng.integers(0, 4, (height, width)).astype(np.int32)
+    scores = rng.random((4, 3), np.float32)
+    found = best_of_superpixels(
+        noise_image(1, height, width), torch.from_numpy(scores), superpixels, CLASSES, COLOURS
+    )
+    assert found.label_map.dtype == np.uint8
+    for y, x in np.ndindex(height, width):
+        np.testing.assert_array_equal(found.scores[:, y, x], scores[superpixels[y, x]])
+        assert found.label_map[y, x] == scores[superpixels[y, x]].argmax()
+    np.testing.assert_allclose(found.probabilities.sum(axis=0), 1, atol=1e-5)

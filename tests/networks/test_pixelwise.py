@@ -349,22 +349,12 @@ def small() -> PatchNetwork:
 
 @pytest.mark.parametrize("size", [(17, 26), (9, 8), (16, 33), (5, 3), (1, 1), (2, 12)])
 @pytest.mark.parametrize("every", [1, 2, 4, 8])
-def test_scores_between_the_grids_points_are_linear(size, every):
-    """And those behind the last point are its own; numpy interpolates rows, then columns."""
+def test_every_nth_pixel_of_an_image_is_scored(size, every):
     network, image = small(), image_of(*size, batch=2)
     with torch.inference_mode():
         exact = patch_by_patch(network, with_border(image, 7), 15)[:, :, : size[0], : size[1]]
         found = dense_scores(DenseNetwork(network, every), image, 15)
-    expected = exact[:, :, ::every, ::every].numpy()
-    for axis, side in ((2, size[0]), (3, size[1])):
-        points = np.arange(0, side, every)
-        expected = np.apply_along_axis(
-            lambda row, points=points, side=side: np.interp(np.arange(side), points, row),
-            axis,
-            expected,
-        )
-    close(found, torch.from_numpy(expected).float())
-    close(found[:, :, ::every, ::every], exact[:, :, ::every, ::every])
+    close(found, exact[:, :, ::every, ::every])
 
 
 @pytest.mark.parametrize("every", [1, 2, 4, 8])
@@ -375,8 +365,8 @@ def test_an_image_keeps_its_size_where_pools_leave_pixels_of_the_patch_out(every
         assert network(image_of(19, 19)).shape[2:] == (1, 1)
         expected = patch_by_patch(network, with_border(image, 9), 19)
         found = dense_scores(DenseNetwork(network, every), image, 19)
-    assert found.shape == (1, 3, 10, 6)
-    close(found[:, :, ::every, ::every], expected[:, :, ::every, ::every])
+    assert found.shape == (1, 3, -(-10 // every), -(-6 // every))
+    close(found, expected[:, :, :10:every, :6:every])
 
 
 # Tiles

@@ -1,0 +1,181 @@
+"""A trained model as one file for other programs: ONNX, or a program of torch.export."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lhs.evaluation.model import Model
+from lhs.networks.patch import PatchNetwork
+
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
+"""Of the files, by format."""
+CLASSES = "classes.json"
+"""Name of the list of classes inside a file."""
+EXAMPLE = (4, 5)
+"""Sides of what a file for any size is made with, in multiples of what the network needs."""
+
+
+class _AnySize(nn.Module):
+    """Scores of every pixel of images whose sides are multiples of what the network needs."""
+
+    def __init__(self, whole: nn.Module, stride: int) -> None:
+        super().__init__()
+        self.whole, self.stride = whole, stride
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.whole(image)
+        if self.stride == 1:
+            return scores
+        return functional.interpolate(
+            scores, scale_factor=float(self.stride), mode="bilinear", align_corners=False
+        )
+
+
+def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | None = None) -> None:
+    """Write a model as one file.
+
+    It takes `image`, (1, 3, H, W) float32 RGB 0..255, and gives `scores`, (1, L, H, W): the label
+    of a pixel is the class with the best one. The names of the classes are in the file too: as
+    metadata `classes.json` of ONNX, as extra file of that name of torch.export.
+
+    Parameters
+    ----------
+    model
+        On the CPU. Not to be used for anything else afterwards.
+    path
+        The file to write; its name ends as `SUFFIXES` says.
+    kind
+        A key of `SUFFIXES`.
+    size
+        Height and width of images. None is any whose sides are multiples of the network's
+        `multiple`, two at least; who calls the file pads to that, with the image's mean colour.
+
+    Raises
+    ------
+    ValueError
+        If a patch network has no size: how it divides an image depends on it.
+    """
+    scores = model.scores
+    image = torch.rand(1, 3, *(size or (side * model.network.multiple for side in EXAMPLE))) * 255
+    program: nn.Module = scores
+    shapes = None
+    if size is None:
+        if isinstance(model.network, PatchNetwork):
+            raise ValueError("a patch network is exported for images of one size")
+        with torch.inference_mode():
+            stride = image.shape[3] // scores.whole(image).shape[3]
+        _pad_alike(scores.whole)
+        program = _AnySize(scores.whole, stride)
+        multiple = model.network.multiple
+        sides = [multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns")]
+        shapes = {"image": {2: sides[0], 3: sides[1]}}
+    elif scores.dense is not None:
+        # One pass, without a loop over parts.
+        scores.dense.chunk, scores.budget = math.inf, math.inf
+    classes = json.dumps(model.classes)
+    with torch.no_grad(), _quiet():
+        exported = torch.export.export(program, (image,), dynamic_shapes=shapes)
+        if kind == "torch-export":
+            torch.export.save(exported, path, extra_files={CLASSES: classes})
+            return
+        written = torch.onnx.export(
+            exported, dynamo=True, input_names=["image"], output_names=["scores"], verbose=False
+        )
+        assert written is not None
+        written.model.metadata_props[CLASSES] = classes
+        written.save(path, external_data=False)
+
+
+def _pad_alike(whole: nn.Module) -> None:
+    """Give convolutions that work out their padding from the image its constant.
+
+    Where a map's sides are multiples of the stride it is the same for all, and an exporter need
+    not reason about rounded quotients of unknown sides (it did so for minutes).
+    """
+    for layer in list(whole.modules()):
+        for name, child in layer.named_children():
+            if isinstance(child, Conv2dSame):
+                pads: tuple[int, ...] = ()
+                for size, stride, dilation in zip(
+                    child.kernel_size, child.stride, child.dilation, strict=True
+                ):
+                    total = max(0, dilation * (size - 1) + 1 - stride)
+                    pads = (total // 2, total - total // 2, *pads)
+                plain = nn.Conv2d(
+                    child.in_channels, child.out_channels, (1, 1), child.stride,
+                    dilation=child.dilation, groups=child.groups,
+                )  # fmt: skip
+                plain.weight, plain.bias = child.weight, child.bias
+                setattr(
+                    layer,
+                    name,
+                    nn.Sequential(nn.ZeroPad2d((pads[0], pads[1], pads[2], pads[3])), plain),
+                )
+
+
+def share_alike(
+    model: Model,
+    path: Path,
+    kind: str,
+    images: Sequence[np.ndarray],
+    size: tuple[int, int] | None = None,
+) -> tuple[int, int]:
+    """Pixels of images (H, W, 3) uint8 that a file labels as the model does, and all of them.
+
+    `kind` and `size` are those that the file was made with.
+    """
+    run = _opened(path, kind)
+    multiple = 1 if size else model.network.multiple
+    same = total = 0
+    for image in images:
+        height, width = image.shape[:2]
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+        mean = tensor.mean(dim=(2, 3), keepdim=True)
+        padded = mean.repeat(1, 1, height + -height % multiple, width + -width % multiple)
+        padded[:, :, :height, :width] = tensor
+        labels = run(padded)[0, :, :height, :width].argmax(axis=0)
+        same += int((labels == model.predict(image).label_map).sum())
+        total += labels.size
+    return same, total
+
+
+def _opened(path: Path, kind: str) -> Callable[[Tensor], np.ndarray]:
+    if kind == "torch-export":
+        module = torch.export.load(path).module()
+
+        def by_torch(image: Tensor) -> np.ndarray:
+            with torch.inference_mode():
+                return np.asarray(module(image))
+
+        return by_torch
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda image: np.asarray(session.run(["scores"], {"image": image.numpy()})[0])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither the exporter's progress nor its warnings of what it does on its own."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

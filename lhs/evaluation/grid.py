@@ -1,0 +1,90 @@
+"""Class scores as a network gives them, at a grid of pixels, and those of the pixels between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+STRIP = 16_000_000
+"""Scores of single pixels that are worked out at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreGrid:
+    """Scores of an image of which a network scored a grid only.
+
+    Attributes
+    ----------
+    scores
+        (L, h, w) float32.
+    height, width
+        Of the image.
+    every
+        Pixels between two of them, down and across.
+    centred
+        Whether (i, j) stands for the middle of a square of `every` x `every` pixels, as maps of
+        networks with strides do, or for the pixel (i * every, j * every) itself.
+    """
+
+    scores: Tensor
+    height: int
+    width: int
+    every: int = 1
+    centred: bool = False
+
+    def rows(self, top: int, below: int) -> Tensor:
+        """Scores (L, below - top, W) of some rows of pixels, bilinear between those of the grid.
+
+        They are the same, to the last bit, whatever rows are asked for together.
+        """
+        if self.every == 1:
+            return self.scores[:, top:below, : self.width]
+        if self.centred:
+            return self._between_middles(top, below)
+        return self._between_pixels(top, below)
+
+    def _between_middles(self, top: int, below: int) -> Tensor:
+        # A row more on both sides: what lies beyond it does not matter.
+        first = max(0, top // self.every - 1)
+        known = self.scores[None, :, first : -(-below // self.every) + 1]
+        height, width = (self.every * side for side in known.shape[2:])
+        dense = functional.interpolate(
+            known, size=(height, width), mode="bilinear", align_corners=False
+        )[0]
+        start = top - first * self.every
+        return dense[:, start : start + below - top, : self.width]
+
+    def _between_pixels(self, top: int, below: int) -> Tensor:
+        axes = []
+        for start, stop, known in (
+            (top, below, self.scores.shape[1]),
+            (0, self.width, self.scores.shape[2]),
+        ):
+            place = torch.arange(start, stop, device=self.scores.device) / self.every
+            axes.append(2 * place / (known - 1) - 1 if known > 1 else 0 * place)
+        points = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
+        # The last ones may lie short of the edge.
+        return functional.grid_sample(
+            self.scores[None],
+            points[None].to(self.scores.dtype),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=True,
+        )[0]
+
+    def strips(self) -> Iterator[Tensor]:
+        """Scores of all rows, some at a time: (L, ., W) from the top down."""
+        rows = max(1, STRIP // (len(self.scores) * self.width))
+        for top in range(0, self.height, rows):
+            yield self.rows(top, min(self.height, top + rows))
+
+    def cpu(self) -> ScoreGrid:
+        """The same in the main memory."""
+        return ScoreGrid(
+            scores=self.scores.cpu(), height=self.height, width=self.width, every=self.every,
+            centred=self.centred,
+        )  # fmt: skip

@@ -1,0 +1,64 @@
+"""Scores between a grid's points, against numpy's and torch's own interpolation."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from lhs.evaluation.grid import ScoreGrid
+
+sides = st.integers(1, 40)
+distances = st.sampled_from((1, 2, 4, 8))
+
+
+def drawn(height: int, width: int, every: int, centred: bool, outputs: int = 3) -> ScoreGrid:
+    generator = torch.Generator().manual_seed(height * 100 + width)
+    shape = (outputs, -(-height // every), -(-width // every))
+    scores = torch.randn(shape, generator=generator)
+    return ScoreGrid(scores=scores, height=height, width=width, every=every, centred=centred)
+
+
+@given(sides, sides, distances)
+def test_between_pixels_it_is_linear_and_behind_the_last_it_stays(height, width, every):
+    """numpy interpolates rows, then columns."""
+    grid = drawn(height, width, every, centred=False)
+    expected = grid.scores.numpy().astype(np.float64)
+    for axis, side in ((1, height), (2, width)):
+        points = np.arange(0, side, every)
+        expected = np.apply_along_axis(
+            lambda row, points=points, side=side: np.interp(np.arange(side), points, row),
+            axis,
+            expected,
+        )
+    np.testing.assert_allclose(grid.rows(0, height), expected, atol=1e-5)
+
+
+@given(sides, sides, distances)
+def test_between_middles_it_is_what_torch_makes_of_the_whole(height, width, every):
+    grid = drawn(height, width, every, centred=True)
+    whole = functional.interpolate(
+        grid.scores[None], scale_factor=float(every), mode="bilinear", align_corners=False
+    )
+    assert torch.equal(grid.rows(0, height), whole[0, :, :height, :width])
+
+
+@given(sides, sides, distances, st.booleans(), st.data())
+def test_rows_are_the_same_to_the_bit_whatever_is_asked_with_them(
+    height, width, every, centred, data
+):
+    grid = drawn(height, width, every, centred)
+    top = data.draw(st.integers(0, height - 1))
+    below = data.draw(st.integers(top + 1, height))
+    assert torch.equal(grid.rows(top, below), grid.rows(0, height)[:, top:below])
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_strips_are_of_a_size_and_together_the_whole(monkeypatch, centred):
+    grid = drawn(37, 20, 4, centred)
+    assert len(list(grid.strips())) == 1
+    monkeypatch.setattr("lhs.evaluation.grid.STRIP", 3 * 20 * 5)
+    strips = list(grid.strips())
+    assert [strip.shape for strip in strips] == [(3, 5, 20)] * 7 + [(3, 2, 20)]
+    assert torch.equal(torch.cat(strips, dim=1), grid.rows(0, 37))
