@@ -76,9 +76,9 @@ def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | No
         if isinstance(model.network, PatchNetwork):
             raise ValueError("a patch network is exported for images of one size")
         with torch.inference_mode():
-            stride = image.shape[3] // scores.whole(image).shape[3]
-        _pad_alike(scores.whole)
-        program = _AnySize(scores.whole, stride)
+            stride = image.shape[3] // scores.fast(image).shape[3]
+        _pad_alike(scores.fast)
+        program = _AnySize(scores.fast, stride)
         multiple = model.network.multiple
         sides = [multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns")]
         shapes = {"image": {2: sides[0], 3: sides[1]}}

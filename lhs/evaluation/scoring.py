@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lhs.evaluation.grid import ScoreGrid
 from lhs.networks.base import SceneNetwork
+from lhs.networks.folding import folded
 from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
 from lhs.networks.patch import PATCH, PatchNetwork
 from lhs.networks.pixelwise import MEMORY, DenseNetwork, cut, dense_scores, parts
@@ -70,6 +71,7 @@ class PixelScores(nn.Module):
         self.dense = DenseNetwork(network, every) if isinstance(network, PatchNetwork) else None
         if self.dense is None and every != 1:
             raise ValueError(f"every = {every} pixels: allowed for patch networks alone")
+        self.fast = whole if self.dense else folded(whole, network.multiple)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores (1, L, H, W) float32 of (1, 3, H, W) RGB 0..255."""
@@ -84,10 +86,12 @@ class PixelScores(nn.Module):
                 scores = class_scores(scores, self.whole.w)
             return ScoreGrid(scores=scores[0], height=height, width=width, every=self.dense.every)
         multiple = self.network.multiple
-        mean = image.mean(dim=(2, 3), keepdim=True)
         below, right = -height % multiple, -width % multiple
-        padded = torch.cat([image, mean.expand(1, 3, height, right)], dim=3)
-        padded = torch.cat([padded, mean.expand(1, 3, below, width + right)], dim=2)
+        padded = image
+        if below or right:
+            mean = image.mean(dim=(2, 3), keepdim=True)
+            padded = torch.cat([image, mean.expand(1, 3, height, right)], dim=3)
+            padded = torch.cat([padded, mean.expand(1, 3, below, width + right)], dim=2)
         scores = self._in_tiles(padded)
         every = padded.shape[3] // scores.shape[3]
         return ScoreGrid(scores=scores[0], height=height, width=width, every=every, centred=True)
@@ -115,7 +119,7 @@ class PixelScores(nn.Module):
         return scores
 
     def _of(self, tile: Tensor) -> Tensor:
-        scores: Tensor = self.whole(tile.contiguous(memory_format=torch.channels_last))
+        scores: Tensor = self.fast(tile.contiguous(memory_format=torch.channels_last))
         return scores.float()
 
     def at(self, image: Tensor, places: Tensor) -> Tensor:

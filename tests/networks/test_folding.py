@@ -1,0 +1,104 @@
+"""Networks without their batch normalisations, against themselves."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from lhs.config import NetworkConfig
+from lhs.evaluation.scoring import SummedNetwork
+from lhs.networks.build import build_network
+from lhs.networks.folding import folded
+
+
+def trained(network: nn.Module) -> nn.Module:
+    """Give normalisations statistics and factors as training leaves them."""
+    torch.manual_seed(1)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.running_mean, std=0.1)
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, std=0.1)
+    return network.eval()
+
+
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
+@pytest.mark.parametrize("name", ["lite", "timm:resnet18", "timm:convnext_atto"])
+@pytest.mark.parametrize("summed", [False, True])
+def test_scores_are_the_same(name, summed):
+    torch.manual_seed(0)
+    network = trained(build_network(NetworkConfig(name=name, channels=8, weights="none"), 5))
+    whole = SummedNetwork(network, torch.rand(3, 5)) if summed else network
+    before = {key: tensor.clone() for key, tensor in whole.state_dict().items()}
+    twin = folded(whole, 32)
+    image = torch.rand(2, 3, 96, 64) * 255
+    with torch.inference_mode():
+        expected, found = whole(image), twin(image)
+    assert norms(twin) == 0 < norms(network)
+    assert float(expected.std()) > 0
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+    for key, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, before[key])
+
+
+def test_other_tensors_are_shared():
+    network = trained(build_network(NetworkConfig(name="lite", channels=8, weights="none"), 5))
+    twin = folded(network, 32)
+    assert twin is not network
+    assert twin.last.weight is network.last.weight
+
+
+class Twice(nn.Module):
+    """Something else sees the convolution too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, image):
+        features = self.layer(image)
+        return features + self.norm(features)
+
+
+class Between(nn.Module):
+    """What is normalised is no longer the convolution's output, though the same tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, image):
+        return self.norm(self.layer(image).relu_())
+
+
+@pytest.mark.parametrize("kind", [Twice, Between])
+def test_where_it_would_change_scores_nothing_is_folded(kind):
+    network = trained(kind())
+    assert folded(network, 32) is network
+    assert norms(network) == 1
+
+
+def test_one_convolution_for_two_normalisations_stays():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 1)
+            self.norms = nn.ModuleList([nn.BatchNorm2d(4), nn.BatchNorm2d(4)])
+
+        def forward(self, image):
+            return sum(norm(self.layer(image)) for norm in self.norms)
+
+    network = trained(Shared())
+    assert folded(network, 32) is network
+
+
+def test_it_takes_the_network_s_own_activations_along():
+    """timm puts them into its normalisations."""
+    network = trained(timm.create_model("tf_efficientnet_lite0", pretrained=False))
+    twin = folded(network, 32)
+    activations = [layer for layer in twin.modules() if isinstance(layer, nn.ReLU6)]
+    assert len(activations) > 30
