@@ -24,7 +24,7 @@ from lhs.networks.squeezenet import Fire
 
 POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.BatchNorm2d, Normalise)
 """Layers that look at one position, and so stay what they are."""
-CHUNK = 32_000_000
+CHUNK = 8_000_000
 """Bytes of phases that go through the layers together: few enough for a processor's cache, enough
 for its cores."""
 MEMORY = 2e9
@@ -74,14 +74,12 @@ class DenseNetwork(nn.Module):
         self.chunk: float = CHUNK
         self.steps: list[_Step] = []
         self.start, stride, left, divided = 0, 1, every, 1
-        for layer in (network.normalise, *network.features, network.last):
-            if isinstance(layer, nn.Dropout):
-                continue
+        for layer in _cheapest_order([network.normalise, *network.features, network.last]):
             size, here, padding = _geometry(layer)
             kept = math.gcd(here, left) if divided == 1 else 1
             left, divided = left // max(1, kept), divided * (here // kept)
             self.start, stride = self.start + padding * stride, stride * here
-            dense = _without_padding(layer, kept)
+            dense = _without_padding(layer, kept, here // kept)
             self.steps.append(_Step(dense, size, kept, here // kept, _channels(layer)))
         if left != 1:
             raise ValueError(f"every = {every} pixels: the network's layers end at other strides")
@@ -119,6 +117,7 @@ class DenseNetwork(nn.Module):
                 count = int(min(parts, max(1, self.chunk // one)))
         return 4 * (most + 3 * channels * height * width)
 
+    @torch.no_grad()
     def forward(self, canvas: Tensor) -> Tensor:
         """Score an image with all that its outputs see around it.
 
@@ -140,12 +139,13 @@ class DenseNetwork(nn.Module):
             step = self.steps[number]
             maps = step.layer(maps)
             if step.phases > 1:
-                return self._phase_by_phase(maps, step.phases, number + 1)
+                # Pools divide what they give on their own.
+                parts = maps if isinstance(step.layer, Sliding) else divide(maps, step.phases)
+                del maps
+                return self._phase_by_phase(parts, step.phases, number + 1)
         return maps
 
-    def _phase_by_phase(self, maps: Tensor, phases: int, place: int) -> Tensor:
-        parts = divide(maps, phases)
-        del maps
+    def _phase_by_phase(self, parts: Tensor, phases: int, place: int) -> Tensor:
         together = int(min(len(parts), self.chunk // (parts[0].numel() * parts.element_size())))
         done = [self._run(part, place) for part in parts.split(max(1, together))]
         return join(done[0] if len(done) == 1 else torch.cat(done), phases)
@@ -165,6 +165,20 @@ def join(parts: Tensor, phases: int) -> Tensor:
     shape = (phases, phases, -1, height, width, channels)
     maps = parts.permute(0, 2, 3, 1).reshape(shape).permute(2, 3, 0, 4, 1, 5)
     return maps.reshape(-1, height * phases, width * phases, channels).permute(0, 3, 1, 2)
+
+
+def _cheapest_order(layers: list[nn.Module]) -> list[nn.Module]:
+    """Layers without dropout, and a mean behind the layer of single positions that follows it.
+
+    The two commute, and a mean of fewer maps is cheaper.
+    """
+    order = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
+    for place, (layer, following) in enumerate(itertools.pairwise(order)):
+        if isinstance(layer, nn.AvgPool2d) and isinstance(following, nn.Conv2d):
+            single = _geometry(following) == (1, 1, 0) and following.groups == 1
+            if single and following.out_channels < following.in_channels:
+                order[place], order[place + 1] = following, layer
+    return order
 
 
 def _geometry(layer: nn.Module) -> tuple[int, int, int]:
@@ -190,7 +204,7 @@ def _channels(layer: nn.Module) -> int | None:
     return layer.out_channels if isinstance(layer, nn.Conv2d) else None
 
 
-def _without_padding(layer: nn.Module, stride: int) -> nn.Module:
+def _without_padding(layer: nn.Module, stride: int, phases: int) -> nn.Module:
     if isinstance(layer, POINTWISE):
         # A twin with the same tensors: its training or evaluation mode is its own.
         return copy.copy(layer)
@@ -202,9 +216,9 @@ def _without_padding(layer: nn.Module, stride: int) -> nn.Module:
         twin.stride, twin.padding = (stride, stride), (0, 0)
         return twin
     if isinstance(layer, nn.MaxPool2d) and _whole(layer) and _ones(layer.dilation):
-        return Sliding(torch.maximum, _geometry(layer)[0], stride)
+        return Sliding(torch.maximum, _geometry(layer)[0], stride, phases)
     if isinstance(layer, nn.AvgPool2d) and _whole(layer):
-        return Sliding(torch.add, _geometry(layer)[0], stride)
+        return Sliding(torch.add, _geometry(layer)[0], stride, phases)
     if isinstance(layer, Fire):
         return DenseFire(layer)
     raise ValueError(f"{layer}: not a layer that has a dense form here")
@@ -221,20 +235,42 @@ def _ones(value: int | tuple[int, ...]) -> bool:
 
 
 class Sliding(nn.Module):
-    """Maximum or mean of a square at every `stride`-th position: along columns, then along rows."""
+    """Maximum or mean of a square at every `stride`-th position, divided into its phases."""
 
-    def __init__(self, combine: Callable[[Tensor, Tensor], Tensor], size: int, stride: int) -> None:
+    def __init__(
+        self, combine: Callable[..., Tensor], size: int, stride: int, phases: int = 1
+    ) -> None:
         super().__init__()
-        self.combine, self.size, self.stride = combine, size, stride
+        self.combine, self.size, self.stride, self.phases = combine, size, stride, phases
 
     def forward(self, features: Tensor) -> Tensor:
-        for side in (2, 3):
-            length = features.shape[side] - self.size + 1
-            slid = features.narrow(side, 0, length)
-            for k in range(1, self.size):
-                slid = self.combine(slid, features.narrow(side, k, length))
-            features = slid[(slice(None),) * side + (slice(None, None, self.stride),)]
-        return features / self.size**2 if self.combine is torch.add else features
+        """(p p B, C, h, w) as `divide` orders them."""
+        batch, channels, *sides = features.shape
+        down, across = (((side - self.size) // self.stride + 1) // self.phases for side in sides)
+        parts = features.new_empty(self.phases**2 * batch, down, across, channels)
+        parts = parts.permute(0, 3, 1, 2)
+        for column in range(self.phases):
+            rows = self._along(features, 3, column, across)
+            for row in range(self.phases):
+                place = (row * self.phases + column) * batch
+                self._along(rows, 2, row, down, parts[place : place + batch])
+        return parts.div_(self.size**2) if self.combine is torch.add else parts
+
+    def _along(
+        self, features: Tensor, side: int, phase: int, length: int, out: Tensor | None = None
+    ) -> Tensor:
+        """One phase, and along one side only."""
+        step = self.stride * self.phases
+        views = [
+            features.narrow(side, phase * self.stride + k, (length - 1) * step + 1)[
+                (slice(None),) * side + (slice(None, None, step),)
+            ]
+            for k in range(self.size)
+        ]
+        total = self.combine(views[0], views[1], out=out) if self.size > 1 else views[0].clone()
+        for view in views[2:]:
+            total = self.combine(total, view, out=total)
+        return total if out is None or self.size > 1 else out.copy_(total)
 
 
 class SummedConvolution(nn.Module):
@@ -272,8 +308,13 @@ class DenseFire(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         squeezed = self.squeeze(features).relu_()
-        inner = squeezed[:, :, 1:-1, 1:-1]
-        return torch.cat([self.expand1(inner), self.expand3(squeezed)], dim=1).relu_()
+        single, wide = self.expand1(squeezed[:, :, 1:-1, 1:-1]), self.expand3(squeezed)
+        batch, channels, height, width = wide.shape
+        both = features.new_empty(batch, height, width, 2 * channels).permute(0, 3, 1, 2)
+        # Put side by side by the pass that rectifies.
+        torch.clamp_min(single, 0, out=both[:, :channels])
+        torch.clamp_min(wide, 0, out=both[:, channels:])
+        return both
 
 
 def dense_scores(dense: DenseNetwork, image: Tensor, patch: int, budget: float = MEMORY) -> Tensor:
