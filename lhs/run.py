@@ -32,6 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def run_file(path: str) -> None:
+    """Run a file of `tune/` as a script: `lhs sweep FILE` with the script's own options."""
+    sys.exit(main(["sweep", path, *sys.argv[1:]]))
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options; knows names only, so that help is quick."""
     top = argparse.ArgumentParser(
@@ -108,6 +113,25 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data-root", metavar="DIR", help="folder of all datasets")
     evaluate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     evaluate.add_argument("--json", action="store_true", help="one JSON object as the last line")
+
+    sweep = _command(commands, "sweep", "sweep", "one recipe under several settings, side by side")
+    sweep.add_argument("file", help="Python file with a SWEEP, such as tune/sensitivity.py")
+    sweep.add_argument("--recipe", help="another recipe than the file's")
+    sweep.add_argument("--name", help="another name than the file's")
+    sweep.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="for all trials"
+    )
+    sweep.add_argument(
+        "--until", choices=("evaluation", "hierarchy"), default="evaluation",
+        help="`hierarchy` trains nothing",
+    )  # fmt: skip
+    sweep.add_argument(
+        "--trials-at-once", type=_whole(1, 4096), metavar="N", help="default: as many as fit"
+    )
+    after = sweep.add_mutually_exclusive_group()
+    after.add_argument("--resume", action="store_true", help="go on with a sweep that was stopped")
+    after.add_argument("--clean", action="store_true", help="forget it; close what it left running")
+    sweep.add_argument("--json", action="store_true", help="one JSON object as the last line")
 
     _command(commands, "recipes", "recipes", "the named experiments, a line each")
 

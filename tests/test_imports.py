@@ -21,6 +21,7 @@ ORDER = (
     "errors",
     "config",
     "loading",
+    "sweeps",
     "data",
     "context",
     "hierarchy",

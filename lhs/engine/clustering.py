@@ -57,13 +57,18 @@ def hierarchy_stage(
             stages.storage.put_folder(Path(scratch), path)
         return _facts(hierarchy)
 
+    rows = samples if histograms is None else histograms
+    return stages.run("hierarchy", *hierarchy_slice(config, rows.key), build)
+
+
+def hierarchy_slice(config: Config, rows: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the hierarchy depends on: its settings, and the key of the samples or histograms."""
+    settings = config.hierarchy
     if settings.kind == "scene_names":
-        slice_ = {"kind": settings.kind, "rho": settings.rho}
-        return stages.run("hierarchy", slice_, {"samples": samples.key}, build)
-    assert histograms is not None
+        return {"kind": settings.kind, "rho": settings.rho}, {"samples": rows}
     # R is in the histograms' key.
-    slice_ = settings.model_dump(mode="json", exclude={"backend", "region"}) | {"backend": backend}
-    return stages.run("hierarchy", slice_, {"histograms": histograms.key}, build)
+    slice_ = settings.model_dump(mode="json", exclude={"backend", "region"})
+    return slice_ | {"backend": pick_backend(settings.backend)}, {"histograms": rows}
 
 
 def read_hierarchy(storage: Storage, path: str) -> Hierarchy:

@@ -129,7 +129,7 @@ def evaluate(options: Namespace) -> int:
     config = _data_config(options)
     with connected(), model_folder(options.model) as folder:
         from lhs.engine.evaluation import evaluate_folder
-        from lhs.engine.training import wants_gpu
+        from lhs.engine.resources import wants_gpu
 
         every = config.evaluation.every
         evaluation = evaluate_folder(folder, config.data, wants_gpu("auto"), every)
@@ -137,6 +137,41 @@ def evaluate(options: Namespace) -> int:
         print(f"{name:<18} {value:.4f}")
     if options.json:
         print(json.dumps(evaluation.scores.as_dict() | {"counts": evaluation.counts.tolist()}))
+    return 0
+
+
+def sweep(options: Namespace) -> int:
+    """`lhs sweep`."""
+    from lhs.sweeps import read_sweep, trials_of
+
+    wanted = read_sweep(options.file)
+    name = options.name or wanted.name
+    trials = trials_of(wanted, options.set, options.recipe)
+    recipe = options.recipe or wanted.recipe
+    if options.clean:
+        from lhs.engine.storage import Storage
+        from lhs.engine.sweep import clean_sweep
+
+        closed = clean_sweep(Storage(trials[0].config.storage), name)
+        print(f"sweep {name}: forgotten, {closed} runs closed; finished stages are kept")
+        return 0
+    from lhs.engine.cluster import connected
+
+    with connected():
+        from lhs.engine.plan import check_scenes
+        from lhs.engine.sweep import run_sweep
+        from lhs.engine.sweep_results import print_results, write_results
+
+        outcome = run_sweep(
+            name, recipe, trials, resume=options.resume, until=options.until,
+            at_once=options.trials_at_once,
+        )  # fmt: skip
+        [(scenes, _)] = check_scenes(outcome.storage, [trials[0].config])
+        names = {trial.number: trial.name for trial in trials}
+        page = write_results(outcome, name, recipe, names, scenes)
+    print_results(outcome, page)
+    if options.json:
+        print(json.dumps({"run_id": outcome.tracker.run_id, "trials": outcome.records}))
     return 0
 
 

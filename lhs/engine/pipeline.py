@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lhs.config import Config
@@ -9,13 +10,14 @@ from lhs.engine.clustering import hierarchy_stage
 from lhs.engine.evaluation import Evaluation, evaluation_stage, read_evaluation
 from lhs.engine.progress import say
 from lhs.engine.reporting import baseline_of, write_report
+from lhs.engine.resources import trainings_that_fit, wants_gpu
 from lhs.engine.samples import histogram_stage, sample_stage
 from lhs.engine.scenes import CheckedScenes, checked_scenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
 from lhs.engine.targets import target_stage
 from lhs.engine.tracking import Tracker, log_outcome, log_training, tracked
-from lhs.engine.training import training_stage, wants_gpu
+from lhs.engine.training import training_stage
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,21 @@ def run(config: Config, name: str) -> list[Outcome]:
     """
     outcomes = []
     if config.train.strategy != "baseline" and config.report.baseline == "train":
-        outcomes.append(_run_one(baseline_of(config), f"{name}-baseline"))
-    return [*outcomes, _run_one(config, name)]
+        outcomes.append(run_one(baseline_of(config), f"{name}-baseline"))
+    return [*outcomes, run_one(config, name)]
 
 
-def _run_one(config: Config, name: str) -> Outcome:
+def run_one(
+    config: Config, name: str, tags: Mapping[str, str] | None = None, run_id: str | None = None
+) -> Outcome:
+    """Run an experiment alone, tracked with further tags, or in a run that was left."""
     storage = Storage(config.storage)
     stages = Stages(storage)
+    trainings_that_fit(config)
     say(f"== {name}: {config.train.strategy} on {config.data.dataset}")
-    with tracked(config, storage, config.data.dataset, name) as tracker:
+    with tracked(
+        config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
+    ) as tracker:
         scenes = checked_scenes(stages, config.data)
         rows = hierarchy = targets = None
         if config.train.strategy != "baseline":

@@ -149,9 +149,13 @@ def histogram_stage(
             ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
         return {"samples": samples.facts["samples"]}
 
+    return stages.run("histograms", *histogram_slice(config, samples.key), build)
+
+
+def histogram_slice(config: Config, samples: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the histograms depend on: R, and the key of the samples."""
     region = config.hierarchy.region
-    settings = {"region": "inf" if math.isinf(region) else int(region)}
-    return stages.run("histograms", settings, {"samples": samples.key}, build)
+    return {"region": "inf" if math.isinf(region) else int(region)}, {"samples": samples}
 
 
 def histogram_batch(

@@ -107,10 +107,15 @@ class Stages:
         """
         result = self.find(name, settings, inputs)
         if result is None:
-            result = self._build(name, settings, inputs, build)
-            say(f"{name}: made in {result.seconds:.1f} s")
-        else:
+            # Another run on this storage may be at the same stage: it is waited for.
+            with self.storage.locked("stages", name, f".lock-{stage_key(name, settings, inputs)}"):
+                result = self.find(name, settings, inputs)
+                if result is None:
+                    result = self._build(name, settings, inputs, build)
+        if result.reused:
             say(f"{name}: reused (made in {result.seconds:.1f} s)")
+        else:
+            say(f"{name}: made in {result.seconds:.1f} s")
         self.done.append(result)
         return result
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
 
@@ -78,6 +79,10 @@ class Storage:
         with explained(self.uri):
             os.replace(half, path)
 
+    def replace_json(self, path: str, tree: Any) -> None:
+        """Write a JSON file so that it is there whole or not at all."""
+        self.replace(path, (json.dumps(tree, indent=2) + "\n").encode())
+
     def read(self, path: str) -> bytes:
         """Read a whole file."""
         with self.filesystem.open_input_stream(path) as stream:
@@ -100,6 +105,21 @@ class Storage:
         """Delete a folder and all in it, where it is there."""
         if self.exists(folder):
             self.filesystem.delete_dir(folder)
+
+    @contextmanager
+    def locked(self, *parts: str) -> Iterator[None]:
+        """Hold a lock of that name while the block runs; it ends with the process that holds it.
+
+        Object stores have no locks: there two runs may do the same work, and the first result is
+        kept.
+        """
+        if not self.local:
+            yield
+            return
+        path = self.path(*parts)
+        self.make_folder(path.rpartition("/")[0])
+        with explained(self.uri), FileLock(path):
+            yield
 
     def put_folder(self, source: Path, target: str) -> None:
         """Copy a local folder's content in."""

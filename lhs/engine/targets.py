@@ -110,7 +110,8 @@ def target_batch(
         columns = {name: table[name].to_numpy() for name in ("variant", "y", "x", "label")}
         subclass = columns["label"].astype(np.uint16)
         if hierarchy is not None:
-            subclass = _subclasses(hierarchy, table, image, names, classes).astype(np.uint16)
+            scene_names = [names[place] for place in image]
+            subclass = subclasses_of(hierarchy, table, scene_names, classes).astype(np.uint16)
         key = np.array([_key(seed, name) for name in ids], np.uint64)[images.indices.to_numpy()]
         for name in ("variant", "y", "x"):
             key = _mixed(key ^ columns[name].astype(np.uint64))
@@ -119,13 +120,13 @@ def target_batch(
     return pa.concat_tables(tables)
 
 
-def _subclasses(
-    hierarchy: Hierarchy, table: pa.Table, image: np.ndarray, names: Sequence[str | None],
-    classes: int,
-) -> np.ndarray:  # fmt: skip
+def subclasses_of(
+    hierarchy: Hierarchy, table: pa.Table, scene_names: Sequence[str | None], classes: int
+) -> np.ndarray:
+    """Subclasses (N,) of rows of samples or histograms, whose images have these scene names."""
     label = table["label"].to_numpy()
     if hierarchy.kind == "scene_names":
-        return hierarchy.subclass_of(label, scene_names=[str(names[place]) for place in image])
+        return hierarchy.subclass_of(label, scene_names=[str(name) for name in scene_names])
     bins, counts = table["bins"].combine_chunks(), table["counts"].combine_chunks()
     offsets = np.concatenate([[0], np.cumsum(bins.value_lengths().to_numpy())]).astype(np.int64)
     present, dense = from_sparse(

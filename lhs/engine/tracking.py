@@ -25,6 +25,8 @@ from lhs.errors import UserError
 
 LONGEST = 6000
 """Characters of a parameter's value that MLflow keeps."""
+PARENT = "mlflow.parentRunId"
+"""Tag of a run below another."""
 BATCH = 900
 """Metrics of one call; the server takes 1000."""
 
@@ -71,8 +73,48 @@ class Tracker:
         self.client.log_artifacts(self.run_id, str(folder), place)
 
 
+def begin_run(
+    uri: str, dataset: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]
+) -> str:
+    """Begin a run in the dataset's experiment, with these tags and parameters; its id.
+
+    Raises
+    ------
+    UserError
+        If the store can't be reached.
+    """
+    with _reached(uri):
+        client = mlflow.MlflowClient(uri)
+        experiment_id = _experiment(client, uri, dataset)
+        run_id: str = client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id
+        client.log_batch(run_id, params=_params(parameters))
+    return run_id
+
+
+def _params(parameters: Mapping[str, Any]) -> list[Param]:
+    return [Param(key, str(value)[:LONGEST]) for key, value in parameters.items()]
+
+
 @contextmanager
-def tracked(config: Config, storage: Storage, dataset: str, name: str) -> Iterator[Tracker]:
+def _reached(uri: str) -> Iterator[None]:
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise UserError(f"MLFLOW_TRACKING_URI = {uri}: {error}") from None
+
+
+@contextmanager
+def tracked(
+    config: Config,
+    storage: Storage,
+    dataset: str,
+    name: str,
+    *,
+    tags: Mapping[str, str] | None = None,
+    run_id: str | None = None,
+) -> Iterator[Tracker]:
     """An MLflow run around the block; it ends FINISHED, FAILED or KILLED.
 
     Parameters
@@ -85,6 +127,10 @@ def tracked(config: Config, storage: Storage, dataset: str, name: str) -> Iterat
         The experiment's name.
     name
         The run's name.
+    tags
+        Of the run.
+    run_id
+        A run that an earlier attempt left, which is taken up again; None begins one.
 
     Raises
     ------
@@ -92,20 +138,15 @@ def tracked(config: Config, storage: Storage, dataset: str, name: str) -> Iterat
         If the store can't be reached.
     """
     uri = tracking_uri(storage)
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    parameters = [
-        Param(key, str(value)[:LONGEST])
-        for key, value in config.dotted().items()
-        if key != "description"
-    ]
-    try:
-        client = mlflow.MlflowClient(uri)
-        experiment_id = _experiment(client, uri, dataset)
-        tracker = Tracker(uri, client.create_run(experiment_id, run_name=name).info.run_id)
-        client.log_batch(tracker.run_id, params=parameters)
-    except (MlflowException, OSError) as error:
-        raise UserError(f"MLFLOW_TRACKING_URI = {uri}: {error}") from None
+    parameters = {key: value for key, value in config.dotted().items() if key != "description"}
+    if run_id is None:
+        run_id = begin_run(uri, dataset, name, tags or {}, parameters)
+    else:
+        with _reached(uri):
+            client = mlflow.MlflowClient(uri)
+            client.update_run(run_id, status="RUNNING")
+            client.log_batch(run_id, params=_params(parameters))
+    tracker = Tracker(uri, run_id)
     status = "FAILED"
     try:
         yield tracker
@@ -114,7 +155,34 @@ def tracked(config: Config, storage: Storage, dataset: str, name: str) -> Iterat
         status = "KILLED"
         raise
     finally:
-        client.set_terminated(tracker.run_id, status)
+        tracker.client.set_terminated(tracker.run_id, status)
+
+
+def find_runs(uri: str, tags: Mapping[str, str]) -> list[Any]:
+    """All runs of a store with these tags, in all experiments, the newest first."""
+    with _reached(uri):
+        client = mlflow.MlflowClient(uri)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        found: list[Any] = []
+        token: str | None = None
+        while experiments:
+            page = client.search_runs(experiments, wanted, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                break
+        return found
+
+
+def close_left(uri: str, parent: str) -> list[str]:
+    """End the runs that a kill left RUNNING: a sweep's own and its trials'; their ids."""
+    client = mlflow.MlflowClient(uri)
+    runs = [client.get_run(parent), *find_runs(uri, {PARENT: parent})]
+    left = [run.info.run_id for run in runs if run.info.status == "RUNNING"]
+    for run_id in left:
+        client.set_terminated(run_id, "KILLED")
+    return left
 
 
 def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:

@@ -6,13 +6,13 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-import ray
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer
 
 from lhs.config import BaselinePhases, Config, PhaseConfig
 from lhs.engine import tracking
 from lhs.engine.progress import followed
+from lhs.engine.resources import CPU_SHARE, wants_gpu
 from lhs.engine.samples import sample_slice
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages, stage_key
@@ -32,8 +32,6 @@ KEEP_MEMORY = {
     # Train trains in such a thread.
     "MALLOC_ARENA_MAX": "1",
 }
-CPU_SHARE = 0.9
-"""Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""
 OPERATIONAL = {
     "gpu", "workers", "accelerator", "cache_mb", "features_gb", "log_every", "checkpoint_minutes",
     "checkpoint_steps", "restarts", "coarser",
@@ -195,10 +193,3 @@ def coarser_of(config: Config) -> Config | None:
             "train": config.train.model_copy(update=train),
         }
     )
-
-
-def wants_gpu(setting: str) -> bool:
-    """Whether workers get a GPU: as set, or (`auto`) where the cluster has one."""
-    if setting == "auto":
-        return ray.cluster_resources().get("GPU", 0) >= 1
-    return setting == "yes"

@@ -78,7 +78,8 @@ def _pairs(network: nn.Module, image: Tensor) -> list[tuple[nn.Conv2d, nn.BatchN
             hooks.append(layer.register_forward_hook(note))
         elif isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
             hooks.append(layer.register_forward_pre_hook(match))
-    with torch.no_grad():
+    # Tensors of the inference mode do not count what is done to them.
+    with torch.inference_mode(False), torch.no_grad():
         network(image)
     for hook in hooks:
         hook.remove()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lhs.networks.base import Normalise
-from lhs.networks.patch import PatchNetwork
+from lhs.networks.patch import PATCH, PatchNetwork
 from lhs.networks.squeezenet import Fire
 
 POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.BatchNorm2d, Normalise)
@@ -315,6 +315,49 @@ class DenseFire(nn.Module):
         torch.clamp_min(single, 0, out=both[:, :channels])
         torch.clamp_min(wide, 0, out=both[:, channels:])
         return both
+
+
+class ValidCentres(nn.Module):
+    """A patch network that scores every pixel whose whole patch lies inside the image."""
+
+    def __init__(self, network: PatchNetwork) -> None:
+        super().__init__()
+        self.dense = DenseNetwork(network)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Scores (B, L, H - 226, W - 226) of (B, 3, H, W) RGB 0..255.
+
+        Raises
+        ------
+        ValueError
+            If the image is smaller than a patch.
+        """
+        rows, columns = (side - PATCH + 1 for side in image.shape[2:])
+        if min(rows, columns) < 1:
+            raise ValueError(
+                f"image: found {image.shape[2]} x {image.shape[3]} pixels, allowed are {PATCH} x "
+                f"{PATCH} and more"
+            )
+        corner = (-self.dense.start, -self.dense.start)
+        canvas = cut(image, corner, (self.dense.side(rows), self.dense.side(columns)))
+        scores: Tensor = self.dense(canvas)
+        return scores[:, :, :rows, :columns]
+
+
+def to_dense(network: PatchNetwork) -> ValidCentres:
+    """A module with the same weights that scores all patches of an image at once.
+
+    Parameters
+    ----------
+    network
+        A patch network of this project.
+
+    Returns
+    -------
+    ValidCentres
+        (B, 3, H, W) RGB 0..255 to (B, L, H - 226, W - 226), one output per valid centre.
+    """
+    return ValidCentres(network)
 
 
 def dense_scores(dense: DenseNetwork, image: Tensor, patch: int, budget: float = MEMORY) -> Tensor:

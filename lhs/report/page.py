@@ -65,13 +65,13 @@ def render_page(report: ReportData) -> str:
         report.strategy, report.scores, report.baseline, report.class_names, report.seeds
     )
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             report=report,
             headlines=headlines,
             paragraphs=paragraphs,
-            settings=_table_of(settings_table(report.config)),
+            settings=table_of(settings_table(report.config)),
         )
     )
 
@@ -93,7 +93,7 @@ def render_comparison(reports: Sequence[ReportData]) -> str:
     for report in reports:
         groups.setdefault(report.dataset, []).append(report)
     return (
-        _environment()
+        environment()
         .get_template("comparison.html")
         .render(
             count=len(reports),
@@ -130,7 +130,7 @@ def _compared(dataset: str, reports: Sequence[ReportData]) -> dict[str, object]:
         "dataset": dataset,
         "labels": [label for _, label, _ in HEADLINES],
         "rows": rows,
-        "differing": _table_of(differing) if len(differing) else None,
+        "differing": table_of(differing) if len(differing) else None,
         "classes": _classes_compared(names, reports),
         "single": any(len(set(report.seeds)) < 2 for report in reports),
     }
@@ -146,7 +146,7 @@ def _classes_compared(
         name: report.scores.per_class_accuracy for name, report in zip(names, reports, strict=True)
     }
     frame = pd.DataFrame({"class": list(classes), **columns})
-    return _table_of(frame, dict.fromkeys(names, "score"))
+    return table_of(frame, dict.fromkeys(names, "score"))
 
 
 def _distinct(titles: Sequence[str]) -> list[str]:
@@ -156,9 +156,10 @@ def _distinct(titles: Sequence[str]) -> list[str]:
     ]
 
 
-def _table_of(
+def table_of(
     table: ReportTable | pd.DataFrame, formats: Mapping[str, str] | None = None
 ) -> dict[str, object]:
+    """Rows of cells as the templates write them; `formats` as in `ReportTable`."""
     frame = table.frame if isinstance(table, ReportTable) else table
     formats = table.formats if isinstance(table, ReportTable) else formats or {}
     kinds = [formats.get(str(column), "text") for column in frame.columns]
@@ -199,14 +200,15 @@ def _png_size(png: bytes) -> tuple[int, int]:
     return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """The templates of all pages."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("lhs", "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"data_uri": _data_uri, "png_size": _png_size, "table_of": _table_of}
-    environment.tests["figure"] = lambda item: isinstance(item, ReportFigure)
-    return environment
+    made.filters |= {"data_uri": _data_uri, "png_size": _png_size, "table_of": table_of}
+    made.tests["figure"] = lambda item: isinstance(item, ReportFigure)
+    return made

@@ -45,6 +45,13 @@ def test_scores_are_the_same(name, summed):
         assert torch.equal(tensor, before[key])
 
 
+def test_it_works_in_inference_mode_too():
+    with torch.inference_mode():
+        network = trained(build_network(NetworkConfig(name="lite", channels=8, weights="none"), 5))
+        twin = folded(network, 32)
+    assert norms(twin) == 0
+
+
 def test_other_tensors_are_shared():
     network = trained(build_network(NetworkConfig(name="lite", channels=8, weights="none"), 5))
     twin = folded(network, 32)

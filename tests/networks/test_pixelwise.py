@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lhs.networks.patch import BatchDropout, PatchNetwork
-from lhs.networks.pixelwise import DenseNetwork, dense_scores, divide, join
+from lhs.networks.pixelwise import DenseNetwork, dense_scores, divide, join, to_dense
 from lhs.networks.squeezenet import Fire
 
 MOST = 40
@@ -419,3 +419,16 @@ def test_memory_is_what_a_process_takes(size):
     command = [sys.executable, "-c", PEAK, *map(str, size)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert 0.3 < float(done.stdout) < 1.05
+
+
+def test_every_valid_centre_and_no_other_has_an_output():
+    network = network_of(nn.Conv2d(3, 3, 3, stride=4), nn.AvgPool2d(57, stride=1))
+    image = image_of(230, 228, batch=2)
+    patches = [image[:, :, y : y + 227, x : x + 227] for y in range(4) for x in range(2)]
+    with torch.inference_mode():
+        expected = torch.stack([network(patch)[:, :, 0, 0] for patch in patches], dim=2)
+        found = to_dense(network)(image)
+    assert found.shape[2:] == (4, 2)
+    close(found.flatten(2), expected)
+    with pytest.raises(ValueError, match="found 226 x 300 pixels, allowed are 227 x 227"):
+        to_dense(network)(image_of(226, 300))

@@ -1,0 +1,132 @@
+"""Which stages the trials of a sweep need: each distinct one is made once, before they start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lhs.config import Config
+from lhs.engine.clustering import hierarchy_slice, hierarchy_stage
+from lhs.engine.samples import histogram_slice, histogram_stage, sample_slice, sample_stage
+from lhs.engine.scenes import CheckedScenes, checked_scenes
+from lhs.engine.stages import SUCCESS, StageResult, Stages, stage_key
+from lhs.engine.storage import Storage
+from lhs.engine.targets import target_slice
+from lhs.engine.training import training_slice
+
+AT_ONCE = 4
+"""Hierarchies made at a time: each waits for its largest class at its end."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Keys of what one trial needs, None for what it does not.
+
+    A training hangs on what its hierarchy says, which is known when that is made; until then
+    `training` hangs on the hierarchy's key.
+    """
+
+    scenes: str
+    samples: str | None
+    histograms: str | None
+    hierarchy: str | None
+    training: str
+
+
+def check_scenes(
+    storage: Storage, configs: Sequence[Config]
+) -> list[tuple[CheckedScenes, StageResult]]:
+    """The checked scenes of every trial; each distinct dataset is checked once."""
+    found: dict[str, tuple[CheckedScenes, StageResult]] = {}
+    for config in configs:
+        key = config.data.model_dump_json()
+        if key not in found:
+            stages = Stages(storage)
+            found[key] = (checked_scenes(stages, config.data), stages.done[0])
+    return [found[config.data.model_dump_json()] for config in configs]
+
+
+def needs_of(config: Config, scenes: str) -> Needs:
+    """What a trial needs, from keys alone: nothing is made."""
+    samples = stage_key("samples", *sample_slice(config, scenes))
+    histograms = hierarchy = targets = None
+    learns = config.train.strategy != "baseline"
+    if learns:
+        rows = samples
+        if config.hierarchy.kind == "label_clusters":
+            rows = histograms = stage_key("histograms", *histogram_slice(config, samples))
+        hierarchy = stage_key("hierarchy", *hierarchy_slice(config, rows))
+    if config.network.patches:
+        targets = stage_key("targets", *target_slice(config, histograms or samples, hierarchy))
+    training = stage_key("model", *training_slice(config, scenes, hierarchy, targets))
+    sampled = learns or config.network.patches
+    return Needs(scenes, samples if sampled else None, histograms, hierarchy, training)
+
+
+def plan_text(storage: Storage, needs: Sequence[Needs], trained: bool) -> str:
+    """One line: how many distinct results of each stage so many trials need.
+
+    Parameters
+    ----------
+    storage
+        Where some may lie already.
+    needs
+        Of each trial.
+    trained
+        Whether networks are trained.
+    """
+    parts = []
+    for name in ("samples", "histograms", "hierarchy"):
+        keys = {getattr(need, name) for need in needs} - {None}
+        if keys:
+            made = sum(storage.exists(storage.path("stages", name, key, SUCCESS)) for key in keys)
+            there = f" ({made} there already)" if made else ""
+            parts.append(f"{len(keys)} x {name}{there}")
+    if trained:
+        parts.append(f"{len({need.training for need in needs})} x training")
+    return f"{len(needs)} trials: {', '.join(parts) or 'nothing to make'}"
+
+
+def make_shared(
+    storage: Storage,
+    configs: Sequence[Config],
+    scenes: Sequence[tuple[CheckedScenes, StageResult]],
+    needs: Sequence[Needs],
+) -> list[list[StageResult]]:
+    """Make the stages up to the hierarchy, each distinct one once.
+
+    Samples and histograms one after the other, since each takes the whole cluster; hierarchies side
+    by side.
+
+    Returns
+    -------
+    list of list of StageResult
+        For each trial its scenes, samples, histograms and hierarchy, as far as it has them.
+    """
+    made: dict[str, StageResult] = {}
+    for config, (checked, _), need in zip(configs, scenes, needs, strict=True):
+        if need.samples is None:
+            continue
+        if need.samples not in made:
+            made[need.samples] = sample_stage(Stages(storage), config, checked)
+        if need.histograms is not None and need.histograms not in made:
+            samples = made[need.samples]
+            made[need.histograms] = histogram_stage(Stages(storage), config, checked, samples)
+    distinct = {
+        need.hierarchy: place for place, need in enumerate(needs) if need.hierarchy is not None
+    }
+
+    def make(place: int) -> StageResult:
+        need = needs[place]
+        assert need.samples is not None
+        histograms = None if need.histograms is None else made[need.histograms]
+        samples, checked = made[need.samples], scenes[place][0]
+        return hierarchy_stage(Stages(storage), configs[place], checked, samples, histograms)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        made |= dict(zip(distinct, pool.map(make, distinct.values()), strict=True))
+    return [
+        [result, *(made[key] for key in (n.samples, n.histograms, n.hierarchy) if key is not None)]
+        for (_, result), n in zip(scenes, needs, strict=True)
+    ]

@@ -1,0 +1,45 @@
+"""What a training needs of the cluster, and what there is."""
+
+from __future__ import annotations
+
+import ray
+
+from lhs.config import Config
+from lhs.errors import UserError
+
+CPU_SHARE = 0.9
+"""Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""
+
+
+def wants_gpu(setting: str) -> bool:
+    """Whether workers get a GPU: as set, or (`auto`) where the cluster has one."""
+    if setting == "auto":
+        return ray.cluster_resources().get("GPU", 0) >= 1
+    return setting == "yes"
+
+
+def trainings_that_fit(config: Config) -> int:
+    """How many such trainings the cluster holds at once.
+
+    Raises
+    ------
+    UserError
+        If it can't hold one: what is needed, and what there is.
+    """
+    there = ray.cluster_resources()
+    train = config.train
+    gpu = wants_gpu(train.gpu)
+    kind, each = ("GPU", 1.0) if gpu else ("CPU", CPU_SHARE)
+    need, have = train.workers * each, there.get(kind, 0.0)
+    if need > have:
+        raise UserError(
+            f"train.workers = {train.workers}: needs {need:g} {kind}s, the cluster has {have:g}; "
+            f"allowed are up to {int(have / each)} workers"
+        )
+    kinds = [name.partition(":")[2] for name in there if name.startswith("accelerator_type:")]
+    if train.accelerator and train.accelerator not in kinds:
+        raise UserError(
+            f"train.accelerator = {train.accelerator}: the cluster has {', '.join(kinds) or 'none'}"
+        )
+    # On CPUs a core more for each: for those that read and decode beside it.
+    return max(1, int(have / (need if gpu else need + 1)))

@@ -1,0 +1,259 @@
+"""`lhs sweep`: a plan, shared stages once, trials by Ray Tune, one table and page of all."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
+from lhs.engine.progress import say
+from lhs.engine.resources import trainings_that_fit
+from lhs.engine.stages import StageResult
+from lhs.engine.storage import Storage
+from lhs.engine.tracking import (
+    PARENT,
+    Tracker,
+    begin_run,
+    close_left,
+    find_runs,
+    tracking_uri,
+)
+from lhs.engine.trials import mistake_path, record_of, record_path, run_trials
+from lhs.errors import UserError
+from lhs.sweeps import Trial
+
+STATE = "sweep.json"
+TRIAL, TOKEN = "lhs.trial", "lhs.sweep"
+"""Tags of runs in MLflow: a trial's number, the sweep's own mark."""
+UNTIL = ("evaluation", "hierarchy")
+TOLD = 5
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """A finished sweep.
+
+    Attributes
+    ----------
+    storage, folder
+        Where it lies.
+    records
+        A mapping for each trial, see `lhs.engine.trials.record_of`.
+    tracker
+        The sweep's run, the parent of the trials' runs.
+    """
+
+    storage: Storage
+    folder: str
+    records: list[dict[str, Any]]
+    tracker: Tracker
+
+
+def run_sweep(
+    name: str,
+    recipe: str,
+    trials: Sequence[Trial],
+    *,
+    resume: bool = False,
+    until: str = "evaluation",
+    at_once: int | None = None,
+) -> SweepOutcome:
+    """Run the trials of a sweep that are not yet finished.
+
+    Parameters
+    ----------
+    name
+        Of the sweep's folder below `sweeps/` in the storage.
+    recipe
+        What the trials change, for people.
+    trials
+        All trials.
+    resume
+        Go on with a sweep that was stopped; a finished one gives its results.
+    until
+        `evaluation`, or `hierarchy` to train nothing.
+    at_once
+        The most trials at a time; None is as many as the cluster holds.
+
+    Raises
+    ------
+    UserError
+        If such a sweep was begun and is not to be resumed, its trials are others, the cluster can't
+        hold a trial, or trials failed by a user's mistake.
+    """
+    storage = Storage(trials[0].config.storage)
+    folder = storage.path("sweeps", name)
+    state = _begin(storage, folder, name, recipe, trials, resume, until)
+    if until == "evaluation":
+        for trial in trials:
+            trainings_that_fit(trial.config)
+    configs = [trial.config for trial in trials]
+    say(f"== sweep {name}: {len(trials)} trials of {recipe}")
+    scenes = check_scenes(storage, configs)
+    needs = [
+        needs_of(config, checked.key) for config, (checked, _) in zip(configs, scenes, strict=True)
+    ]
+    say(plan_text(storage, needs, trained=until == "evaluation"))
+    tracker = _parent(storage, state, name, recipe, trials)
+    status = "FAILED"
+    try:
+        left = [trial for trial in trials if not _finished(storage, folder, trial)]
+        if len(left) < len(trials):
+            say(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
+        if left:
+            places = [trial.number - 1 for trial in left]
+            shared = make_shared(
+                storage, [configs[n] for n in places], [scenes[n] for n in places],
+                [needs[n] for n in places],
+            )  # fmt: skip
+            _run(storage, folder, left, shared, tracker, until, at_once)
+        records = [storage.read_json(record_path(folder, trial.number)) for trial in trials]
+        outcome = SweepOutcome(storage, folder, records, tracker)
+        status = "FINISHED"
+        return outcome
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        tracker.client.set_terminated(tracker.run_id, status)
+
+
+def clean_sweep(storage: Storage, name: str) -> int:
+    """Forget a sweep: its runs that were left are closed, its record is deleted.
+
+    Stages and the runs of finished trials stay.
+
+    Returns
+    -------
+    int
+        Runs that were closed.
+
+    Raises
+    ------
+    UserError
+        If there is no such sweep.
+    """
+    folder = storage.path("sweeps", name)
+    if not storage.exists(f"{folder}/{STATE}"):
+        raise UserError(f"sweep {name}: there is none in {storage.uri}")
+    uri = tracking_uri(storage)
+    parents = find_runs(uri, {TOKEN: storage.read_json(f"{folder}/{STATE}")["token"]})
+    closed = [run_id for parent in parents for run_id in close_left(uri, parent.info.run_id)]
+    storage.delete(folder)
+    return len(closed)
+
+
+def _begin(
+    storage: Storage,
+    folder: str,
+    name: str,
+    recipe: str,
+    trials: Sequence[Trial],
+    resume: bool,
+    until: str,
+) -> dict[str, Any]:
+    state = {
+        "name": name,
+        "recipe": recipe,
+        "until": until,
+        "token": uuid.uuid4().hex,
+        "trials": [_settings(trial) for trial in trials],
+    }
+    path = f"{folder}/{STATE}"
+    if not storage.exists(path):
+        if resume:
+            raise UserError(f"--resume: no sweep {name} was begun in {storage.uri}")
+        storage.make_folder(f"{folder}/trials")
+        storage.replace_json(path, state)
+        return state
+    before = storage.read_json(path)
+    if not resume:
+        raise UserError(
+            f"sweep {name} was begun already in {storage.uri}: --resume goes on with it, "
+            "--clean forgets it, --name gives this one another name"
+        )
+    # Through JSON, as what was written.
+    told = _differences(before, json.loads(json.dumps(state)))
+    if told:
+        raise UserError(
+            f"--resume: the sweep {name} was begun with other settings:\n" + "\n".join(told)
+        )
+    return dict(before)
+
+
+def _settings(trial: Trial) -> dict[str, Any]:
+    dotted = trial.config.dotted()
+    return {key: dotted[key] for key in dotted if key not in ("description", "storage")}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if before["until"] != now["until"]:
+        return [f"  --until: found {now['until']}, begun with {before['until']}"]
+    if len(before["trials"]) != len(now["trials"]):
+        return [f"  trials: found {len(now['trials'])}, begun with {len(before['trials'])}"]
+    told = [
+        f"  trial {number}: {key}: found {new.get(key)}, begun with {old.get(key)}"
+        for number, (old, new) in enumerate(zip(before["trials"], now["trials"], strict=True), 1)
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    return told if len(told) <= TOLD else [*told[:TOLD], f"  and {len(told) - TOLD} more"]
+
+
+def _parent(
+    storage: Storage, state: Mapping[str, Any], name: str, recipe: str, trials: Sequence[Trial]
+) -> Tracker:
+    """The sweep's run, begun or taken up again; runs that a kill left running are closed."""
+    uri = tracking_uri(storage)
+    found = find_runs(uri, {TOKEN: state["token"]})
+    if not found:
+        settings = [_settings(trial) for trial in trials]
+        same = {
+            key: value
+            for key, value in settings[0].items()
+            if all(other.get(key) == value for other in settings)
+        }
+        tags = {TOKEN: state["token"], "lhs.recipe": recipe, "lhs.trials": str(len(trials))}
+        dataset = trials[0].config.data.dataset
+        return Tracker(uri, begin_run(uri, dataset, f"sweep {name}", tags, same))
+    tracker = Tracker(uri, found[0].info.run_id)
+    close_left(uri, tracker.run_id)
+    tracker.client.update_run(tracker.run_id, status="RUNNING")
+    return tracker
+
+
+def _finished(storage: Storage, folder: str, trial: Trial) -> bool:
+    return storage.exists(record_path(folder, trial.number))
+
+
+def _run(
+    storage: Storage,
+    folder: str,
+    left: Sequence[Trial],
+    shared: Sequence[Sequence[StageResult]],
+    tracker: Tracker,
+    until: str,
+    at_once: int | None,
+) -> None:
+    if until == "hierarchy":
+        for trial, done in zip(left, shared, strict=True):
+            storage.replace_json(record_path(folder, trial.number), record_of(trial, done))
+        return
+    tags = {}
+    runs = {}
+    for trial in left:
+        mistake = mistake_path(folder, trial.number)
+        if storage.exists(mistake):
+            storage.filesystem.delete_file(mistake)
+        number = f"{trial.number:03}"
+        tags[trial.number] = {PARENT: tracker.run_id, TRIAL: number, "lhs.stage": "trial"}
+        begun = find_runs(tracker.uri, {PARENT: tracker.run_id, TRIAL: number})
+        if begun:
+            runs[trial.number] = begun[0].info.run_id
+    try:
+        run_trials(storage, folder, left, tags, runs, at_once)
+    finally:
+        storage.delete(f"{folder}/tune")

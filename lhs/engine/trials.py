@@ -1,0 +1,204 @@
+"""Ray Tune: the trials of a sweep, each a whole experiment that reuses what is made."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray import tune
+
+from lhs.engine.cluster import connected
+from lhs.engine.pipeline import run_one
+from lhs.engine.progress import say
+from lhs.engine.resources import trainings_that_fit
+from lhs.engine.stages import StageResult
+from lhs.engine.storage import Storage
+from lhs.errors import UserError
+from lhs.sweeps import Trial
+
+FAILURES = 3
+"""Times that a trial whose process dies is started again."""
+TELL_EVERY = 0.5
+
+
+class Lines:
+    """What trials say, for the driver to print. Runs as an actor."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        """A line of a trial."""
+        self.lines.append(line)
+
+    def take(self) -> list[str]:
+        """All lines since they were last taken."""
+        lines, self.lines = self.lines, []
+        return lines
+
+
+class _Sender(io.TextIOBase):
+    """A stream whose lines go to the driver."""
+
+    def __init__(self, lines: Any, prefix: str) -> None:
+        self.lines, self.prefix, self.begun = lines, prefix, ""
+
+    def write(self, text: str) -> int:
+        *whole, self.begun = (self.begun + text).split("\n")
+        for line in whole:
+            self.lines.add.remote(f"{self.prefix}{line}")
+        return len(text)
+
+
+@contextmanager
+def _heard() -> Iterator[Any]:
+    """Print what trials say while the block runs; yields the actor to tell it to."""
+    actor = ray.remote(num_cpus=0)(Lines).remote()
+    stop = threading.Event()
+
+    def follow() -> None:
+        while True:
+            ended = stop.wait(TELL_EVERY)
+            with contextlib.suppress(ray.exceptions.RayError):
+                for line in ray.get(actor.take.remote()):
+                    say(line)
+            if ended:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield actor
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+        ray.kill(actor)
+
+
+def run_trials(
+    storage: Storage,
+    folder: str,
+    trials: Sequence[Trial],
+    tags: Mapping[int, Mapping[str, str]],
+    runs: Mapping[int, str],
+    at_once: int | None,
+) -> None:
+    """Run trials, as many at once as the cluster holds; each leaves its record in the folder.
+
+    Parameters
+    ----------
+    storage, folder
+        Where records go: see `record_path`.
+    trials
+        Those to run.
+    tags
+        Of each trial's run in MLflow, by number.
+    runs
+        MLflow runs that were left by a trial which did not end, by number.
+    at_once
+        The most at a time; None is as many as fit.
+
+    Raises
+    ------
+    UserError
+        If trials failed; all the others are run first.
+    """
+    fitting = min(trainings_that_fit(trial.config) for trial in trials)
+    together = min(at_once or fitting, fitting, len(trials))
+    by_number = {trial.number: trial for trial in trials}
+    with _heard() as lines:
+        trainable = functools.partial(
+            _trial, storage=storage, folder=folder, trials=by_number, tags=tags, runs=runs,
+            lines=lines,
+        )  # fmt: skip
+        tuner = tune.Tuner(
+            # Little of the head's own: what trains and reads books its CPUs itself, and a trial
+            # that held some while it waits for them would stand in its own way.
+            tune.with_resources(trainable, {"node:__internal_head__": 0.001}),
+            param_space={"number": tune.grid_search(list(by_number))},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=together, trial_dirname_creator=lambda trial: trial.trial_id
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=folder,
+                storage_filesystem=storage.filesystem,
+                failure_config=tune.FailureConfig(max_failures=FAILURES),
+                verbose=0,
+            ),
+        )
+        results = tuner.fit()
+    failed = {
+        number: storage.read_json(path)["mistake"]
+        for number in by_number
+        if storage.exists(path := mistake_path(folder, number))
+    }
+    errors = [str(error) for error in results.errors]
+    if failed:
+        told = "\n".join(f"  trial {number}: {mistake}" for number, mistake in failed.items())
+        raise UserError(f"{len(failed)} of {len(trials)} trials failed:\n{told}")
+    if errors:
+        raise RuntimeError(f"{len(errors)} of {len(trials)} trials failed:\n{errors[0]}")
+
+
+def record_path(folder: str, number: int) -> str:
+    """Where the record of a finished trial lies."""
+    return f"{folder}/trials/{number:03}.json"
+
+
+def mistake_path(folder: str, number: int) -> str:
+    """Where a trial leaves the user's mistake that it met."""
+    return f"{folder}/trials/{number:03}-mistake.json"
+
+
+def _trial(
+    parameters: Mapping[str, int],
+    storage: Storage,
+    folder: str,
+    trials: Mapping[int, Trial],
+    tags: Mapping[int, Mapping[str, str]],
+    runs: Mapping[int, str],
+    lines: Any,
+) -> None:
+    trial = trials[parameters["number"]]
+    sender = _Sender(lines, f"[{trial.number} {trial.name}] ")
+    with connected(), contextlib.redirect_stderr(sender):
+        try:
+            outcome = run_one(trial.config, trial.name, tags[trial.number], runs.get(trial.number))
+        except UserError as mistake:
+            # Not to be tried again.
+            storage.write_json(mistake_path(folder, trial.number), {"mistake": str(mistake)})
+            tune.report({"failed": 1})
+            return
+        scores = outcome.evaluation.scores
+        record = record_of(trial, outcome.stages.done) | {
+            "scores": scores.headline(),
+            "run_id": outcome.tracker.run_id,
+            "report": outcome.report,
+        }
+        storage.replace_json(record_path(folder, trial.number), record)
+    sys.stderr.flush()
+    tune.report(scores.headline())
+
+
+def record_of(trial: Trial, done: Sequence[StageResult]) -> dict[str, Any]:
+    """What is kept of a trial: what it changed, its stages, its hierarchy's size."""
+    facts = next((stage.facts for stage in done if stage.name == "hierarchy"), {})
+    return {
+        "number": trial.number,
+        "changes": dict(trial.changes),
+        "scores": {},
+        "common_classes": facts.get("common_classes"),
+        "subclasses": facts.get("subclasses"),
+        "seconds": {stage.name: stage.seconds for stage in done},
+        "keys": {stage.name: stage.key for stage in done},
+        "run_id": "",
+        "report": "",
+    }

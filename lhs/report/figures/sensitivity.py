@@ -1,0 +1,60 @@
+"""Scores against the settings that a sweep varies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from lhs.report.figures.style import LIGHT, Theme, heading, new_figure, style_axes
+
+
+@dataclass(frozen=True)
+class Points:
+    """Values of a setting, ascending, and what the trials at each of them found."""
+
+    values: tuple[float, ...]
+    found: tuple[Sequence[float], ...]
+
+
+def sensitivity(panels: Mapping[str, Points], what: str, *, theme: Theme = LIGHT) -> Figure:
+    """Draw a panel a setting: a dot a trial, a line through the means.
+
+    Values stand at equal distances, so that infinity has a place.
+
+    Parameters
+    ----------
+    panels
+        By setting.
+    what
+        What was found.
+    theme
+        Colours.
+
+    Returns
+    -------
+    Figure
+        An axes a setting, all with one scale.
+    """
+    count = max(1, len(panels))
+    figure = new_figure(max(4.2, 3.4 * count), 3.4, theme, constrained=True)
+    axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    if not panels:
+        axes[0].text(0.5, 0.5, "one setting: nothing varies", ha="center", color=theme.muted)
+    for panel, (name, points) in zip(axes, panels.items(), strict=False):
+        places = range(len(points.values))
+        means = [sum(found) / len(found) for found in points.found]
+        panel.plot(places, means, color=theme.common, linewidth=1.6)
+        for place, found in zip(places, points.found, strict=True):
+            panel.plot([place] * len(found), found, "o", color=theme.common, markersize=5)
+        labels = ["inf" if math.isinf(value) else f"{value:g}" for value in points.values]
+        panel.set_xticks(list(places), labels)
+        panel.margins(x=0.15, y=0.2)
+        heading(panel, name, theme)
+        panel.set_xlabel(name.rpartition(".")[2], color=theme.muted)
+    axes[0].set_ylabel(what, color=theme.muted)
+    for panel in axes:
+        style_axes(panel, theme, grid="y")
+    return figure

@@ -1,0 +1,259 @@
+"""A sweep's tables and page: what its settings change, and what sharing of stages saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import adjusted_rand_score
+
+from lhs.report.content import ReportFigure, ReportTable, Section
+from lhs.report.figures.sensitivity import Points, sensitivity
+from lhs.report.figures.style import DARK, LIGHT, to_png
+from lhs.report.page import environment
+from lhs.report.wording import NOTHING
+
+SEEDS = ("train.seed", "hierarchy.seed", "context.seed")
+"""Settings by which trials differ that are repetitions of one setting."""
+STAGES = ("scenes", "samples", "histograms", "hierarchy", "targets", "model", "evaluation")
+SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
+SIZES = ("common_classes", "subclasses")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A finished trial.
+
+    Attributes
+    ----------
+    number
+        Its place in the sweep, from 1.
+    changes
+        What it changes, by dotted name.
+    scores
+        By name; empty where nothing was trained.
+    common_classes, subclasses
+        Of its hierarchy, None without one.
+    seconds
+        What each of its stages cost when it was made.
+    keys
+        Of its stages; stages of one key are one result.
+    run_id
+        In MLflow.
+    """
+
+    number: int
+    changes: Mapping[str, Any]
+    scores: Mapping[str, float]
+    common_classes: int | None
+    subclasses: int | None
+    seconds: Mapping[str, float]
+    keys: Mapping[str, str]
+    run_id: str
+
+
+def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
+    """A row a trial: `number`, what it changes, its hierarchy's sizes, its scores, `run_id`."""
+    rows = []
+    for trial in trials:
+        sizes = {"common_classes": trial.common_classes, "subclasses": trial.subclasses}
+        scores = {key: trial.scores[key] for key in SCORES if key in trial.scores}
+        rows.append({"number": trial.number, **trial.changes, **sizes, **scores})
+        rows[-1]["run_id"] = trial.run_id
+    return pd.DataFrame(rows)
+
+
+def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
+    """A row a setting: trials that differ only in a seed (see `SEEDS`) are one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What is changed, `common_classes` and `subclasses` (of the first trial), `seeds`, and the
+        mean and sample standard deviation of each score, which is nan for one seed.
+    """
+    rows = []
+    for changes, members in _settings(trials):
+        row = {**changes, **{key: getattr(members[0], key) for key in SIZES}, "seeds": len(members)}
+        for key in SCORES:
+            values = [trial.scores[key] for trial in members if key in trial.scores]
+            if values:
+                row[key] = float(np.mean(values))
+                row[f"{key}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _settings(trials: Iterable[Trial]) -> list[tuple[dict[str, Any], list[Trial]]]:
+    found: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
+    for trial in trials:
+        changes = {key: value for key, value in trial.changes.items() if key not in SEEDS}
+        found.setdefault(repr(sorted(changes.items())), (changes, []))[1].append(trial)
+    return list(found.values())
+
+
+def agreement(assignments: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Adjusted Rand index between settings (Hubert and Arabie 1985): 1 for the same partition,
+    about 0 for partitions that have nothing to do with each other.
+
+    Parameters
+    ----------
+    assignments
+        Subclasses (N,) of the same N samples, by setting.
+    """
+    names = list(assignments)
+    table = [
+        [adjusted_rand_score(assignments[one], assignments[other]) for other in names]
+        for one in names
+    ]
+    return pd.DataFrame(table, index=names, columns=names)
+
+
+def sharing_frame(trials: Sequence[Trial]) -> pd.DataFrame:
+    """A row a stage: trials that `needed` it, results that were `built`, their `seconds`, the
+    seconds `alone` without sharing, and what was `saved`; the last row is the sum."""
+    names = {name for trial in trials for name in trial.seconds}
+    order = [name for name in STAGES if name in names] + sorted(names - set(STAGES))
+    rows: list[dict[str, Any]] = []
+    for name in order:
+        users = [trial for trial in trials if name in trial.seconds]
+        cost = {trial.keys[name]: trial.seconds[name] for trial in users}
+        seconds, alone = sum(cost.values()), sum(trial.seconds[name] for trial in users)
+        rows.append(
+            {"stage": name, "needed": len(users), "built": len(cost), "seconds": seconds,
+             "alone": alone, "saved": alone - seconds}
+        )  # fmt: skip
+    total = {key: sum(row[key] for row in rows) for key in list(rows[0])[1:]} if rows else {}
+    return pd.DataFrame([*rows, {"stage": "all", **total}])
+
+
+def sensitivity_figure(trials: Sequence[Trial], score: str = "per_pixel") -> ReportFigure:
+    """A panel for each number that the sweep varies, the others as in its first trial.
+
+    Where nothing was trained, the number of subclasses stands for the score.
+    """
+    what = score if any(score in trial.scores for trial in trials) else "subclasses"
+    base = {key: value for key, value in trials[0].changes.items() if key not in SEEDS}
+    panels = {}
+    for key in base:
+        points: dict[float, list[float]] = {}
+        for trial in trials:
+            if all(bool(trial.changes.get(n) == base[n]) for n in base if n != key):
+                value = _number(trial.changes.get(key))
+                found = trial.scores.get(score) if what == score else trial.subclasses
+                if value is not None and found is not None:
+                    points.setdefault(value, []).append(float(found))
+        if len(points) > 1:
+            panels[key] = Points(tuple(sorted(points)), tuple(points[v] for v in sorted(points)))
+    held = ", ".join(f"{key} = {value}" for key, value in base.items())
+    held = (
+        f"The settings that a panel does not vary are the first trial's: {held}. " if held else ""
+    )
+    caption = f"{held}Each dot is one trial, the line their mean."
+    pngs = [to_png(sensitivity(panels, what, theme=theme)) for theme in (LIGHT, DARK)]
+    return ReportFigure(
+        key="sensitivity",
+        title=f"{what} against what the sweep varies",
+        caption=caption,
+        alt=f"{what} at each value of {', '.join(panels) or 'no number'}",
+        png=pngs[0],
+        png_dark=pngs[1],
+    )
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def render_sweep(
+    *,
+    title: str,
+    subtitle: str,
+    recipe: str,
+    trials: Sequence[Trial],
+    agreement: pd.DataFrame | None,
+    paths: Mapping[str, str],
+    created: str,
+) -> str:
+    """Write a sweep's page.
+
+    Parameters
+    ----------
+    title, subtitle, created
+        Words at its head.
+    recipe
+        What the trials change.
+    trials
+        The trials, the first one being what the others are compared with.
+    agreement
+        See `agreement`; None where there are no two hierarchies to compare.
+    paths
+        From a short label to where the thing lies.
+
+    Returns
+    -------
+    str
+        One HTML document, as self-contained as a run's.
+    """
+    settings = setting_frame(trials)
+    items: list[ReportFigure | ReportTable] = [sensitivity_figure(trials)]
+    formats = dict.fromkeys(SCORES, "score")
+    written = settings.rename(columns={f"{key}_std": f"{key} ±" for key in SCORES})
+    for key in (*SIZES, *(f"{name} ±" for name in SCORES)):
+        if key in written:
+            written[key] = [_short(value) for value in written[key]]
+    items.append(
+        ReportTable(
+            key="settings", title="Settings", frame=written, formats=formats,
+            caption="Means over seeds, with the sample standard deviation (±) of several.",
+        )
+    )  # fmt: skip
+    if agreement is not None:
+        frame = agreement.rename_axis("setting").reset_index()
+        items.append(
+            ReportTable(
+                key="agreement", title="How far the hierarchies agree", frame=frame,
+                formats=dict.fromkeys(agreement.columns, "score"),
+                caption="Adjusted Rand index of the subclasses that two settings give the same "
+                "samples: 1 is the same division, 0 what chance gives.",
+            )
+        )  # fmt: skip
+    items.append(
+        ReportTable(
+            key="sharing", title="What sharing saved", frame=sharing_frame(trials),
+            formats={"needed": "count", "built": "count"}
+            | dict.fromkeys(("seconds", "alone", "saved"), "seconds"),
+            caption="What results cost when they were made; alone: had each trial made its own.",
+        )
+    )  # fmt: skip
+    seeds = int(settings["seeds"].min())
+    note = (
+        "A setting with one seed proves nothing: differences may come from the seed alone."
+        if seeds < 2 and any(trial.scores for trial in trials)
+        else ""
+    )
+    section = Section(
+        key="sweep", title="What it found", intro=f"Trials of {recipe}, {len(settings)} settings.",
+        items=tuple(items),
+    )  # fmt: skip
+    return (
+        environment()
+        .get_template("sweep.html")
+        .render(
+            title=title, subtitle=subtitle, note=note, section=section, paths=paths,
+            created=created,
+        )
+    )  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NOTHING
+    return f"{value:.4f}" if isinstance(value, float) and value % 1 else f"{value:g}"

@@ -1,0 +1,61 @@
+"""What a training needs against what the cluster has."""
+
+import pytest
+
+from lhs.config import Config
+from lhs.engine import resources
+from lhs.engine.resources import trainings_that_fit
+from lhs.errors import UserError
+from lhs.loading import build_config
+
+
+def config(**train: object) -> Config:
+    return build_config({"train": train})
+
+
+@pytest.fixture
+def cluster_of(monkeypatch):
+    """A cluster of so much: the only part of Ray that is made up here."""
+
+    def make(**there: float) -> None:
+        monkeypatch.setattr(resources.ray, "cluster_resources", lambda: there)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("there", "train", "count"),
+    [
+        ({"CPU": 2}, {}, 1),
+        ({"CPU": 1}, {}, 1),
+        ({"CPU": 8}, {}, 4),
+        ({"CPU": 8}, {"workers": 2}, 2),
+        ({"CPU": 8, "GPU": 4}, {}, 4),
+        ({"CPU": 8, "GPU": 4}, {"workers": 3}, 1),
+        ({"CPU": 8, "GPU": 4}, {"gpu": "no"}, 4),
+        ({"CPU": 8, "GPU": 4, "accelerator_type:A100": 1}, {"accelerator": "A100"}, 4),
+    ],
+)
+def test_so_many_fit(cluster_of, there, train, count) -> None:
+    cluster_of(**there)
+    assert trainings_that_fit(config(**train)) == count
+
+
+@pytest.mark.parametrize(
+    ("there", "train", "told"),
+    [
+        ({"CPU": 2}, {"workers": 3}, r"workers = 3: needs 2.7 CPUs, the cluster has 2; .* up to 2"),
+        ({"CPU": 2}, {"gpu": "yes"}, "workers = 1: needs 1 GPUs, the cluster has 0"),
+        ({"CPU": 9, "GPU": 1}, {"workers": 2}, "needs 2 GPUs, the cluster has 1; .* up to 1"),
+        ({"CPU": 2, "GPU": 1}, {"accelerator": "A100"}, "accelerator = A100: the cluster has none"),
+        (
+            {"CPU": 2, "GPU": 1, "accelerator_type:T4": 1},
+            {"accelerator": "A100"},
+            "accelerator = A100: the cluster has T4",
+        ),
+    ],
+)
+def test_what_never_fits_is_told_with_its_numbers(cluster_of, there, train, told) -> None:
+    cluster_of(**there)
+    with pytest.raises(UserError, match=told):
+        trainings_that_fit(config(**train))

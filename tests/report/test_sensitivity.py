@@ -1,0 +1,127 @@
+"""A sweep's tables and page, against numbers counted by hand."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lhs.report.sensitivity import (
+    Trial,
+    agreement,
+    render_sweep,
+    sensitivity_figure,
+    setting_frame,
+    sharing_frame,
+    trial_frame,
+)
+
+
+def trial(number: int, score: float | None = None, **changes: object) -> Trial:
+    """One whose hierarchy hangs on rho alone, and whose model on everything."""
+    named = {name.replace("__", "."): value for name, value in changes.items()}
+    rho = named.get("hierarchy.rho", 0.93)
+    scores = {} if score is None else {"per_pixel": score, "mean_iou": score / 2}
+    keys = {"samples": "s", "hierarchy": f"h{rho}", "model": f"m{number}"}
+    return Trial(
+        number=number, changes=named, scores=scores, common_classes=11, subclasses=int(rho * 100),
+        seconds={"samples": 80.0, "hierarchy": 5.0 + number, "model": 100.0}, keys=keys,
+        run_id=f"run{number}",
+    )  # fmt: skip
+
+
+def three() -> list[Trial]:
+    return [
+        trial(1, 0.80, hierarchy__rho=0.93, train__seed=0),
+        trial(2, 0.84, hierarchy__rho=0.93, train__seed=1),
+        trial(3, 0.70, hierarchy__rho=0.95, train__seed=0),
+    ]
+
+
+def test_a_row_a_trial_with_its_dotted_settings() -> None:
+    frame = trial_frame(three())
+    assert frame["hierarchy.rho"].tolist() == [0.93, 0.93, 0.95]
+    assert frame["train.seed"].tolist() == [0, 1, 0]
+    assert frame["per_pixel"].tolist() == [0.80, 0.84, 0.70]
+    assert frame["subclasses"].tolist() == [93, 93, 95]
+    assert frame["run_id"].tolist() == ["run1", "run2", "run3"]
+
+
+def test_seeds_are_one_setting() -> None:
+    frame = setting_frame(three())
+    assert frame["hierarchy.rho"].tolist() == [0.93, 0.95]
+    assert "train.seed" not in frame
+    assert frame["seeds"].tolist() == [2, 1]
+    assert frame["per_pixel"].tolist() == pytest.approx([0.82, 0.70])
+    assert frame["per_pixel_std"][0] == pytest.approx(statistics.stdev([0.80, 0.84]))
+    assert math.isnan(frame["per_pixel_std"][1])
+
+
+def test_what_sharing_saved() -> None:
+    frame = sharing_frame(three()).set_index("stage")
+    assert frame.loc["samples"].tolist() == [3, 1, 80, 240, 160]
+    # Both rho = 0.93 have one hierarchy; what it cost is told by each alike in real sweeps.
+    assert frame.loc["hierarchy", ["needed", "built"]].tolist() == [3, 2]
+    assert frame.loc["model"].tolist() == [3, 3, 300, 300, 0]
+    assert list(frame.index) == ["samples", "hierarchy", "model", "all"]
+    assert frame.loc["all", "needed"] == 9
+
+
+def test_agreement_of_a_textbook_case() -> None:
+    """Hubert and Arabie's own measure, by its formula from the contingency table."""
+    one, other = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, 2, 2])
+    pairs = 1 + 0 + 0 + 1  # both together: C(2,2) + C(1,2) + C(1,2) + C(2,2)
+    rows, columns, total = 3 + 3, 1 + 1 + 1, 15
+    expected = rows * columns / total
+    index = (pairs - expected) / ((rows + columns) / 2 - expected)
+    frame = agreement({"a": one, "b": other})
+    assert frame.loc["a", "b"] == pytest.approx(index)
+    assert frame.to_numpy().diagonal() == pytest.approx(1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30))
+def test_agreement_does_not_hang_on_ids(pairs: list[tuple[int, int]]) -> None:
+    one, other = np.array(pairs).T
+    before = agreement({"a": one, "b": other})
+    after = agreement({"a": 7 - one, "b": np.array([5, 2, 9, 0])[other]})
+    pd.testing.assert_frame_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [
+        three(),
+        three()[:1],
+        [trial(1, hierarchy__rho=0.93), trial(2, hierarchy__rho=0.95)],
+        [trial(1, 0.5, hierarchy__region="inf"), trial(2, 0.6, hierarchy__region=129)],
+        [trial(1, 0.5, train__solver="sgd"), trial(2, 0.6, train__solver="adamw")],
+    ],
+)
+def test_every_sweep_has_a_page(trials: list[Trial]) -> None:
+    page = render_sweep(
+        title="a sweep", subtitle="of <one>", recipe="demo", trials=trials, agreement=None,
+        paths={"sweep": "/there"}, created="today",
+    )  # fmt: skip
+    assert "of &lt;one&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")
+    one_seed = "one seed proves nothing" in page
+    assert one_seed == any(found.scores for found in trials)
+    assert "/there" in page
+
+
+def test_the_figure_holds_other_settings_at_the_first_trial_s() -> None:
+    trials = [
+        trial(1, 0.5, hierarchy__rho=0.9, hierarchy__k_scale=1.0),
+        trial(2, 0.6, hierarchy__rho=0.9, hierarchy__k_scale=2.0),
+        trial(3, 0.9, hierarchy__rho=0.95, hierarchy__k_scale=2.0),
+    ]
+    figure = sensitivity_figure(trials)
+    assert "hierarchy.rho = 0.9, hierarchy.k_scale = 1.0" in figure.caption
+    # The third trial differs in both: it stands in no panel, and rho has one value left.
+    assert figure.alt == "per_pixel at each value of hierarchy.k_scale"
+    assert figure.png != figure.png_dark

@@ -1,0 +1,110 @@
+"""What a sweep is: its files, its trials, and what is wrong with others."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lhs.errors import UserError
+from lhs.loading import load_config
+from lhs.sweeps import Sweep, grid, read_sweep, trials_of
+
+FILES = sorted((Path(__file__).parents[1] / "tune").glob("*.py"))
+
+
+def sweep(*trials: dict[str, object], recipe: str = "demo") -> Sweep:
+    return Sweep(name="mine", recipe=recipe, trials=trials)
+
+
+def test_grid_is_every_combination_the_last_changing_first() -> None:
+    assert grid({"a": [1, 2], "b": ["x", "y"]}) == (
+        {"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_of_tune_tells_its_command_and_makes_trials(path: Path) -> None:
+    found = read_sweep(str(path))
+    text = path.read_text()
+    assert found.name == path.stem
+    assert f"lhs sweep tune/{path.name}" in text
+    assert f"ray submit cluster.yaml tune/{path.name}" in text
+    trials = trials_of(found)
+    assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
+    base = load_config(found.recipe)
+    for trial in trials:
+        changed = {k for k, v in trial.config.dotted().items() if v != base.dotted()[k]}
+        assert changed <= set(trial.changes)
+
+
+def test_the_files_are_the_paper_s_questions() -> None:
+    by_name = {path.stem: trials_of(read_sweep(str(path))) for path in FILES}
+    settings = [
+        (t.config.hierarchy.rho, t.config.hierarchy.k_scale) for t in by_name["sensitivity"]
+    ]
+    assert settings == [(0.93, 1.0), (0.90, 1.0), (0.95, 1.0), (0.93, 0.8), (0.93, 1.5)]
+    assert [t.config.hierarchy.region for t in by_name["region"]] == [129, 227, math.inf]
+    assert len(by_name["grid"]) == 27
+    assert [t.config.train.seed for t in by_name["seeds"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_is_a_script_that_needs_nothing_beside_it(path: Path, tmp_path: Path) -> None:
+    """As `ray submit` copies it: alone, elsewhere."""
+    alone = tmp_path / "script.py"
+    alone.write_text(path.read_text())
+    command = [sys.executable, str(alone), "--set", "hierarchy.rho=7"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lhs: ")
+    assert "hierarchy.rho" in done.stderr
+
+
+def test_settings_hold_for_all_trials_and_the_trials_own_above_them() -> None:
+    trials = trials_of(sweep({"train.seed": 3}, {"train.seed": 4}), ["train.batch_size=2"])
+    assert [trial.config.train.seed for trial in trials] == [3, 4]
+    assert {trial.config.train.batch_size for trial in trials} == {2}
+    assert [trial.name for trial in trials] == ["seed=3", "seed=4"]
+    other = trials_of(sweep({"train.seed": 3}), [], "stanford-lite-s-lc")
+    assert other[0].config.data.dataset == "stanford"
+
+
+@pytest.mark.parametrize(
+    ("trials", "settings", "told"),
+    [
+        ((), (), "it has no trials"),
+        (({"train.seed": 1},), ("train.seed=2",), "varies train.seed itself"),
+        (({"train.seed": 1}, {"train.seed": 1}), (), "trials 1 and 2 are alike"),
+        (({"train.sed": 1},), (), "(?s)trial 1: .*unknown key"),
+        (({"hierarchy.rho": 3},), (), r"(?s)trial 1: .*hierarchy.rho = 3"),
+        (({"train.seed": 1},), ("nonsense",), "allowed is key=value"),
+    ],
+)
+def test_mistakes_are_told(trials, settings, told) -> None:
+    with pytest.raises(UserError, match=told):
+        trials_of(sweep(*trials), settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "no such file"),
+        ("SWEEP = 3", "found no SWEEP"),
+        ("import nothing_of_this_name", "ModuleNotFoundError"),
+        ("def", "SyntaxError"),
+        (
+            "from lhs.sweeps import Sweep\nSWEEP = Sweep(name='a/b', recipe='demo', trials=[{}])",
+            "allowed are letters",
+        ),
+    ],
+)
+def test_files_that_are_no_sweeps(tmp_path: Path, text: str | None, told: str) -> None:
+    path = tmp_path / "sweep.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=told):
+        read_sweep(str(path))
