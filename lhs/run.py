@@ -138,6 +138,11 @@ def parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", "report", "one page that compares finished runs")
     report.add_argument("runs", nargs="+", metavar="RUN", help="MLflow run id or run name")
     report.add_argument("--storage", metavar="DIR", help="where the runs lie")
+
+    tables = _command(commands, "tables", "tables", "the paper's tables, our scores beside its own")
+    tables.add_argument("runs", nargs="+", metavar="RUN", help="as in `lhs report`")
+    tables.add_argument("--storage", metavar="DIR", help="where the runs lie")
+    tables.add_argument("--out", metavar="DIR", default="tables", help="default: tables, here")
     return top
 
 

@@ -194,6 +194,19 @@ def report(options: Namespace) -> int:
     return 0
 
 
+def tables(options: Namespace) -> int:
+    """`lhs tables`."""
+    from lhs.engine.reporting import write_tables
+    from lhs.engine.storage import Storage
+
+    storage = Storage(options.storage or Config().storage)
+    files = write_tables(storage, options.runs, Path(options.out).expanduser())
+    print(files[0].read_text(encoding="utf-8"))
+    for path in files:
+        print(f"written   {path}")
+    return 0
+
+
 def user_mistake(error: BaseException) -> UserError | None:
     """The user's own mistake inside what Ray made of it, or None."""
     waiting: list[BaseException | None] = [error]

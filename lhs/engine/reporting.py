@@ -32,6 +32,7 @@ from lhs.loading import build_config
 from lhs.report.assemble import Examples, HierarchyArrays, assemble
 from lhs.report.content import ReportData, ReportFigure, ReportTable
 from lhs.report.page import render_comparison, render_page
+from lhs.report.paper import Run, as_html, as_markdown, paper_tables
 
 PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
 COMPARISON = "comparison.html"
@@ -229,8 +230,16 @@ def compare_runs(storage: Storage, runs: list[str]) -> str:
     UserError
         If a run is not there, or several fit a name.
     """
+    reports = [_stored_report(storage, name) for name in find_runs(storage, runs)]
+    page = storage.path("runs", COMPARISON)
+    storage.write(page, render_comparison(reports).encode())
+    return storage.address(page)
+
+
+def find_runs(storage: Storage, runs: list[str]) -> list[str]:
+    """Names of folders below `runs/`; takes and raises what `compare_runs` does."""
     known = [name for name in storage.list(storage.path("runs")) if name != COMPARISON]
-    reports = []
+    found = []
     for run in runs:
         fitting = [name for name in known if name == run or name.rpartition("-")[2] == run[:8]] or [
             name for name in known if name.rpartition("-")[0] == run
@@ -241,10 +250,39 @@ def compare_runs(storage: Storage, runs: list[str]) -> str:
             raise UserError(
                 f"run {run!r} is not in {storage.uri}/runs; there are {', '.join(known) or 'none'}"
             )
-        reports.append(_stored_report(storage, fitting[0]))
-    page = storage.path("runs", COMPARISON)
-    storage.write(page, render_comparison(reports).encode())
-    return storage.address(page)
+        found += fitting
+    return found
+
+
+def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
+    """Write the paper's tables with the runs' scores into a folder: Markdown, CSV and HTML.
+
+    Returns
+    -------
+    list of Path
+        The files, the Markdown first.
+
+    Raises
+    ------
+    UserError
+        As `compare_runs`, or if the folder can't be written.
+    """
+    facts = [
+        storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
+        for name in dict.fromkeys(find_runs(storage, runs))
+    ]
+    tables = paper_tables([Run(entry["config"], entry["scores"]) for entry in facts])
+    files = {
+        out / "tables.md": "\n".join(as_markdown(number, tables[number]) for number in tables),
+        out / "tables.html": as_html(tables),
+    } | {out / f"table-{number}.csv": tables[number].to_csv(index=False) for number in tables}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}") from None
+    return list(files)
 
 
 def _stored_report(storage: Storage, name: str) -> ReportData:

@@ -7,13 +7,14 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+from filelock import FileLock
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
@@ -99,8 +100,12 @@ def _params(parameters: Mapping[str, Any]) -> list[Param]:
 def _reached(uri: str) -> Iterator[None]:
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Two runs that create the database at the same time break each other.
+    database = uri.removeprefix("sqlite:///")
+    alone = nullcontext() if database == uri else FileLock(f"{database}.lock")
     try:
-        yield
+        with alone:
+            yield
     except (MlflowException, OSError) as error:
         raise UserError(f"MLFLOW_TRACKING_URI = {uri}: {error}") from None
 

@@ -1,0 +1,132 @@
+"""Our scores beside the paper's: which row a run stands in, and what is said of it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from lhs.loading import load_config, recipes
+from lhs.report.paper import Run, as_html, as_markdown, paper_rows, paper_tables
+
+OWN = [name for name in recipes() if set(name.split("-")) & {"clarifai", "overfeat", "fcn16s"}]
+ROWS = {
+    "siftflow-clarifai-baseline": "Clarifai baseline",
+    "siftflow-clarifai-s-sn": "Clarifai+S+SN",
+    "siftflow-clarifai-s-lc": "Clarifai+S+LC (R=129)",
+    "siftflow-overfeat-baseline": "OverFeat baseline",
+    "siftflow-overfeat-s-sn": "OverFeat+S+SN",
+    "siftflow-overfeat-s-lc": "OverFeat+S+LC (R=129)",
+    "siftflow-overfeat-s-lc-r227": "OverFeat+S+LC (R=227)",
+    "siftflow-overfeat-s-lc-rinf": "OverFeat+S+LC (R=inf)",
+    "siftflow-overfeat-h-lc": "OverFeat+H+LC (R=129)",
+    "siftflow-fcn16s-baseline": "FCN (Long et al. 2014)",
+    "siftflow-fcn16s-s-lc": "FCN+S+LC (R=129)",
+    "siftflow-fcn16s-h-lc": "FCN+H+LC (R=129)",
+    "stanford-overfeat-baseline": "OverFeat baseline",
+    "stanford-overfeat-s-lc": "OverFeat+S+LC (R=129)",
+    "stanford-overfeat-s-lc-r227": "OverFeat+S+LC (R=227)",
+    "stanford-overfeat-h-lc": "OverFeat+H+LC (R=227)",
+    "stanford-fcn16s-baseline": "FCN (Long et al. 2014)",
+    "stanford-fcn16s-s-lc": "FCN+S+LC (R=129)",
+    "stanford-fcn16s-h-lc": "FCN+H+LC (R=129)",
+}
+
+
+def run(recipe: str, per_pixel: float = 0.5, *settings: str) -> Run:
+    tree = load_config(recipe, settings).model_dump(mode="json")
+    return Run(tree, {"per_pixel": per_pixel, "per_class": per_pixel / 2})
+
+
+def filled(number: int, *runs: Run) -> list[dict[str, Any]]:
+    frame = paper_tables(runs)[number]
+    return [row for row in frame.to_dict("records") if row["seeds"]]
+
+
+def test_every_recipe_of_a_paper_s_network_is_known_here() -> None:
+    assert set(OWN) == set(ROWS)
+
+
+@pytest.mark.parametrize("recipe", OWN)
+def test_a_recipe_stands_in_the_paper_s_row_and_its_header_says_its_score(recipe: str) -> None:
+    number = 1 if recipe.startswith("siftflow") else 3
+    [row] = filled(number, run(recipe, 0.75))
+    assert row["method"] == ROWS[recipe]
+    assert (row["per_pixel"], row["per_class"], row["seeds"]) == (0.75, 0.375, 1)
+    header = recipes()[recipe].read_text().split("description")[0]
+    assert f"{row['paper_per_pixel']:.3f}" in header
+
+
+def test_the_settings_of_table_2_stand_there() -> None:
+    changed = run("siftflow-overfeat-s-lc", 0.75, "hierarchy.k_scale=1.5")
+    assert [row["method"] for row in filled(2, changed)] == ["rho=93%, K x 1.5"]
+    # Beside Table 1, not in it.
+    assert [row["method"] for row in filled(1, changed)] == [
+        "ours: overfeat+S+LC (R=129), rho=0.93, K x 1.5"
+    ]
+    usual = run("siftflow-overfeat-s-lc")
+    assert [row["method"] for row in filled(2, usual)] == ["rho=93%, K"]
+    assert [row["method"] for row in filled(1, usual)] == ["OverFeat+S+LC (R=129)"]
+
+
+def test_seeds_are_one_row_with_their_spread() -> None:
+    values = [0.80, 0.83, 0.84]
+    runs = [
+        run("stanford-lite-s-lc", value, f"train.seed={seed}") for seed, value in enumerate(values)
+    ]
+    [row] = filled(3, *runs, run("siftflow-lite-s-lc"))
+    assert row["method"] == "ours: lite+S+LC (R=129)"
+    assert row["seeds"] == 3
+    assert row["per_pixel"] == pytest.approx(statistics.mean(values))
+    assert row["per_pixel_std"] == pytest.approx(statistics.stdev(values))
+    assert math.isnan(row["paper_per_pixel"])
+    [single] = filled(3, runs[0])
+    assert math.isnan(single["per_pixel_std"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("data.max_test=20", "20 test images"),
+        ("data.max_train=30", "30 training images"),
+        ("train.max_steps=9", "9 steps a phase"),
+        ("evaluation.every=8", "scores 8 pixels apart"),
+        ("network.weights=none", "from random weights"),
+        ("data.stanford.fold=3", "fold 3 only"),
+    ],
+)
+def test_less_than_the_paper_s_run_is_told_and_a_row_of_its_own(setting: str, told: str) -> None:
+    less = run("stanford-fcn16s-baseline", 0.2, setting)
+    whole = run("stanford-fcn16s-baseline", 0.7)
+    rows = filled(3, less, whole)
+    assert [row["method"] for row in rows] == ["FCN (Long et al. 2014)"] * 2
+    assert {row["per_pixel"]: told in row["note"] for row in rows} == {0.2: True, 0.7: False}
+
+
+def test_without_runs_all_that_the_paper_prints_is_there_and_nothing_else() -> None:
+    path = resources.files("lhs") / "report" / "paper_tables.csv"
+    printed = list(csv.DictReader(path.read_text().splitlines()))
+    tables = paper_tables([])
+    assert sum(len(frame) for frame in tables.values()) == len(printed) == len(paper_rows())
+    for number, frame in tables.items():
+        rows = [row for row in printed if row["table"] == str(number)]
+        assert frame["method"].tolist() == [row["method"] for row in rows]
+        assert [f"{value:g}" for value in frame["paper_per_pixel"]] == [
+            f"{float(row['per_pixel']):g}" for row in rows
+        ]
+        assert frame["per_pixel"].isna().all()
+        assert not frame["seeds"].any()
+
+
+def test_markdown_and_html_hold_the_same_cells() -> None:
+    tables = paper_tables([run("stanford-lite-s-lc", 0.8125)])
+    text = as_markdown(3, tables[3])
+    assert "| ours: lite+S+LC (R=129) |  |  | 0.812 | 0.406 | 1 | fold 1 only |" in text
+    page = as_html(tables)
+    for cell in ("ours: lite+S+LC (R=129)", "0.812", "fold 1 only", "Table 5: LM+Sun"):
+        assert cell in page
+    assert "nan" not in page + text
