@@ -118,7 +118,7 @@ def run_sweep(
         status = "KILLED"
         raise
     finally:
-        tracker.client.set_terminated(tracker.run_id, status)
+        tracker.ended(status)
 
 
 def clean_sweep(storage: Storage, name: str) -> int:

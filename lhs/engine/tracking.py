@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from lhs.config import Config, TrainConfig
+from lhs.engine.progress import say
 from lhs.engine.pyfunc import save_pyfunc
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage, explained
@@ -30,6 +31,12 @@ PARENT = "mlflow.parentRunId"
 """Tag of a run below another."""
 BATCH = 900
 """Metrics of one call; the server takes 1000."""
+
+
+WAIT = 600.0
+"""Seconds that a run waits for a store that went away."""
+ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""MLflow's own waiting would hold a training back for minutes."""
 
 
 def tracking_uri(storage: Storage) -> str:
@@ -62,16 +69,42 @@ class Tracker:
         """Log single numbers; those that are nan are left out."""
         now = int(time.time() * 1000)
         rows = [Metric(key, value, now, 0) for key, value in values.items() if value == value]
-        self.client.log_batch(self.run_id, metrics=rows)
+        patiently(lambda: self.client.log_batch(self.run_id, metrics=rows))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Log tags."""
         rows = [RunTag(key, str(value)) for key, value in values.items()]
-        self.client.log_batch(self.run_id, tags=rows)
+        patiently(lambda: self.client.log_batch(self.run_id, tags=rows))
 
     def folder(self, folder: Path, place: str | None = None) -> None:
         """Log a folder's files as artifacts, below `place` or at the top."""
-        self.client.log_artifacts(self.run_id, str(folder), place)
+        patiently(lambda: self.client.log_artifacts(self.run_id, str(folder), place))
+
+    def ended(self, status: str) -> None:
+        """Note how the run ended: FINISHED, FAILED or KILLED."""
+        patiently(lambda: self.client.set_terminated(self.run_id, status))
+
+
+def patiently(call: Callable[[], Any]) -> None:
+    """Do what needs the store; where that is away, try again for up to `WAIT` seconds."""
+    limit, pause = time.monotonic() + WAIT, 0.5
+    while True:
+        try:
+            call()
+            return
+        except (MlflowException, OSError) as error:
+            if not _away(error) or time.monotonic() > limit:
+                raise
+            if pause == 0.5:
+                say("MLflow's store does not answer; waiting for it")
+            time.sleep(pause)
+            pause = min(2 * pause, 20.0)
+
+
+def _away(error: Exception) -> bool:
+    """Whether nobody answered, rather than said no."""
+    told = getattr(error, "error_code", "INTERNAL_ERROR")
+    return told in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 
 
 def begin_run(
@@ -160,7 +193,7 @@ def tracked(
         status = "KILLED"
         raise
     finally:
-        tracker.client.set_terminated(tracker.run_id, status)
+        tracker.ended(status)
 
 
 def find_runs(uri: str, tags: Mapping[str, str]) -> list[Any]:
@@ -227,7 +260,7 @@ def _log_history(tracker: Tracker, history: pd.DataFrame, train: TrainConfig) ->
     for _, rows in history.groupby((history["step"] - 1) // train.log_every):
         last = int(rows["step"].iloc[-1])
         curves.add(last, mean_of(rows.to_dict("records"), train.batch_size))
-    curves.flush()
+    curves.finish()
 
 
 def mean_of(rows: Sequence[Mapping[Any, Any]], batch_size: int) -> dict[str, float]:
@@ -257,12 +290,23 @@ class Curves:
         """Note the values of a step."""
         now = int(time.time() * 1000)
         self.rows += [Metric(f"train/{key}", value, now, step) for key, value in values.items()]
-        if time.monotonic() - self.sent > self.EVERY or len(self.rows) > BATCH - 10:
+        if time.monotonic() - self.sent > self.EVERY:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was noted."""
-        rows, self.rows = self.rows, []
-        if rows:
-            self.tracker.client.log_batch(self.tracker.run_id, metrics=rows)
+        """Send what was noted; where the store is away, it is kept for the next time."""
+        try:
+            self._send()
+        except (MlflowException, OSError) as error:
+            if not _away(error):
+                raise
         self.sent = time.monotonic()
+
+    def finish(self) -> None:
+        """Send what is left, and wait for the store if need be."""
+        patiently(self._send)
+
+    def _send(self) -> None:
+        while self.rows:
+            self.tracker.client.log_batch(self.tracker.run_id, metrics=self.rows[:BATCH])
+            del self.rows[:BATCH]

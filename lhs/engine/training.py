@@ -113,7 +113,7 @@ def training_stage(
                     storage_filesystem=storage.filesystem,
                     failure_config=ray_train.FailureConfig(max_failures=train.restarts),
                     logging_config=ray_train.LoggingConfig(log_level="ERROR"),
-                    worker_runtime_env={"env_vars": KEEP_MEMORY},
+                    worker_runtime_env={"env_vars": KEEP_MEMORY | tracking.ONE_TRY},
                 ),
             )
             with explained(storage.uri):

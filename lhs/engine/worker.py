@@ -113,7 +113,7 @@ def _train(work: Work, storage: Storage, progress: Any) -> None:
         say=voice.say,
     )
     if rank == 0:
-        voice.curves.flush()
+        voice.curves.finish()
         _write(storage, work, model, network, history, hierarchy)
 
 

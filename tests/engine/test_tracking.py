@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
+import requests
 from mlflow.entities import Run
 
 import lhs
-from lhs.engine import pipeline
+from lhs.engine import pipeline, tracking
 from lhs.engine.pipeline import Outcome
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import tracked, tracking_uri
+from lhs.engine.tracking import (
+    ONE_TRY,
+    Curves,
+    Tracker,
+    begin_run,
+    close_left,
+    tracked,
+    tracking_uri,
+)
 from lhs.errors import UserError
 from tests.data.builders import plain, save_labels, stripes
 from tests.engine.conftest import NAME, tiny
@@ -165,3 +182,113 @@ def test_a_store_that_can_not_be_reached(tmp_path: Path, monkeypatch: pytest.Mon
         tracked(config, Storage(str(tmp_path)), "x", "y"),
     ):
         pass
+
+
+# A store that goes away
+
+
+class Server:
+    """A real MLflow server on a SQLite file, to be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri, self.folder = f"http://127.0.0.1:{self.port}", folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *options,
+             "--backend-store-uri", f"sqlite:///{self.folder / 'served.db'}",
+             "--artifacts-destination", str(self.folder / "artifacts")],
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        limit = time.monotonic() + 90
+        while time.monotonic() < limit:
+            try:
+                if requests.get(f"{self.uri}/health", timeout=1).ok:
+                    return
+            except requests.RequestException:
+                time.sleep(0.2)
+        raise AssertionError("the server did not start")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("served"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.ray
+def test_what_is_measured_while_the_store_is_away_arrives_later(
+    served: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in ONE_TRY.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tracking, "BATCH", 7)
+    tracker = Tracker(served.uri, begin_run(served.uri, "away", "mine", {}, {}))
+    curves = Curves(tracker)
+    for step in range(1, 6):
+        curves.add(step, {"loss": 10 / step})
+    curves.flush()
+    served.stop()
+    for step in range(6, 31):
+        curves.add(step, {"loss": 10 / step})
+    started = time.monotonic()
+    curves.flush()
+    # One try, not the minutes that MLflow's own retries take.
+    assert time.monotonic() - started < 30
+    back = threading.Timer(1.0, served.start)
+    back.start()
+    curves.finish()
+    tracker.ended("FINISHED")
+    back.join()
+    assert "MLflow's store does not answer; waiting for it" in capsys.readouterr().err
+    client = mlflow.MlflowClient(served.uri)
+    points = client.get_metric_history(tracker.run_id, "train/loss")
+    assert [(p.step, p.value) for p in points] == [(n, pytest.approx(10 / n)) for n in range(1, 31)]
+    assert client.get_run(tracker.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.ray
+def test_a_refusal_is_not_waited_for(served: Server) -> None:
+    tracker = Tracker(served.uri, begin_run(served.uri, "away", "mine", {}, {"a": 1}))
+    started = time.monotonic()
+    with pytest.raises(mlflow.MlflowException):
+        Tracker(served.uri, "no-such-run").tags({"a": "b"})
+    assert time.monotonic() - started < 5
+    tracker.ended("FINISHED")
+
+
+def test_a_run_that_was_left_is_taken_up_and_others_are_closed(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    parent = begin_run(uri, "some", "sweep", {}, {"a": 1})
+    children = [
+        begin_run(uri, "some", str(n), {tracking.PARENT: parent}, {"n": n}) for n in range(3)
+    ]
+    other = begin_run(uri, "some", "other", {}, {})
+    Tracker(uri, children[0]).ended("FINISHED")
+    assert set(close_left(uri, parent)) == {parent, *children[1:]}
+    client = mlflow.MlflowClient(uri)
+    states = [client.get_run(run).info.status for run in (parent, *children, other)]
+    assert states == ["KILLED", "FINISHED", "KILLED", "KILLED", "RUNNING"]
+    config = tiny(tmp_path)
+    storage = Storage(str(tmp_path))
+    with tracked(config, storage, "some", "again", tags={"x": "y"}) as tracker:
+        pass
+    with tracked(config, storage, "some", "again", run_id=tracker.run_id) as same:
+        assert client.get_run(same.run_id).info.status == "RUNNING"
+    assert same.run_id == tracker.run_id
+    assert client.get_run(same.run_id).data.tags["x"] == "y"
+    assert client.get_run(same.run_id).info.status == "FINISHED"
