@@ -124,8 +124,12 @@ def make_shared(
         samples, checked = made[need.samples], scenes[place][0]
         return hierarchy_stage(Stages(storage), configs[place], checked, samples, histograms)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
         made |= dict(zip(distinct, pool.map(make, distinct.values()), strict=True))
+    finally:
+        # Who is stopped does not wait for what is being made.
+        pool.shutdown(wait=False, cancel_futures=True)
     return [
         [result, *(made[key] for key in (n.samples, n.histograms, n.hierarchy) if key is not None)]
         for (_, result), n in zip(scenes, needs, strict=True)

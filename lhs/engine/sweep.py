@@ -86,7 +86,6 @@ def run_sweep(
     """
     storage = Storage(trials[0].config.storage)
     folder = storage.path("sweeps", name)
-    state = _begin(storage, folder, name, recipe, trials, resume, until)
     if until == "evaluation":
         for trial in trials:
             trainings_that_fit(trial.config)
@@ -96,6 +95,8 @@ def run_sweep(
     needs = [
         needs_of(config, checked.key) for config, (checked, _) in zip(configs, scenes, strict=True)
     ]
+    # Only now, so that a mistake in what was said so far leaves nothing to clean.
+    state = _begin(storage, folder, name, recipe, trials, resume, until)
     say(plan_text(storage, needs, trained=until == "evaluation"))
     tracker = _parent(storage, state, name, recipe, trials)
     status = "FAILED"
