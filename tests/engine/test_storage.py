@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,22 @@ def test_local_folder_is_itself(tmp_path: Path) -> None:
     with storage.as_local(storage.path()) as folder:
         assert folder == tmp_path
     assert tmp_path.is_dir()
+
+
+def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
+    storage, order = Storage(str(tmp_path)), []
+    inside = threading.Event()
+
+    def second() -> None:
+        inside.wait()
+        with storage.locked("some", ".lock"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with storage.locked("some", ".lock"):
+        inside.set()
+        time.sleep(0.3)
+        order.append("first")
+    thread.join(timeout=10)
+    assert order == ["first", "second"]
