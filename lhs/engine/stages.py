@@ -108,7 +108,7 @@ class Stages:
         result = self.find(name, settings, inputs)
         if result is None:
             # Another run on this storage may be at the same stage: it is waited for.
-            with self.storage.locked("stages", name, f".lock-{stage_key(name, settings, inputs)}"):
+            with self.storage.locked("locks", stage_key(name, settings, inputs)):
                 result = self.find(name, settings, inputs)
                 if result is None:
                     result = self._build(name, settings, inputs, build)

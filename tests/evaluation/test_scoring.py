@@ -101,8 +101,10 @@ description = ModelDescription(
 )
 model = Model(build_network(config, 33), description, every=every)
 photo = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)
-found = model.predict(photo, segment(photo, centres) if centres else None)
+found = model.predict(photo)
 found.overlay
+if centres:
+    found = model.predict(photo, segment(photo, centres))
 assert found.label_map.shape == (3000, 4000)
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
@@ -111,7 +113,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's counters")
 @pytest.mark.parametrize(
     ("name", "every", "centres"),
-    [("lite", 1, 0), ("squeezenet", 8, 0), ("squeezenet", 1, 30_000)],
+    [("lite", 1, 0), ("squeezenet", 8, 30_000)],
 )
 def test_a_photo_of_twelve_megapixels_fits_four_gibibytes(name, every, centres):
     """All of the process: programs, weights, photo, labels, overlay."""
