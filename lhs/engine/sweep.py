@@ -244,17 +244,14 @@ def _run(
             storage.replace_json(record_path(folder, trial.number), record_of(trial, done))
         return
     tags = {}
-    runs = {}
     for trial in left:
         mistake = mistake_path(folder, trial.number)
         if storage.exists(mistake):
             storage.filesystem.delete_file(mistake)
-        number = f"{trial.number:03}"
-        tags[trial.number] = {PARENT: tracker.run_id, TRIAL: number, "lhs.stage": "trial"}
-        begun = find_runs(tracker.uri, {PARENT: tracker.run_id, TRIAL: number})
-        if begun:
-            runs[trial.number] = begun[0].info.run_id
+        tags[trial.number] = {
+            PARENT: tracker.run_id, TRIAL: f"{trial.number:03}", "lhs.stage": "trial",
+        }  # fmt: skip
     try:
-        run_trials(storage, folder, left, tags, runs, at_once)
+        run_trials(storage, folder, left, tags, at_once)
     finally:
         storage.delete(f"{folder}/tune")

@@ -20,6 +20,7 @@ from lhs.engine.progress import say
 from lhs.engine.resources import trainings_that_fit
 from lhs.engine.stages import StageResult
 from lhs.engine.storage import Storage
+from lhs.engine.tracking import find_runs, tracking_uri
 from lhs.errors import UserError
 from lhs.sweeps import Trial
 
@@ -87,7 +88,6 @@ def run_trials(
     folder: str,
     trials: Sequence[Trial],
     tags: Mapping[int, Mapping[str, str]],
-    runs: Mapping[int, str],
     at_once: int | None,
 ) -> None:
     """Run trials, as many at once as the cluster holds; each leaves its record in the folder.
@@ -99,9 +99,8 @@ def run_trials(
     trials
         Those to run.
     tags
-        Of each trial's run in MLflow, by number.
-    runs
-        MLflow runs that were left by a trial which did not end, by number.
+        Of each trial's run in MLflow, by number. A run that bears them already was left by a trial
+        whose process died, and is taken up again.
     at_once
         The most at a time; None is as many as fit.
 
@@ -115,8 +114,7 @@ def run_trials(
     by_number = {trial.number: trial for trial in trials}
     with _heard() as lines:
         trainable = functools.partial(
-            _trial, storage=storage, folder=folder, trials=by_number, tags=tags, runs=runs,
-            lines=lines,
+            _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines
         )  # fmt: skip
         tuner = tune.Tuner(
             # Little of the head's own: what trains and reads books its CPUs itself, and a trial
@@ -164,14 +162,15 @@ def _trial(
     folder: str,
     trials: Mapping[int, Trial],
     tags: Mapping[int, Mapping[str, str]],
-    runs: Mapping[int, str],
     lines: Any,
 ) -> None:
     trial = trials[parameters["number"]]
     sender = _Sender(lines, f"[{trial.number} {trial.name}] ")
     with connected(), contextlib.redirect_stderr(sender):
         try:
-            outcome = run_one(trial.config, trial.name, tags[trial.number], runs.get(trial.number))
+            left = find_runs(tracking_uri(storage), tags[trial.number])
+            run_id = left[0].info.run_id if left else None
+            outcome = run_one(trial.config, trial.name, tags[trial.number], run_id)
         except UserError as mistake:
             # Not to be tried again.
             storage.write_json(mistake_path(folder, trial.number), {"mistake": str(mistake)})

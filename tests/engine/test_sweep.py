@@ -230,16 +230,17 @@ def test_killed_twice_and_a_trial_once_it_ends_as_undisturbed(whole: Path, tmp_p
     storage = tmp_path / "storage"
     path = written(tmp_path, storage)
     records = storage / "sweeps" / "mine" / "trials"
+    training = storage / "stages" / "model"
     first = started(path, storage)
-    waited(first, lambda: list((storage / "stages" / "model").glob(".training-*")))
+    waited(first, lambda: list(training.glob(".training-*")) and trial_process(first.pid))
+    found = trial_process(first.pid)
+    assert found is not None
+    found.send_signal(signal.SIGKILL)
+    waited(first, (records / "001.json").exists)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     second = started(path, storage, "--resume")
-    waited(second, lambda: trial_process(second.pid))
-    found = trial_process(second.pid)
-    assert found is not None
-    found.send_signal(signal.SIGKILL)
-    waited(second, (records / "001.json").exists)
+    waited(second, lambda: list(training.glob(".training-*")))
     os.killpg(second.pid, signal.SIGKILL)
     second.wait()
     parent, children = runs_of(storage)
