@@ -11,8 +11,9 @@ BIN := .venv/bin
 run: setup
 	$(BIN)/lhs run demo
 
+# Two at a time, a file each: most of a test with Ray waits for one process that starts.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ray
 from ray import tune
 
 from lhs.engine.cluster import connected
 from lhs.engine.pipeline import run_one
-from lhs.engine.progress import say
+from lhs.engine.relay import Sender, heard
 from lhs.engine.resources import trainings_that_fit
 from lhs.engine.stages import StageResult
 from lhs.engine.storage import Storage
@@ -26,61 +22,6 @@ from lhs.sweeps import Trial
 
 FAILURES = 3
 """Times that a trial whose process dies is started again."""
-TELL_EVERY = 0.5
-
-
-class Lines:
-    """What trials say, for the driver to print. Runs as an actor."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def add(self, line: str) -> None:
-        """A line of a trial."""
-        self.lines.append(line)
-
-    def take(self) -> list[str]:
-        """All lines since they were last taken."""
-        lines, self.lines = self.lines, []
-        return lines
-
-
-class _Sender(io.TextIOBase):
-    """A stream whose lines go to the driver."""
-
-    def __init__(self, lines: Any, prefix: str) -> None:
-        self.lines, self.prefix, self.begun = lines, prefix, ""
-
-    def write(self, text: str) -> int:
-        *whole, self.begun = (self.begun + text).split("\n")
-        for line in whole:
-            self.lines.add.remote(f"{self.prefix}{line}")
-        return len(text)
-
-
-@contextmanager
-def _heard() -> Iterator[Any]:
-    """Print what trials say while the block runs; yields the actor to tell it to."""
-    actor = ray.remote(num_cpus=0)(Lines).remote()
-    stop = threading.Event()
-
-    def follow() -> None:
-        while True:
-            ended = stop.wait(TELL_EVERY)
-            with contextlib.suppress(ray.exceptions.RayError):
-                for line in ray.get(actor.take.remote()):
-                    say(line)
-            if ended:
-                return
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield actor
-    finally:
-        stop.set()
-        thread.join(timeout=10)
-        ray.kill(actor)
 
 
 def run_trials(
@@ -112,7 +53,7 @@ def run_trials(
     fitting = min(trainings_that_fit(trial.config) for trial in trials)
     together = min(at_once or fitting, fitting, len(trials))
     by_number = {trial.number: trial for trial in trials}
-    with _heard() as lines:
+    with heard() as lines:
         trainable = functools.partial(
             _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines
         )  # fmt: skip
@@ -122,7 +63,10 @@ def run_trials(
             tune.with_resources(trainable, {"node:__internal_head__": 0.001}),
             param_space={"number": tune.grid_search(list(by_number))},
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=together, trial_dirname_creator=lambda trial: trial.trial_id
+                max_concurrent_trials=together,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+                # The next trial runs in the process of the last: its imports take five seconds.
+                reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="tune",
@@ -165,7 +109,7 @@ def _trial(
     lines: Any,
 ) -> None:
     trial = trials[parameters["number"]]
-    sender = _Sender(lines, f"[{trial.number} {trial.name}] ")
+    sender = Sender(lines, f"[{trial.number} {trial.name}] ")
     with connected(), contextlib.redirect_stderr(sender):
         try:
             left = find_runs(tracking_uri(storage), tags[trial.number])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import timm
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +14,8 @@ from lhs.networks.patch import BatchDropout
 LITE = "tf_efficientnet_lite0"
 STRIDES = (8, 16, 32)
 """Of the maps that the head joins; scores are upsampled from the first."""
+
+# timm is imported where it is used: it takes 1.5 s, and most of Ray's processes build no network.
 
 
 def _separable(channels: int) -> nn.Sequential:
@@ -71,6 +72,8 @@ class EncoderNetwork(SceneNetwork):
     multiple = STRIDES[-1]
 
     def __init__(self, outputs: int, channels: int, backbone: str = LITE) -> None:
+        import timm
+
         super().__init__()
         self.backbone = backbone
         self.levels = _levels(backbone)
@@ -104,6 +107,8 @@ class EncoderNetwork(SceneNetwork):
 
 def _levels(backbone: str) -> tuple[int, ...]:
     """Places of the maps at the head's strides, the deepest of each."""
+    import timm
+
     try:
         probe = timm.create_model(backbone, pretrained=False, features_only=True)
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:

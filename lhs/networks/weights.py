@@ -8,7 +8,6 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -82,6 +81,8 @@ def efficientnet_lite0_imagenet(network: EncoderNetwork) -> list[str]:
     The package's 296 tensors stand in timm's order under other names, so they are matched by
     position; those of the classifier are left out.
     """
+    import timm
+
     path = _file_of(EFFICIENTNET_LITE0_PACKAGE, ".pth")
     source = torch.load(str(path), map_location="cpu", weights_only=True)
     whole = timm.create_model(LITE, pretrained=False).state_dict()
@@ -163,6 +164,8 @@ def vgg16_imagenet(network: FCN) -> list[str]:
 
 def timm_pretrained(network: EncoderNetwork) -> list[str]:
     """Fill the encoder of `timm:NAME` with timm's own weights for it (download)."""
+    import timm
+
     name = network.backbone
     source = _downloaded(
         f"timm's weights of {name}",
