@@ -95,6 +95,9 @@ class DataConfig(Section):
     """Train on a seeded random part of this many images."""
     max_test: int | None = Field(None, ge=1)
     """Test on a seeded random part of this many images."""
+    held_out: int | None = Field(None, ge=1)
+    """Test on so many of the training images, which are then not trained on, and leave the test
+    images alone: to choose settings without a look at them."""
     seed: int = Field(0, ge=0)
     """For the random parts and Stanford's random split."""
     stanford: StanfordConfig = StanfordConfig()
@@ -273,6 +276,8 @@ class TrainConfig(Section):
     """Steps between two checkpoints, besides."""
     restarts: int = Field(3, ge=0)
     """How often dead workers are replaced before the run gives up."""
+    validate_every: int | None = Field(None, ge=1)
+    """Epochs between two looks at the scores on the images that `data.held_out` keeps out."""
     features_gb: float = Field(20.0, ge=0.0)
     """Disk for the features of a phase that trains the last layers alone; where they do not fit,
     or 0, they are computed at every step."""
@@ -323,6 +328,15 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _validates_on_training_images(self) -> Self:
+        if self.train.validate_every is not None and self.data.held_out is None:
+            raise ValueError(
+                f"train.validate_every = {self.train.validate_every} needs data.held_out, the "
+                "number of training images to look at: test images are for the end"
+            )
+        return self
 
     @property
     def examples(self) -> Literal["patches", "variants", "crops"]:

@@ -1,4 +1,7 @@
-"""What a sweep is: a recipe, and trials that change some of its settings by their dotted names."""
+"""What a sweep is: a recipe, and trials that change some of its settings by their dotted names.
+
+Trials are written down one by one, or searched for in a space.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,61 @@ from lhs.config import Config
 from lhs.errors import UserError
 from lhs.loading import load_config
 
+METRICS = ("per_pixel", "per_class", "mean_iou")
 Changes = Mapping[str, Any]
 """Values of settings by dotted name, as in `--set`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """The values of a setting in a search: whole numbers where both bounds are.
+
+    Attributes
+    ----------
+    low, high
+        Bounds, both included.
+    log
+        Whether factors count rather than differences, as of rates.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Space = Mapping[str, Sequence[Any] | Between]
+"""By dotted name: a list to choose from, or a range."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A question whose trials follow from those before: the best settings in a space.
+
+    Optuna proposes trials; those that stay behind on held-out images are stopped early.
+
+    Attributes
+    ----------
+    name, recipe
+        As of a `Sweep`.
+    space
+        Settings of `train` that trials vary; what they share is made once, before.
+    count
+        Trials in all.
+    metric
+        Score on the held-out images, of `per_pixel`, `per_class` and `mean_iou`.
+    patience
+        Epochs that no trial is stopped before.
+    always
+        Settings of all trials, by dotted name; `data.held_out` must be one.
+    """
+
+    name: str
+    recipe: str
+    space: Space
+    count: int
+    metric: str = "per_class"
+    patience: int = 1
+    always: Changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +116,16 @@ class Trial:
     @property
     def name(self) -> str:
         """What it changes in short, such as `rho=0.95 k_scale=1`."""
-        return " ".join(
-            f"{key.rpartition('.')[2]}={_text(value)}" for key, value in self.changes.items()
-        )
+        return name_of(self.changes)
+
+
+def name_of(changes: Changes) -> str:
+    """What a trial changes in short; as much of a name as tells settings apart."""
+    ends = [key.rpartition(".")[2] for key in changes]
+    return " ".join(
+        f"{end if ends.count(end) == 1 else '.'.join(key.split('.')[-2:])}={text_of(value)}"
+        for end, (key, value) in zip(ends, changes.items(), strict=True)
+    )
 
 
 def grid(space: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
@@ -78,7 +141,7 @@ def grid(space: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
     )
 
 
-def read_sweep(path: str) -> Sweep:
+def read_sweep(path: str) -> Sweep | Search:
     """The `SWEEP` of a Python file.
 
     Raises
@@ -92,8 +155,8 @@ def read_sweep(path: str) -> Sweep:
         found = runpy.run_path(path).get("SWEEP")
     except Exception as error:
         raise UserError(f"sweep {path}: {type(error).__name__}: {error}") from None
-    if not isinstance(found, Sweep):
-        raise UserError(f"sweep {path}: found no SWEEP = Sweep(...) in it")
+    if not isinstance(found, Sweep | Search):
+        raise UserError(f"sweep {path}: found no SWEEP = Sweep(...) or Search(...) in it")
     if not re.fullmatch(r"[\w-]+", found.name):
         raise UserError(
             f"sweep {path}: name = {found.name!r}: allowed are letters, digits, - and _"
@@ -127,7 +190,7 @@ def trials_of(sweep: Sweep, settings: Sequence[str] = (), recipe: str | None = N
             raise UserError(f"--set {setting}: the sweep {sweep.name} varies {key} itself")
     trials: list[Trial] = []
     for number, changes in enumerate(sweep.trials, 1):
-        own = [f"{key}={_text(value)}" for key, value in changes.items()]
+        own = [f"{key}={text_of(value)}" for key, value in changes.items()]
         try:
             config = load_config(recipe or sweep.recipe, [*settings, *own])
         except UserError as error:
@@ -139,7 +202,57 @@ def trials_of(sweep: Sweep, settings: Sequence[str] = (), recipe: str | None = N
     return trials
 
 
-def _text(value: Any) -> str:
+def search_base(search: Search, settings: Sequence[str] = (), recipe: str | None = None) -> Config:
+    """What all trials of a search share.
+
+    Raises
+    ------
+    UserError
+        For a bad setting or space, or one that is both given and searched.
+    """
+    if search.metric not in METRICS:
+        raise UserError(
+            f"search {search.name}: metric = {search.metric!r}: allowed are {', '.join(METRICS)}"
+        )
+    if search.count < 1 or not search.space:
+        raise UserError(
+            f"search {search.name}: count = {search.count} trials of {len(search.space)} settings: "
+            "allowed are 1 or more"
+        )
+    for setting in settings:
+        key = setting.partition("=")[0].strip()
+        if key in search.space:
+            raise UserError(f"--set {setting}: the search {search.name} varies {key} itself")
+    texts = [f"{key}={text_of(value)}" for key, value in search.always.items()] + list(settings)
+    config = load_config(recipe or search.recipe, texts)
+    for key, values in search.space.items():
+        if not key.startswith("train."):
+            raise UserError(
+                f"search {search.name}: space of {key}: allowed are settings of train; what comes "
+                "before is shared by all trials"
+            )
+        if isinstance(values, Between) and not (
+            values.low < values.high and (values.low > 0 or not values.log)
+        ):
+            raise UserError(
+                f"search {search.name}: {key} between {values.low} and {values.high}: allowed is "
+                "a lower bound below the upper one, above 0 where factors count"
+            )
+        ends = (values.low, values.high) if isinstance(values, Between) else values
+        if not ends:
+            raise UserError(f"search {search.name}: {key}: found no value to choose from")
+        for value in ends:
+            load_config(recipe or search.recipe, [*texts, f"{key}={text_of(value)}"])
+    if config.train.validate_every is None:
+        raise UserError(
+            f"search {search.name}: train.validate_every: found none, needed by a search, as is "
+            "data.held_out"
+        )
+    return config
+
+
+def text_of(value: Any) -> str:
+    """A value as `--set` takes it."""
     if value == float("inf"):
         return "inf"
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()

@@ -215,6 +215,8 @@ def test_an_unbounded_region_in_all_spellings(value, recipe):
         ("train.baseline.all_layers.epochs=-1", "greater than or equal to 0"),
         ("train.baseline.all_layers.learning_rate=0", "greater than 0"),
         ("train.seed=-1", "greater than or equal to 0"),
+        ("train.validate_every=0", "greater than or equal to 1"),
+        ("data.held_out=0", "greater than or equal to 1"),
         ("storage=", "string"),
         ("storage=''", "1"),
     ],
@@ -228,6 +230,13 @@ def test_a_value_out_of_range_names_key_and_what_is_allowed(setting, told):
 @pytest.mark.parametrize("value", ["yes", "no"])
 def test_gpu_takes_the_words_that_yaml_reads_as_truth(value):
     assert load_config("demo", [f"train.gpu={value}"]).train.gpu == value
+
+
+def test_looking_at_scores_while_training_needs_images_that_are_kept_out():
+    message = refused("train.validate_every=2")
+    assert "train.validate_every = 2 needs data.held_out" in message
+    config = load_config("demo", ["train.validate_every=2", "data.held_out=5"])
+    assert config.data.held_out == 5
 
 
 @pytest.mark.parametrize("key", ["train.alpha", "train.baseline.all_layers.learning_rate"])

@@ -11,9 +11,10 @@ import pytest
 
 from lhs.errors import UserError
 from lhs.loading import load_config
-from lhs.sweeps import Sweep, grid, read_sweep, trials_of
+from lhs.sweeps import Between, Search, Sweep, grid, name_of, read_sweep, search_base, trials_of
 
 FILES = sorted((Path(__file__).parents[1] / "tune").glob("*.py"))
+SWEEPS = [path for path in FILES if path.stem != "training"]
 
 
 def sweep(*trials: dict[str, object], recipe: str = "demo") -> Sweep:
@@ -27,12 +28,17 @@ def test_grid_is_every_combination_the_last_changing_first() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_file_of_tune_tells_its_command_and_makes_trials(path: Path) -> None:
-    found = read_sweep(str(path))
+def test_every_file_of_tune_tells_its_command(path: Path) -> None:
     text = path.read_text()
-    assert found.name == path.stem
+    assert read_sweep(str(path)).name == path.stem
     assert f"lhs sweep tune/{path.name}" in text
     assert f"ray submit cluster.yaml tune/{path.name}" in text
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_makes_trials(path: Path) -> None:
+    found = read_sweep(str(path))
+    assert isinstance(found, Sweep)
     trials = trials_of(found)
     assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
     base = load_config(found.recipe)
@@ -42,7 +48,7 @@ def test_every_file_of_tune_tells_its_command_and_makes_trials(path: Path) -> No
 
 
 def test_the_files_are_the_paper_s_questions() -> None:
-    by_name = {path.stem: trials_of(read_sweep(str(path))) for path in FILES}
+    by_name = {path.stem: trials_of(read_sweep(str(path))) for path in SWEEPS}
     settings = [
         (t.config.hierarchy.rho, t.config.hierarchy.k_scale) for t in by_name["sensitivity"]
     ]
@@ -57,11 +63,11 @@ def test_a_file_is_a_script_that_needs_nothing_beside_it(path: Path, tmp_path: P
     """As `ray submit` copies it: alone, elsewhere."""
     alone = tmp_path / "script.py"
     alone.write_text(path.read_text())
-    command = [sys.executable, str(alone), "--set", "hierarchy.rho=7"]
+    command = [sys.executable, str(alone), "--set", "data.seed=-7"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("lhs: ")
-    assert "hierarchy.rho" in done.stderr
+    assert "data.seed" in done.stderr
 
 
 def test_settings_hold_for_all_trials_and_the_trials_own_above_them() -> None:
@@ -87,6 +93,56 @@ def test_settings_hold_for_all_trials_and_the_trials_own_above_them() -> None:
 def test_mistakes_are_told(trials, settings, told) -> None:
     with pytest.raises(UserError, match=told):
         trials_of(sweep(*trials), settings)
+
+
+def test_names_tell_settings_apart() -> None:
+    changes = {"train.a.rate": 0.5, "train.b.rate": 1, "train.alpha": 2.0}
+    assert name_of(changes) == "a.rate=0.5 b.rate=1 alpha=2.0"
+
+
+def search(**changes: object) -> Search:
+    settings = {
+        "name": "mine", "recipe": "demo", "count": 3,
+        "space": {"train.alpha": Between(low=0.5, high=2.0)},
+        "always": {"data.held_out": 10, "train.validate_every": 1},
+    }  # fmt: skip
+    return Search(**(settings | changes))  # type: ignore[arg-type]
+
+
+def test_the_search_for_training_s_settings_never_looks_at_test_images() -> None:
+    found = read_sweep(str(FILES[0].parent / "training.py"))
+    assert isinstance(found, Search)
+    base = search_base(found)
+    assert base.data.held_out is not None
+    assert base.train.validate_every == 1
+    assert {"train.alpha", "train.hierarchical.fixed_w.learning_rate"} < set(found.space)
+
+
+def test_what_holds_for_a_whole_search() -> None:
+    base = search_base(search(), ["train.batch_size=2", "data.held_out=12"])
+    assert (base.train.batch_size, base.data.held_out, base.train.validate_every) == (2, 12, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "told"),
+    [
+        ({"count": 0}, [], "count = 0 trials of 1 settings"),
+        ({"space": {}}, [], "3 trials of 0 settings"),
+        ({"metric": "loss"}, [], "'loss': allowed are per_pixel, per_class, mean_iou"),
+        ({}, ["train.alpha=1"], "varies train.alpha itself"),
+        ({"space": {"hierarchy.rho": [0.9]}}, [], "space of hierarchy.rho: allowed are settings"),
+        ({"space": {"train.alpha": Between(low=-3, high=1)}}, [], "train.alpha = -3"),
+        ({"space": {"train.alpha": Between(low=2, high=1)}}, [], "a lower bound below"),
+        ({"space": {"train.alpha": Between(low=0, high=1, log=True)}}, [], "above 0 where"),
+        ({"space": {"train.alpha": []}}, [], "no value to choose from"),
+        ({"space": {"train.solver": ["adamw", "adam"]}}, [], "train.solver = 'adam'"),
+        ({"always": {}}, [], "train.validate_every: found none"),
+        ({"always": {"train.validate_every": 1}}, [], "needs data.held_out"),
+    ],
+)
+def test_mistakes_of_a_search_are_told(changes, settings, told) -> None:
+    with pytest.raises(UserError, match=told):
+        search_base(search(**changes), settings)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ def open_dataset(name_or_config: str | DataConfig, data_root: str | Path | None 
     config = settings(name_or_config, data_root)
     with file_errors(f"opening the dataset {config.dataset!r}"):
         dataset = _open(config)
+    if config.held_out is not None:
+        dataset = dataset.held_out(config.held_out, seed=config.seed)
     if config.max_train is not None or config.max_test is not None:
         return dataset.subset(config.max_train, config.max_test, seed=config.seed)
     return dataset

@@ -74,7 +74,9 @@ def inspect_dataset(dataset_or_config: Dataset | DataConfig | str) -> Findings:
         known = KNOWN.get(config.dataset)
         try:
             # The whole dataset, whatever part of it a trial would take.
-            whole = config.model_copy(update={"max_train": None, "max_test": None})
+            whole = config.model_copy(
+                update={"max_train": None, "max_test": None, "held_out": None}
+            )
             dataset = open_dataset(whole)
         except UserError as error:
             findings.errors.append(str(error))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -266,10 +266,38 @@ class Dataset:
                 order = np.random.default_rng([seed, number]).permutation(len(scenes))
                 scenes = [scenes[i] for i in order[:most]]
             kept += scenes
+        return self._with(kept)
+
+    def held_out(self, count: int, *, seed: int = 0) -> Dataset:
+        """Test on a seeded random choice of training images; the test images are left out.
+
+        Parameters
+        ----------
+        count
+            Training images that become the test split.
+        seed
+            Of the choice.
+
+        Raises
+        ------
+        UserError
+            If no training image would be left.
+        """
+        train = self.split("train")
+        if count >= len(train):
+            raise UserError(
+                f"data.held_out is {count}; allowed for {self.name}: 1 to {len(train) - 1}, "
+                f"fewer than its {len(train)} training images"
+            )
+        order = np.random.default_rng([seed, len(SPLITS)]).permutation(len(train))
+        chosen = [replace(train[place], split="test") for place in order[:count]]
+        return self._with([*(train[place] for place in order[count:]), *chosen])
+
+    def _with(self, scenes: list[Scene]) -> Dataset:
         return Dataset(
             self.name,
             self.classes,
-            kept,
+            scenes,
             colours=self.colours,
             folder=self.folder,
             identity=self._identity,

@@ -142,17 +142,23 @@ def evaluate(options: Namespace) -> int:
 
 def sweep(options: Namespace) -> int:
     """`lhs sweep`."""
-    from lhs.sweeps import read_sweep, trials_of
+    from lhs.sweeps import Search, read_sweep, search_base, trials_of
 
     wanted = read_sweep(options.file)
     name = options.name or wanted.name
-    trials = trials_of(wanted, options.set, options.recipe)
     recipe = options.recipe or wanted.recipe
+    if isinstance(wanted, Search):
+        if options.until != "evaluation":
+            raise UserError(f"--until {options.until}: a search trains; allowed is evaluation")
+        base = search_base(wanted, options.set, options.recipe)
+    else:
+        trials = trials_of(wanted, options.set, options.recipe)
+        base = trials[0].config
     if options.clean:
         from lhs.engine.storage import Storage
         from lhs.engine.sweep import clean_sweep
 
-        closed = clean_sweep(Storage(trials[0].config.storage), name)
+        closed = clean_sweep(Storage(base.storage), name)
         print(f"sweep {name}: forgotten, {closed} runs closed; finished stages are kept")
         return 0
     from lhs.engine.cluster import connected
@@ -162,13 +168,21 @@ def sweep(options: Namespace) -> int:
         from lhs.engine.sweep import run_sweep
         from lhs.engine.sweep_results import print_results, write_results
 
-        outcome = run_sweep(
-            name, recipe, trials, resume=options.resume, until=options.until,
-            at_once=options.trials_at_once,
-        )  # fmt: skip
-        [(scenes, _)] = check_scenes(outcome.storage, [trials[0].config])
-        names = {trial.number: trial.name for trial in trials}
-        page = write_results(outcome, name, recipe, names, scenes)
+        if isinstance(wanted, Search):
+            from lhs.engine.search import run_search
+
+            outcome = run_search(
+                name, recipe, wanted, base, resume=options.resume, at_once=options.trials_at_once
+            )
+        else:
+            outcome = run_sweep(
+                name, recipe, trials, resume=options.resume, until=options.until,
+                at_once=options.trials_at_once,
+            )  # fmt: skip
+        [(scenes, _)] = check_scenes(outcome.storage, [base])
+        page = write_results(
+            outcome, name, recipe, scenes, wanted.metric if isinstance(wanted, Search) else None
+        )
     print_results(outcome, page)
     if options.json:
         print(json.dumps({"run_id": outcome.tracker.run_id, "trials": outcome.records}))

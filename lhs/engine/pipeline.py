@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from ray.train import UserCallback
 
 from lhs.config import Config
 from lhs.engine.clustering import hierarchy_stage
@@ -76,9 +78,25 @@ def run(config: Config, name: str) -> list[Outcome]:
 
 
 def run_one(
-    config: Config, name: str, tags: Mapping[str, str] | None = None, run_id: str | None = None
+    config: Config,
+    name: str,
+    tags: Mapping[str, str] | None = None,
+    run_id: str | None = None,
+    callbacks: Sequence[UserCallback] = (),
 ) -> Outcome:
-    """Run an experiment alone, tracked with further tags, or in a run that was left."""
+    """Run an experiment alone.
+
+    Parameters
+    ----------
+    config, name
+        As of `run`.
+    tags
+        Further ones of its run in MLflow.
+    run_id
+        A run that was left, to be taken up again.
+    callbacks
+        Ray Train's, that hear of the training's scores on held-out images.
+    """
     storage = Storage(config.storage)
     stages = Stages(storage)
     trainings_that_fit(config)
@@ -94,7 +112,7 @@ def run_one(
         if config.network.patches:
             rows = rows or sample_stage(stages, config, scenes)
             targets = target_stage(stages, config, scenes, rows, hierarchy)
-        model = training_stage(stages, config, scenes, hierarchy, targets, tracker)
+        model = training_stage(stages, config, scenes, hierarchy, targets, tracker, callbacks)
         log_training(tracker, storage, model, config.train)
         # Section 5: every pixel of the test images, one confusion matrix, the scores.
         scored = evaluation_stage(stages, config, scenes, model, wants_gpu(config.train.gpu))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lhs.config import Config
 from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
 from lhs.engine.progress import say
 from lhs.engine.resources import trainings_that_fit
@@ -96,9 +97,13 @@ def run_sweep(
         needs_of(config, checked.key) for config, (checked, _) in zip(configs, scenes, strict=True)
     ]
     # Only now, so that a mistake in what was said so far leaves nothing to clean.
-    state = _begin(storage, folder, name, recipe, trials, resume, until)
+    state = begin(
+        storage, folder, resume,
+        {"name": name, "recipe": recipe, "until": until,
+         "trials": [settings_of(config) for config in configs]},
+    )  # fmt: skip
     say(plan_text(storage, needs, trained=until == "evaluation"))
-    tracker = _parent(storage, state, name, recipe, trials)
+    tracker = parent_run(storage, state, trials[0].config.data.dataset)
     status = "FAILED"
     try:
         left = [trial for trial in trials if not _finished(storage, folder, trial)]
@@ -147,26 +152,34 @@ def clean_sweep(storage: Storage, name: str) -> int:
     return len(closed)
 
 
-def _begin(
-    storage: Storage,
-    folder: str,
-    name: str,
-    recipe: str,
-    trials: Sequence[Trial],
-    resume: bool,
-    until: str,
-) -> dict[str, Any]:
-    state = {
-        "name": name,
-        "recipe": recipe,
-        "until": until,
-        "token": uuid.uuid4().hex,
-        "trials": [_settings(trial) for trial in trials],
-    }
-    path = f"{folder}/{STATE}"
+def begin(storage: Storage, folder: str, resume: bool, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Note what a sweep is in its folder, or check that it is what was begun there.
+
+    Parameters
+    ----------
+    storage, folder
+        Where the sweep lies.
+    resume
+        Whether it was begun before.
+    wanted
+        `name`, `recipe`, `until`, `trials` (the settings of each, or those that all share) and,
+        of a search, `search`.
+
+    Returns
+    -------
+    dict
+        The same, as it was begun, with a `token` of its own.
+
+    Raises
+    ------
+    UserError
+        If it was begun and is not to be resumed, was not begun, or is another.
+    """
+    path, name = f"{folder}/{STATE}", wanted["name"]
     if not storage.exists(path):
         if resume:
             raise UserError(f"--resume: no sweep {name} was begun in {storage.uri}")
+        state = {**wanted, "token": uuid.uuid4().hex}
         storage.make_folder(f"{folder}/trials")
         storage.replace_json(path, state)
         return state
@@ -177,7 +190,7 @@ def _begin(
             "--clean forgets it, --name gives this one another name"
         )
     # Through JSON, as what was written.
-    told = _differences(before, json.loads(json.dumps(state)))
+    told = _differences(before, json.loads(json.dumps(wanted)))
     if told:
         raise UserError(
             f"--resume: the sweep {name} was begun with other settings:\n" + "\n".join(told)
@@ -185,8 +198,9 @@ def _begin(
     return dict(before)
 
 
-def _settings(trial: Trial) -> dict[str, Any]:
-    dotted = trial.config.dotted()
+def settings_of(config: Config) -> dict[str, Any]:
+    """What must be the same when a sweep is resumed."""
+    dotted = config.dotted()
     return {key: dotted[key] for key in dotted if key not in ("description", "storage")}
 
 
@@ -195,7 +209,13 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         return [f"  --until: found {now['until']}, begun with {before['until']}"]
     if len(before["trials"]) != len(now["trials"]):
         return [f"  trials: found {len(now['trials'])}, begun with {len(before['trials'])}"]
+    old, new = before.get("search", {}), now.get("search", {})
     told = [
+        f"  search: {key}: found {new.get(key)}, begun with {old.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    told += [
         f"  trial {number}: {key}: found {new.get(key)}, begun with {old.get(key)}"
         for number, (old, new) in enumerate(zip(before["trials"], now["trials"], strict=True), 1)
         for key in sorted(old.keys() | new.keys())
@@ -204,22 +224,30 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     return told if len(told) <= TOLD else [*told[:TOLD], f"  and {len(told) - TOLD} more"]
 
 
-def _parent(
-    storage: Storage, state: Mapping[str, Any], name: str, recipe: str, trials: Sequence[Trial]
-) -> Tracker:
-    """The sweep's run, begun or taken up again; runs that a kill left running are closed."""
+def parent_run(storage: Storage, state: Mapping[str, Any], dataset: str) -> Tracker:
+    """The sweep's run, begun or taken up again; runs that a kill left running are closed.
+
+    Parameters
+    ----------
+    storage
+        Where the sweep lies.
+    state
+        What `begin` gave.
+    dataset
+        The experiment in MLflow.
+    """
     uri = tracking_uri(storage)
     found = find_runs(uri, {TOKEN: state["token"]})
     if not found:
-        settings = [_settings(trial) for trial in trials]
+        first, *others = state["trials"]
         same = {
             key: value
-            for key, value in settings[0].items()
-            if all(other.get(key) == value for other in settings)
+            for key, value in first.items()
+            if all(other.get(key) == value for other in others)
         }
-        tags = {TOKEN: state["token"], "lhs.recipe": recipe, "lhs.trials": str(len(trials))}
-        dataset = trials[0].config.data.dataset
-        return Tracker(uri, begin_run(uri, dataset, f"sweep {name}", tags, same))
+        count = state["search"]["count"] if "search" in state else len(state["trials"])
+        tags = {TOKEN: state["token"], "lhs.recipe": state["recipe"], "lhs.trials": str(count)}
+        return Tracker(uri, begin_run(uri, dataset, f"sweep {state['name']}", tags, same))
     tracker = Tracker(uri, found[0].info.run_id)
     close_left(uri, tracker.run_id)
     tracker.client.update_run(tracker.run_id, status="RUNNING")
@@ -248,10 +276,13 @@ def _run(
         mistake = mistake_path(folder, trial.number)
         if storage.exists(mistake):
             storage.filesystem.delete_file(mistake)
-        tags[trial.number] = {
-            PARENT: tracker.run_id, TRIAL: f"{trial.number:03}", "lhs.stage": "trial",
-        }  # fmt: skip
+        tags[trial.number] = trial_tags(tracker, trial.number)
     try:
         run_trials(storage, folder, left, tags, at_once)
     finally:
         storage.delete(f"{folder}/tune")
+
+
+def trial_tags(tracker: Tracker, number: int) -> dict[str, str]:
+    """Tags of a trial's run, by which it is found again."""
+    return {PARENT: tracker.run_id, TRIAL: f"{number:03}", "lhs.stage": "trial"}

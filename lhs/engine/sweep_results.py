@@ -23,11 +23,13 @@ from lhs.report.sensitivity import (
     Trial,
     agreement,
     render_sweep,
+    search_figure,
     sensitivity_figure,
     setting_frame,
     sharing_frame,
     trial_frame,
 )
+from lhs.sweeps import name_of
 
 IMAGES = 60
 """Training images on whose samples hierarchies are compared."""
@@ -39,8 +41,8 @@ def write_results(
     outcome: SweepOutcome,
     name: str,
     recipe: str,
-    names: Mapping[int, str],
     scenes: CheckedScenes,
+    metric: str | None = None,
 ) -> str:
     """Write a sweep's tables, figure and page into its folder, and log them in its run.
 
@@ -50,10 +52,10 @@ def write_results(
         The sweep.
     name, recipe
         What it is called, and what it changes.
-    names
-        Of its trials, by number.
     scenes
         The scenes of its first trial.
+    metric
+        Of a search, the score it goes by.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def write_results(
     """
     storage, folder = outcome.storage, outcome.folder
     trials = [_trial(record) for record in outcome.records]
-    alike = agreement_of(storage, trials, names, scenes)
+    alike = agreement_of(storage, trials, scenes)
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
         trial_frame(trials).to_csv(local / SUMMARY, index=False)
@@ -70,7 +72,8 @@ def write_results(
         sharing_frame(trials).to_csv(local / SHARING, index=False)
         if alike is not None:
             alike.to_csv(local / AGREEMENT)
-        (local / FIGURE).write_bytes(sensitivity_figure(trials).png)
+        figure = sensitivity_figure(trials) if metric is None else search_figure(trials, metric)
+        (local / FIGURE).write_bytes(figure.png)
         page = render_sweep(
             title=f"sweep {name}",
             subtitle=f"{len(trials)} trials of {recipe}",
@@ -83,6 +86,7 @@ def write_results(
                 "MLflow run": outcome.tracker.run_id,
             },
             created=datetime.now().isoformat(sep=" ", timespec="minutes"),
+            metric=metric,
         )
         (local / PAGE).write_text(page, encoding="utf-8")
         storage.put_folder(local, folder)
@@ -102,13 +106,12 @@ def _log(outcome: SweepOutcome) -> None:
 
 def _trial(record: Mapping[str, Any]) -> Trial:
     fields = ("number", "changes", "scores", "common_classes", "subclasses", "seconds", "keys")
-    return Trial(**{key: record[key] for key in (*fields, "run_id")})
+    return Trial(**{key: record[key] for key in (*fields, "run_id", "stopped_after")})
 
 
 def agreement_of(
     storage: Storage,
     trials: Sequence[Trial],
-    names: Mapping[int, str],
     scenes: CheckedScenes,
 ) -> pd.DataFrame | None:
     """Adjusted Rand index between the hierarchies of trials that have the same samples.
@@ -138,7 +141,7 @@ def agreement_of(
             storage, storage.path("stages", "hierarchy", trial.keys["hierarchy"])
         )
         images = [scene_names[image] for image in table["image"].to_pylist()]
-        found[names[trial.number]] = subclasses_of(
+        found[name_of(trial.changes)] = subclasses_of(
             hierarchy, table, images, len(scenes.dataset.classes)
         )
     return agreement(found)
@@ -152,7 +155,10 @@ def _rows(filesystem: arrow_fs.FileSystem, folder: str, images: list[str]) -> An
 
 def print_results(outcome: SweepOutcome, page: str) -> None:
     """A line a setting, paths, and how to compare the trials."""
-    frame = setting_frame([_trial(record) for record in outcome.records])
+    trials = [_trial(record) for record in outcome.records]
+    # A search has no seeds, but trials that were stopped.
+    stopped = any(trial.stopped_after is not None for trial in trials)
+    frame = trial_frame(trials).drop(columns="run_id") if stopped else setting_frame(trials)
     print()
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep=""))
     print()

@@ -286,10 +286,14 @@ class Curves:
         self.rows: list[Metric] = []
         self.sent = time.monotonic()
 
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Note the values of a step."""
+    def add(self, step: int, values: Mapping[str, float], kind: str = "train") -> None:
+        """Note the values of a step; nan is left out."""
         now = int(time.time() * 1000)
-        self.rows += [Metric(f"train/{key}", value, now, step) for key, value in values.items()]
+        self.rows += [
+            Metric(f"{kind}/{key}", value, now, step)
+            for key, value in values.items()
+            if value == value
+        ]
         if time.monotonic() - self.sent > self.EVERY:
             self.flush()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import train as ray_train
@@ -34,7 +34,7 @@ KEEP_MEMORY = {
 }
 OPERATIONAL = {
     "gpu", "workers", "accelerator", "cache_mb", "features_gb", "log_every", "checkpoint_minutes",
-    "checkpoint_steps", "restarts", "coarser",
+    "checkpoint_steps", "restarts", "coarser", "validate_every",
 }  # fmt: skip
 """Settings of `train` that change how a model is trained, not which."""
 
@@ -46,6 +46,7 @@ def training_stage(
     hierarchy: StageResult | None,
     targets: StageResult | None,
     tracker: tracking.Tracker,
+    callbacks: Sequence[ray_train.UserCallback] = (),
 ) -> StageResult:
     """Train the network, and before it the coarser one it starts from, where it has one.
 
@@ -59,6 +60,8 @@ def training_stage(
         The hierarchy, for all strategies but `baseline`.
     targets
         The samples to train on, for patch networks.
+    callbacks
+        Ray Train's, that hear of scores on held-out images.
 
     Returns
     -------
@@ -90,6 +93,7 @@ def training_stage(
             hierarchy=None if hierarchy is None else hierarchy.path,
             targets=None if targets is None else targets.path,
             start=None if start is None else f"{start.path}/model",
+            held_out=tuple(scenes.split("test")) if train.validate_every else (),
             target=path,
             resume=resume,
             tracker=tracker,
@@ -113,6 +117,7 @@ def training_stage(
                     storage_filesystem=storage.filesystem,
                     failure_config=ray_train.FailureConfig(max_failures=train.restarts),
                     logging_config=ray_train.LoggingConfig(log_level="ERROR"),
+                    callbacks=list(callbacks),
                     worker_runtime_env={"env_vars": KEEP_MEMORY | tracking.ONE_TRY},
                 ),
             )
@@ -186,7 +191,9 @@ def coarser_of(config: Config) -> Config | None:
     if name is None or not config.train.coarser.on:
         return None
     phases = BaselinePhases(new_layers=PhaseConfig(), all_layers=config.train.coarser)
-    train: Mapping[str, Any] = {"strategy": "baseline", "baseline": phases}
+    train: Mapping[str, Any] = {
+        "strategy": "baseline", "baseline": phases, "validate_every": None,
+    }  # fmt: skip
     return config.model_copy(
         update={
             "network": config.network.model_copy(update={"name": name}),

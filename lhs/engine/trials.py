@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ray import tune
+from ray.train import UserCallback
 
 from lhs.engine.cluster import connected
 from lhs.engine.pipeline import run_one
@@ -18,10 +20,13 @@ from lhs.engine.stages import StageResult
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import find_runs, tracking_uri
 from lhs.errors import UserError
-from lhs.sweeps import Trial
+from lhs.sweeps import METRICS, Trial
 
 FAILURES = 3
 """Times that a trial whose process dies is started again."""
+HEAD = {"node:__internal_head__": 0.001}
+"""What a trial books, little of the head's own: what trains and reads books its CPUs itself, and a
+trial that held some while it waits for them would stand in its own way."""
 
 
 def run_trials(
@@ -58,9 +63,7 @@ def run_trials(
             _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines
         )  # fmt: skip
         tuner = tune.Tuner(
-            # Little of the head's own: what trains and reads books its CPUs itself, and a trial
-            # that held some while it waits for them would stand in its own way.
-            tune.with_resources(trainable, {"node:__internal_head__": 0.001}),
+            tune.with_resources(trainable, HEAD),
             param_space={"number": tune.grid_search(list(by_number))},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=together,
@@ -77,17 +80,7 @@ def run_trials(
             ),
         )
         results = tuner.fit()
-    failed = {
-        number: storage.read_json(path)["mistake"]
-        for number in by_number
-        if storage.exists(path := mistake_path(folder, number))
-    }
-    errors = [str(error) for error in results.errors]
-    if failed:
-        told = "\n".join(f"  trial {number}: {mistake}" for number, mistake in failed.items())
-        raise UserError(f"{len(failed)} of {len(trials)} trials failed:\n{told}")
-    if errors:
-        raise RuntimeError(f"{len(errors)} of {len(trials)} trials failed:\n{errors[0]}")
+    check_results(storage, folder, by_number, results.errors)
 
 
 def record_path(folder: str, number: int) -> str:
@@ -109,16 +102,40 @@ def _trial(
     lines: Any,
 ) -> None:
     trial = trials[parameters["number"]]
+    run_trial(storage, folder, trial, tags[trial.number], lines)
+
+
+def run_trial(
+    storage: Storage,
+    folder: str,
+    trial: Trial,
+    tags: Mapping[str, str],
+    lines: Any,
+    callbacks: Sequence[UserCallback] = (),
+) -> None:
+    """Run one trial in a process of Tune's, report its scores, leave its record in the folder.
+
+    Parameters
+    ----------
+    storage, folder, trial
+        What to run, and where its record goes.
+    tags
+        Of its run in MLflow.
+    lines
+        Where it speaks to, see `lhs.engine.relay`.
+    callbacks
+        Ray Train's, of its training.
+    """
     sender = Sender(lines, f"[{trial.number} {trial.name}] ")
     with connected(), contextlib.redirect_stderr(sender):
         try:
-            left = find_runs(tracking_uri(storage), tags[trial.number])
+            left = find_runs(tracking_uri(storage), tags)
             run_id = left[0].info.run_id if left else None
-            outcome = run_one(trial.config, trial.name, tags[trial.number], run_id)
+            outcome = run_one(trial.config, trial.name, tags, run_id, callbacks)
         except UserError as mistake:
             # Not to be tried again.
             storage.write_json(mistake_path(folder, trial.number), {"mistake": str(mistake)})
-            tune.report({"failed": 1})
+            tune.report({"failed": 1, **dict.fromkeys(METRICS, math.nan)})
             return
         scores = outcome.evaluation.scores
         record = record_of(trial, outcome.stages.done) | {
@@ -129,6 +146,30 @@ def _trial(
         storage.replace_json(record_path(folder, trial.number), record)
     sys.stderr.flush()
     tune.report(scores.headline())
+
+
+def check_results(
+    storage: Storage, folder: str, numbers: Iterable[int], errors: Sequence[Any]
+) -> None:
+    """Raise what went wrong in the trials of these numbers.
+
+    Raises
+    ------
+    UserError
+        Where trials met a user's mistake.
+    RuntimeError
+        Where trials failed otherwise; `errors` are what Tune caught.
+    """
+    failed = {
+        number: storage.read_json(path)["mistake"]
+        for number in numbers
+        if storage.exists(path := mistake_path(folder, number))
+    }
+    if failed:
+        told = "\n".join(f"  trial {number}: {mistake}" for number, mistake in failed.items())
+        raise UserError(f"{len(failed)} trials failed:\n{told}")
+    if errors:
+        raise RuntimeError(f"{len(errors)} trials failed:\n{errors[0]}")
 
 
 def record_of(trial: Trial, done: Sequence[StageResult]) -> dict[str, Any]:
@@ -144,4 +185,5 @@ def record_of(trial: Trial, done: Sequence[StageResult]) -> dict[str, Any]:
         "keys": {stage.name: stage.key for stage in done},
         "run_id": "",
         "report": "",
+        "stopped_after": None,
     }

@@ -6,6 +6,7 @@ import gc
 import tempfile
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from lhs.engine.feeding import PatchFeed
 from lhs.engine.progress import EVERY, clock
 from lhs.engine.storage import Storage
 from lhs.engine.targets import TargetReader
+from lhs.engine.validation import Validation
 from lhs.errors import UserError
 from lhs.evaluation.model import ModelDescription, load_model, save_model
 from lhs.hierarchy import Hierarchy
@@ -37,6 +39,7 @@ from lhs.training.crops import CropFeed, TrainingScenes
 from lhs.training.feed import Feed
 from lhs.training.loop import History, train
 from lhs.training.parallel import keep_to_own_cores
+from lhs.training.phases import Phase
 from lhs.training.variants import VariantFeed
 
 STATE = "state.pt"
@@ -59,6 +62,8 @@ class Work:
     """The training samples' folder in the storage."""
     start: str | None
     """Folder of the coarser model that the network starts from."""
+    held_out: tuple[Scene, ...]
+    """Scenes to look at while it trains; none without `train.validate_every`."""
     target: str
     """Folder in the storage that the model goes to."""
     resume: str
@@ -108,6 +113,7 @@ def _train(work: Work, storage: Storage, progress: Any) -> None:
         device=get_device(),
         on_step=voice,
         on_resume=voice.catch_up,
+        on_epoch=_validation(work, hierarchy, voice),
         trained=work.start is not None,
         checkpoints=_checkpoints(work, storage, rank),
         say=voice.say,
@@ -167,6 +173,31 @@ def _feed(
     scenes = TrainingScenes(work.scenes, hierarchy, config.train.cache_mb)
     void_subclass = work.void if hierarchy is None else hierarchy.void_subclass
     return CropFeed(scenes, config.train, work.void, void_subclass, rank, world)
+
+
+def _validation(
+    work: Work, hierarchy: Hierarchy | None, voice: Voice
+) -> Callable[[int, Phase, torch.nn.Module], None]:
+    """What to do at the end of an epoch."""
+    every = work.config.train.validate_every
+    if every is None:
+        return lambda epoch, phase, model: None
+    parents = None if hierarchy is None else hierarchy.matrix().argmax(axis=0)
+    validation = Validation(
+        work.held_out, len(work.classes), work.void, parents, work.config.evaluation.every
+    )
+
+    def look(epoch: int, phase: Phase, model: torch.nn.Module) -> None:
+        if epoch % every:
+            return
+        found: dict[str, float] = {}
+        if voice.speaks:
+            found = validation(model, subclasses=phase.target == "subclass")
+            voice.validated(epoch, found)
+        # To Tune, which may stop a trial by it. All workers report, or none goes on.
+        ray_train.report({"epoch": epoch, **found})
+
+    return look
 
 
 def _checkpoints(work: Work, storage: Storage, rank: int) -> Checkpoints:
@@ -238,13 +269,18 @@ class Voice:
         self.train = config.train
         self.what = "patches" if config.network.patches else "images"
         self.started = self.spoken = time.monotonic()
-        self.first = 0
+        self.first = self.step = 0
         self.recent: list[dict[str, Any]] = []
 
     def say(self, text: str) -> None:
         """Words for people."""
         if self.speaks:
             self.progress.tell.remote(text)
+
+    def validated(self, epoch: int, scores: Mapping[str, float]) -> None:
+        """Note scores on held-out images, at the step that was last told."""
+        self.curves.add(self.step, scores, "validation")
+        self.say(f"epoch {epoch}: {scores['per_pixel']:.4f} per pixel on held-out images")
 
     def catch_up(self, history: History) -> None:
         """Note the steps of an earlier, killed attempt."""
@@ -268,6 +304,7 @@ class Voice:
 
     def _note(self, row: dict[str, Any], last: bool = False) -> None:
         self.recent.append(row)
+        self.step = row["step"]
         if not self.speaks or (len(self.recent) < self.train.log_every and not last):
             return
         values = tracking.mean_of(self.recent, self.train.batch_size)

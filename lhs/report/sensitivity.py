@@ -44,6 +44,8 @@ class Trial:
         Of its stages; stages of one key are one result.
     run_id
         In MLflow.
+    stopped_after
+        The epoch after which a search stopped it, None for one that ran to its end.
     """
 
     number: int
@@ -54,17 +56,23 @@ class Trial:
     seconds: Mapping[str, float]
     keys: Mapping[str, str]
     run_id: str
+    stopped_after: int | None = None
 
 
 def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A row a trial: `number`, what it changes, its hierarchy's sizes, its scores, `run_id`."""
+    """A row a trial: `number`, what it changes, its hierarchy's sizes, its scores, `run_id`; of a
+    search also `stopped_after`."""
     rows = []
     for trial in trials:
         sizes = {"common_classes": trial.common_classes, "subclasses": trial.subclasses}
         scores = {key: trial.scores[key] for key in SCORES if key in trial.scores}
         rows.append({"number": trial.number, **trial.changes, **sizes, **scores})
         rows[-1]["run_id"] = trial.run_id
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    if any(trial.stopped_after is not None for trial in trials):
+        stopped = pd.Series([trial.stopped_after for trial in trials], dtype="Int64")
+        frame.insert(len(frame.columns) - 1, "stopped_after", stopped)
+    return frame
 
 
 def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
@@ -131,6 +139,22 @@ def sharing_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     return pd.DataFrame([*rows, {"stage": "all", **total}])
 
 
+def search_figure(trials: Sequence[Trial], score: str) -> ReportFigure:
+    """A panel for each number that a search varies, a dot a trial wherever its others lie."""
+    panels = {}
+    for key in trials[0].changes:
+        found: dict[float, list[float]] = {}
+        for trial in trials:
+            value = _number(trial.changes.get(key))
+            if value is not None and score in trial.scores:
+                found.setdefault(value, []).append(float(trial.scores[score]))
+        if len(found) > 1:
+            panels[key] = Points(tuple(sorted(found)), tuple(found[v] for v in sorted(found)))
+    return _figure(
+        panels, score, "Each dot is one trial; what the panel does not show varies too.", True
+    )
+
+
 def sensitivity_figure(trials: Sequence[Trial], score: str = "per_pixel") -> ReportFigure:
     """A panel for each number that the sweep varies, the others as in its first trial.
 
@@ -153,8 +177,14 @@ def sensitivity_figure(trials: Sequence[Trial], score: str = "per_pixel") -> Rep
     held = (
         f"The settings that a panel does not vary are the first trial's: {held}. " if held else ""
     )
-    caption = f"{held}Each dot is one trial, the line their mean."
-    pngs = [to_png(sensitivity(panels, what, theme=theme)) for theme in (LIGHT, DARK)]
+    return _figure(panels, what, f"{held}Each dot is one trial, the line their mean.", False)
+
+
+def _figure(panels: Mapping[str, Points], what: str, caption: str, scattered: bool) -> ReportFigure:
+    pngs = [
+        to_png(sensitivity(panels, what, scattered=scattered, theme=theme))
+        for theme in (LIGHT, DARK)
+    ]
     return ReportFigure(
         key="sensitivity",
         title=f"{what} against what the sweep varies",
@@ -181,6 +211,7 @@ def render_sweep(
     agreement: pd.DataFrame | None,
     paths: Mapping[str, str],
     created: str,
+    metric: str | None = None,
 ) -> str:
     """Write a sweep's page.
 
@@ -196,6 +227,8 @@ def render_sweep(
         See `agreement`; None where there are no two hierarchies to compare.
     paths
         From a short label to where the thing lies.
+    metric
+        Of a search, the score it goes by; its trials come best first.
 
     Returns
     -------
@@ -203,7 +236,9 @@ def render_sweep(
         One HTML document, as self-contained as a run's.
     """
     settings = setting_frame(trials)
-    items: list[ReportFigure | ReportTable] = [sensitivity_figure(trials)]
+    items: list[ReportFigure | ReportTable] = [
+        sensitivity_figure(trials) if metric is None else search_figure(trials, metric)
+    ]
     formats = dict.fromkeys(SCORES, "score")
     written = settings.rename(columns={f"{key}_std": f"{key} ±" for key in SCORES})
     for key in (*SIZES, *(f"{name} ±" for name in SCORES)):
@@ -234,8 +269,12 @@ def render_sweep(
         )
     )  # fmt: skip
     seeds = int(settings["seeds"].min())
+    stopped = sum(trial.stopped_after is not None for trial in trials)
     note = (
-        "A setting with one seed proves nothing: differences may come from the seed alone."
+        f"Scores are those of training images that were kept out, by {metric}; {stopped} of "
+        f"{len(trials)} trials were stopped early and show what they had reached."
+        if metric is not None
+        else "A setting with one seed proves nothing: differences may come from the seed alone."
         if seeds < 2 and any(trial.scores for trial in trials)
         else ""
     )

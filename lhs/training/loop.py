@@ -40,6 +40,7 @@ def train(
     trained: bool = False,
     checkpoints: Checkpoints | None = None,
     on_resume: Callable[[History], None] = lambda history: None,
+    on_epoch: Callable[[int, Phase, nn.Module], None] = lambda epoch, phase, model: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[nn.Module, History]:
     """Train a network through all phases of the configured strategy.
@@ -68,6 +69,9 @@ def train(
         Where to go on from, and what to write so that a later call can.
     on_resume
         Called with the rows of an earlier, killed attempt that this one goes on from.
+    on_epoch
+        Called on every worker at each epoch's end, with the epochs of all phases so far, the phase
+        and the model, whose layers' modes it may change.
     say
         Takes words for people.
 
@@ -108,7 +112,7 @@ def train(
             state = None
         run = _PhaseRun(
             phase, lengths[number], sum(lengths), model, network, optimizer, schedule, config, void,
-            feed, device, history, on_step, checkpoints, say,
+            feed, device, history, on_step, on_epoch, checkpoints, say,
         )  # fmt: skip
         position = run(position)
     return model, history
@@ -155,6 +159,7 @@ class _PhaseRun:
     device: torch.device
     history: History
     on_step: Callable[[dict[str, Any], int], None]
+    on_epoch: Callable[[int, Phase, nn.Module], None]
     checkpoints: Checkpoints | None
     say: Callable[[str], None]
 
@@ -185,16 +190,22 @@ class _PhaseRun:
                     self._keep(position)
                 asked = time.perf_counter()
             else:
-                position = Position(
-                    position.phase, done, position.epoch + 1, 0, position.first_epoch
-                )
+                position = self._next_epoch(position, done)
         if position.place:
             # The next phase begins with an epoch of its own.
-            position = Position(position.phase, done, position.epoch + 1, 0, position.first_epoch)
+            position = self._next_epoch(position, done)
         if store is not None:
             store.delete()
         self._keep(position)
         return position
+
+    def _next_epoch(self, position: Position, done: int) -> Position:
+        epoch = position.epoch + 1
+        modes = [(part, part.training) for part in self.model.modules()]
+        self.on_epoch(epoch, self.phase, self.model)
+        for part, mode in modes:
+            part.training = mode
+        return Position(position.phase, done, epoch, 0, position.first_epoch)
 
     def _features(self, steps: int) -> FeatureStore | None:
         """Features of the layers below, where only the last ones train and nothing is random, and

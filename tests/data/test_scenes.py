@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lhs.data import Dataset, Scene, void_of
+from lhs.data import Dataset, Scene, open_dataset, void_of
 from lhs.data.colours import class_colours
 from lhs.data.folder import open_folder
 from lhs.errors import UserError
+from lhs.loading import load_config
 from tests.data.builders import plain
 
 
@@ -67,6 +68,29 @@ def test_subset_is_a_seeded_choice() -> None:
     assert part.fingerprint() == dataset.subset(10, 5, seed=3).fingerprint()
     assert part.fingerprint() != dataset.subset(10, 5, seed=4).fingerprint()
     assert dataset.subset(100, None).fingerprint() == dataset.fingerprint()
+
+
+def test_held_out_images_are_training_images_and_no_test_image_is_left() -> None:
+    dataset = Dataset("d", ("a", "b"), _scenes(50) + _scenes(20, "test"))
+    part = dataset.held_out(10, seed=3)
+    train, test = ({scene.id for scene in part.split(split)} for split in ("train", "test"))
+    assert (len(train), len(test)) == (40, 10)
+    assert train | test == {scene.id for scene in dataset.split("train")}
+    assert part.fingerprint() == dataset.held_out(10, seed=3).fingerprint()
+    assert part.fingerprint() != dataset.held_out(10, seed=4).fingerprint()
+    with pytest.raises(UserError, match=r"held_out is 50; allowed for d: 1 to 49, .* its 50"):
+        dataset.held_out(50)
+
+
+def test_a_held_out_synthetic_scene_stays_what_it_is() -> None:
+    config = load_config("demo", ["data.held_out=8", "data.max_train=20"]).data
+    part, whole = open_dataset(config), open_dataset(load_config("demo").data)
+    assert (len(part.split("train")), len(part.split("test"))) == (20, 8)
+    for scene in part.split("test"):
+        same = whole.scene(scene.id)
+        assert same.split == "train"
+        np.testing.assert_array_equal(scene.image(), same.image())
+        np.testing.assert_array_equal(scene.label_map(), same.label_map())
 
 
 def test_fingerprint_tells_contents_not_places(tmp_path: Path) -> None:

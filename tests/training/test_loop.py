@@ -66,7 +66,9 @@ class GivenFeed:
             yield [batch]
 
 
-def trained(strategy: str, network=None, on_step=None, batches=tiny_batches, **settings):
+def trained(
+    strategy: str, network=None, on_step=None, batches=tiny_batches, on_epoch=None, **settings
+):
     network = network or new_network()
     return train(
         network,
@@ -77,6 +79,7 @@ def trained(strategy: str, network=None, on_step=None, batches=tiny_batches, **s
         feed=GivenFeed(batches),
         device=CPU,
         on_step=on_step or (lambda row, total: None),
+        on_epoch=on_epoch or (lambda epoch, phase, model: None),
     )
 
 
@@ -224,6 +227,26 @@ def test_epochs_are_counted_over_all_phases():
         baseline={"new_layers": {"epochs": 2}, "all_layers": {"epochs": 1}},
     )
     assert asked == [0, 1, 2]
+
+
+@pytest.mark.parametrize("max_steps", [None, 4])
+def test_epochs_are_told_and_who_looks_at_the_model_changes_nothing(max_steps):
+    told = []
+
+    def look(epoch, phase, model):
+        told.append((epoch, phase.name))
+        model.eval()
+
+    settings = {
+        "max_steps": max_steps,
+        "baseline": {"new_layers": {"epochs": 2}, "all_layers": {"epochs": 1}},
+    }
+    seen, _ = trained("baseline", on_epoch=look, **settings)
+    unseen, _ = trained("baseline", **settings)
+    # An epoch is three steps; one that the phase cuts short counts too.
+    assert told == [(1, "new_layers"), (2, "new_layers"), (3, "all_layers")]
+    for name, tensor in snapshot(unseen).items():
+        assert torch.equal(tensor, snapshot(seen)[name])
 
 
 def test_the_batches_of_a_stopped_epoch_are_closed():

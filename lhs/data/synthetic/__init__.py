@@ -40,8 +40,8 @@ class SyntheticScene(Scene):
 
     Attributes
     ----------
-    seed, number
-        With the split, what the scene is drawn from.
+    seed, part, number
+        What the scene is drawn from; `part` is the place of the split it was made for.
     height, width
         Of the image, pixels.
     unlabelled
@@ -49,6 +49,7 @@ class SyntheticScene(Scene):
     """
 
     seed: int
+    part: int
     number: int
     height: int
     width: int
@@ -118,6 +119,7 @@ def synthetic_dataset(
                     num_classes=len(CLASSES),
                     name=name,
                     seed=seed,
+                    part=part,
                     number=number,
                     height=height,
                     width=width,
@@ -148,7 +150,7 @@ def _names(seed: int, part: int, count: int) -> list[str]:
 @lru_cache(maxsize=4)  # image() and label_map() of one scene follow each other
 def _painted(scene: SyntheticScene) -> tuple[np.ndarray, np.ndarray]:
     assert scene.name is not None
-    rng = np.random.default_rng([scene.seed, SPLITS.index(scene.split), scene.number, 1])
+    rng = np.random.default_rng([scene.seed, scene.part, scene.number, 1])
     canvas = compose(scene.name, scene.height, scene.width, draw_light(rng), rng)
     image = _photograph(canvas, rng)
     labels = canvas.labels

@@ -19,10 +19,17 @@ class Points:
     found: tuple[Sequence[float], ...]
 
 
-def sensitivity(panels: Mapping[str, Points], what: str, *, theme: Theme = LIGHT) -> Figure:
+WIDE = 20
+"""Times that the largest of scattered values exceeds the smallest before factors count."""
+
+
+def sensitivity(
+    panels: Mapping[str, Points], what: str, *, scattered: bool = False, theme: Theme = LIGHT
+) -> Figure:
     """Draw a panel a setting: a dot a trial, a line through the means.
 
-    Values stand at equal distances, so that infinity has a place.
+    Values stand at equal distances, so that infinity has a place; `scattered` ones where they lie,
+    without a line.
 
     Parameters
     ----------
@@ -30,6 +37,8 @@ def sensitivity(panels: Mapping[str, Points], what: str, *, theme: Theme = LIGHT
         By setting.
     what
         What was found.
+    scattered
+        Whether values are those of a search, each its own.
     theme
         Colours.
 
@@ -44,13 +53,16 @@ def sensitivity(panels: Mapping[str, Points], what: str, *, theme: Theme = LIGHT
     if not panels:
         axes[0].text(0.5, 0.5, "one setting: nothing varies", ha="center", color=theme.muted)
     for panel, (name, points) in zip(axes, panels.items(), strict=False):
-        places = range(len(points.values))
-        means = [sum(found) / len(found) for found in points.found]
-        panel.plot(places, means, color=theme.common, linewidth=1.6)
+        places = list(points.values) if scattered else [*range(len(points.values))]
         for place, found in zip(places, points.found, strict=True):
             panel.plot([place] * len(found), found, "o", color=theme.common, markersize=5)
-        labels = ["inf" if math.isinf(value) else f"{value:g}" for value in points.values]
-        panel.set_xticks(list(places), labels)
+        if not scattered:
+            means = [sum(found) / len(found) for found in points.found]
+            panel.plot(places, means, color=theme.common, linewidth=1.6)
+            labels = ["inf" if math.isinf(value) else f"{value:g}" for value in points.values]
+            panel.set_xticks(places, labels)
+        elif places[0] > 0 and places[-1] / places[0] > WIDE:
+            panel.set_xscale("log")
         panel.margins(x=0.15, y=0.2)
         heading(panel, name, theme)
         panel.set_xlabel(name.rpartition(".")[2], color=theme.muted)

@@ -1,0 +1,64 @@
+"""Scores on held-out training images while a network trains, to choose settings by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from lhs.data.scenes import Scene
+from lhs.evaluation.metrics import confusion_counts, scores
+from lhs.evaluation.scoring import PixelScores, inference_network
+
+
+class Validation:
+    """Labels held-out images with a network as it is in the middle of its training.
+
+    Parameters
+    ----------
+    scenes
+        The held-out images.
+    classes
+        L.
+    void
+        Label that is not scored.
+    parents
+        Class (n,) of each subclass; None for the baseline.
+    every
+        Patch networks: pixels between two scores, see `evaluation.every`.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        classes: int,
+        void: int,
+        parents: np.ndarray | None,
+        every: int = 1,
+    ) -> None:
+        self.scenes, self.classes, self.void = scenes, classes, void
+        self.parents, self.every = parents, every
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, *, subclasses: bool) -> dict[str, float]:
+        """Scores by name, as `lhs evaluate` gives them.
+
+        A network that still scores `subclasses` is taken to say the class of its best one. The
+        model is left in evaluation mode.
+        """
+        model.eval()
+        scored = PixelScores(inference_network(model), self.every)
+        device = next(model.parameters()).device
+        counts = np.zeros((self.classes, self.classes), np.int64)
+        for scene in self.scenes:
+            image, truth = scene.load()
+            pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device, torch.float32)
+            strips = scored.grid(pixels).strips()
+            found = torch.cat([strip.max(dim=0).indices for strip in strips]).cpu().numpy()
+            if subclasses:
+                assert self.parents is not None
+                found = self.parents[found]
+            counts += confusion_counts(found, truth, self.classes, self.void)
+        return scores(counts).headline()
