@@ -11,9 +11,10 @@ BIN := .venv/bin
 run: setup
 	$(BIN)/lhs run demo
 
-# Two at a time, a file each: most of a test with Ray waits for one process that starts.
+# Two files at a time: most of a test with Ray waits for one process that starts. Threads that wait
+# for each other sleep, or those of two processes on two cores would hold each other up.
 test: setup
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check

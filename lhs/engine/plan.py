@@ -64,7 +64,9 @@ def needs_of(config: Config, scenes: str) -> Needs:
     return Needs(scenes, samples if sampled else None, histograms, hierarchy, training)
 
 
-def plan_text(storage: Storage, needs: Sequence[Needs], trained: bool) -> str:
+def plan_text(
+    storage: Storage, needs: Sequence[Needs], trained: bool, searched: bool = False
+) -> str:
     """One line: how many distinct results of each stage so many trials need.
 
     Parameters
@@ -75,6 +77,8 @@ def plan_text(storage: Storage, needs: Sequence[Needs], trained: bool) -> str:
         Of each trial.
     trained
         Whether networks are trained.
+    searched
+        Whether trials differ in their training in ways that are not known yet.
     """
     parts = []
     for name in ("samples", "histograms", "hierarchy"):
@@ -83,7 +87,9 @@ def plan_text(storage: Storage, needs: Sequence[Needs], trained: bool) -> str:
             made = sum(storage.exists(storage.path("stages", name, key, SUCCESS)) for key in keys)
             there = f" ({made} there already)" if made else ""
             parts.append(f"{len(keys)} x {name}{there}")
-    if trained:
+    if searched:
+        parts.append(f"up to {len(needs)} x training")
+    elif trained:
         parts.append(f"{len({need.training for need in needs})} x training")
     return f"{len(needs)} trials: {', '.join(parts) or 'nothing to make'}"
 

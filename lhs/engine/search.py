@@ -97,7 +97,7 @@ def run_search(
         {"name": name, "recipe": recipe, "until": "evaluation", "trials": [settings_of(base)],
          "search": _described(search)},
     )  # fmt: skip
-    say(f"shared by all: {plan_text(storage, needs, trained=False)}")
+    say(plan_text(storage, needs * search.count, trained=True, searched=True))
     tracker = parent_run(storage, state, base.data.dataset)
     status = "FAILED"
     try:

@@ -159,8 +159,10 @@ def print_results(outcome: SweepOutcome, page: str) -> None:
     # A search has no seeds, but trials that were stopped.
     stopped = any(trial.stopped_after is not None for trial in trials)
     frame = trial_frame(trials).drop(columns="run_id") if stopped else setting_frame(trials)
+    frame = frame.dropna(axis=1, how="all").astype(object)
+    frame = frame.where(frame.notna(), "")
     print()
-    print(frame.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep=""))
+    print(frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print()
     address = outcome.storage.address
     print(f"page      {page}")

@@ -71,6 +71,7 @@ def test_killed_and_resumed_it_stops_who_stays_behind(
     second = json.loads((records / "002-begun.json").read_text())
     assert run.main(["sweep", str(path), "--resume"]) == 0
     told = capsys.readouterr()
+    assert "4 trials: up to 4 x training" in told.err
     assert "1 trials are ended, 3 left" in told.err
     assert (records / "001.json").read_text() == kept
     # What was begun is taken up, not proposed anew.
@@ -102,7 +103,7 @@ def test_killed_and_resumed_it_stops_who_stays_behind(
             assert entry.info.status == "KILLED"
             assert entry.data.tags["lhs.stopped_after"] == str(after)
             assert 1 <= after < 3
-    assert stopped == (frame["stopped_after"].notna().sum() if "stopped_after" in frame else 0)
+    assert stopped == frame["stopped_after"].notna().sum() > 0
     assert run.main(["sweep", str(path), "--resume", "--set", "train.batch_size=2"]) == 2
     assert "train.batch_size: found 2, begun with 4" in capsys.readouterr().err
     path.write_text(path.read_text().replace("count=4", "count=5"))

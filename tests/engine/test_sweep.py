@@ -23,6 +23,7 @@ from lhs.engine.stages import Stages
 from lhs.engine.storage import Storage
 from lhs.engine.sweep import PARENT, TRIAL
 from lhs.sweeps import read_sweep, trials_of
+from tests.browser import compare_runs, needs_chromium
 from tests.engine.conftest import tiny
 
 pytestmark = pytest.mark.ray
@@ -132,6 +133,27 @@ def test_mlflow_has_one_parent_and_its_trials(whole: Path) -> None:
     assert {"summary.csv", "sensitivity.png", "sweep.html", "agreement.csv"} <= files
     points = client.get_metric_history(parent.info.run_id, "trial/per_pixel")
     assert [point.step for point in points] == [1, 2]
+
+
+@needs_chromium
+def test_mlflow_s_page_shows_the_trials_beside_each_other(whole: Path, tmp_path: Path) -> None:
+    _, children = runs_of(whole)
+    store, experiment = f"sqlite:///{whole / 'mlflow.db'}", children[0].info.experiment_id
+    words = compare_runs(
+        store, [entry.info.run_id for entry in children], experiment, tmp_path / "page.png"
+    )
+    assert "Comparing 2 Runs from 1 Experiment" in words
+    rows = {row[0]: row[1:] for row in (line.split("\t") for line in words.splitlines())}
+    assert rows["hierarchy.k_scale"] == ["1.0", "2.0"]
+    assert rows["network.name"] == ["lite", "lite"]
+    # The scores: all names first, then a row of numbers for each.
+    lines = words.splitlines()
+    block = lines[lines.index("Metrics") + 2 : lines.index("Artifacts")]
+    names = [line for line in block if "/" in line]
+    numbers = block[len(names) + 2 * names.index("test/per_pixel") :][:2]
+    expected = table(whole)["per_pixel"].tolist()
+    assert [float(text) for text in numbers] == pytest.approx(expected, abs=1e-3)
+    assert (tmp_path / "page.png").stat().st_size > 10_000
 
 
 def test_agreement_is_of_the_two_hierarchies(whole: Path) -> None:

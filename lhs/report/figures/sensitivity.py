@@ -64,8 +64,8 @@ def sensitivity(
         elif places[0] > 0 and places[-1] / places[0] > WIDE:
             panel.set_xscale("log")
         panel.margins(x=0.15, y=0.2)
-        heading(panel, name, theme)
-        panel.set_xlabel(name.rpartition(".")[2], color=theme.muted)
+        # As much of a name as has room, and tells a phase's rate from another's.
+        heading(panel, ".".join(name.split(".")[-2:]), theme)
     axes[0].set_ylabel(what, color=theme.muted)
     for panel in axes:
         style_axes(panel, theme, grid="y")
