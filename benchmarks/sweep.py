@@ -33,6 +33,7 @@ def hierarchies(trials: list[Trial]) -> float:
 def table_2(data_root: Path, scratch: Path) -> dict[str, float]:
     """Figures (a)."""
     sweep = read_sweep(str(SENSITIVITY))
+    assert isinstance(sweep, Sweep)
     common = [f"data.root={data_root}"]
     shared = trials_of(sweep, [*common, f"storage={scratch / 'shared'}"])
     together = hierarchies(shared)

@@ -48,10 +48,14 @@ def mlflow_ui(store: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", port]
+    command = [
+        sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", str(port),
+        "--workers", "1",
+    ]  # fmt: skip
     process = subprocess.Popen(
-        [str(word) for word in command], start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        # Half a minute and a gigabyte less.
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )  # fmt: skip
     try:
         address, limit = f"http://127.0.0.1:{port}", time.monotonic() + 120
