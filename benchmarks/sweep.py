@@ -2,7 +2,7 @@
 
 (a) The five settings of the paper's Table 2 on SIFTFlow, up to their hierarchies: as one sweep, as
     one setting alone, and as five independent runs, each with an empty storage.
-(b) What a trial costs but for its training loop, by a sweep of three short trainings of `lite` on
+(b) What a trial costs but for its training loop, by a sweep of five short trainings of `lite` on
     Stanford Background: processes, Ray Train's start, scores of 20 test images, report, MLflow.
 """
 
@@ -55,7 +55,9 @@ def machinery(data_root: Path, scratch: Path) -> dict[str, float]:
     from lhs.engine.sweep import run_sweep
 
     sweep = Sweep(
-        name="machinery", recipe="stanford-lite-baseline", trials=grid({"train.seed": [0, 1, 2]})
+        name="machinery",
+        recipe="stanford-lite-baseline",
+        trials=grid({"train.seed": [0, 1, 2, 3, 4]}),
     )
     storage = scratch / "machinery"
     settings = ["data.max_train=64", "data.max_test=20", "train.max_steps=8"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from ray.train import UserCallback
@@ -83,6 +84,7 @@ def run_one(
     tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
     callbacks: Sequence[UserCallback] = (),
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Outcome:
     """Run an experiment alone.
 
@@ -96,6 +98,8 @@ def run_one(
         A run that was left, to be taken up again.
     callbacks
         Ray Train's, that hear of the training's scores on held-out images.
+    turn
+        What it waits for and holds while it trains.
     """
     storage = Storage(config.storage)
     stages = Stages(storage)
@@ -112,7 +116,7 @@ def run_one(
         if config.network.patches:
             rows = rows or sample_stage(stages, config, scenes)
             targets = target_stage(stages, config, scenes, rows, hierarchy)
-        model = training_stage(stages, config, scenes, hierarchy, targets, tracker, callbacks)
+        model = training_stage(stages, config, scenes, hierarchy, targets, tracker, callbacks, turn)
         log_training(tracker, storage, model, config.train)
         # Section 5: every pixel of the test images, one confusion matrix, the scores.
         scored = evaluation_stage(stages, config, scenes, model, wants_gpu(config.train.gpu))

@@ -43,3 +43,12 @@ def trainings_that_fit(config: Config) -> int:
         )
     # On CPUs a core more for each: for those that read and decode beside it.
     return max(1, int(have / (need if gpu else need + 1)))
+
+
+def trials_at_once(config: Config) -> int:
+    """How many trials of a sweep are worth running at once.
+
+    On CPUs one more than trainings fit: while one trial is scored, the next one's processes, ready
+    by then, train. GPUs would be taken from the scoring.
+    """
+    return trainings_that_fit(config) + (0 if wants_gpu(config.train.gpu) else 1)

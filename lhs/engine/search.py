@@ -28,13 +28,13 @@ from lhs.engine.sweep import SweepOutcome, begin, parent_run, settings_of, trial
 from lhs.engine.tracking import Tracker, find_runs
 from lhs.engine.trials import (
     FAILURES,
-    HEAD,
     check_results,
     mistake_path,
     record_of,
     record_path,
     run_trial,
 )
+from lhs.engine.turns import HEAD, TRIAL_SHARE
 from lhs.loading import build_config
 from lhs.report.sensitivity import SCORES
 from lhs.sweeps import Between, Search, Trial
@@ -180,7 +180,7 @@ def _run(
             numbers=numbers, tracker=tracker, lines=lines,
         )  # fmt: skip
         tuner = tune.Tuner(
-            tune.with_resources(trainable, HEAD),
+            tune.with_resources(trainable, {HEAD: TRIAL_SHARE}),
             tune_config=tune.TuneConfig(
                 search_alg=ConcurrencyLimiter(proposals, max_concurrent=together),
                 scheduler=ASHAScheduler(

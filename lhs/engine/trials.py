@@ -6,7 +6,8 @@ import contextlib
 import functools
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ray import tune
@@ -15,18 +16,16 @@ from ray.train import UserCallback
 from lhs.engine.cluster import connected
 from lhs.engine.pipeline import run_one
 from lhs.engine.relay import Sender, heard
-from lhs.engine.resources import trainings_that_fit
+from lhs.engine.resources import trainings_that_fit, trials_at_once
 from lhs.engine.stages import StageResult
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import find_runs, tracking_uri
+from lhs.engine.turns import HEAD, TRIAL_SHARE, turn
 from lhs.errors import UserError
 from lhs.sweeps import METRICS, Trial
 
 FAILURES = 3
 """Times that a trial whose process dies is started again."""
-HEAD = {"node:__internal_head__": 0.001}
-"""What a trial books, little of the head's own: what trains and reads books its CPUs itself, and a
-trial that held some while it waits for them would stand in its own way."""
 
 
 def run_trials(
@@ -36,7 +35,7 @@ def run_trials(
     tags: Mapping[int, Mapping[str, str]],
     at_once: int | None,
 ) -> None:
-    """Run trials, as many at once as the cluster holds; each leaves its record in the folder.
+    """Run trials, several at once; each leaves its record in the folder.
 
     Parameters
     ----------
@@ -48,22 +47,23 @@ def run_trials(
         Of each trial's run in MLflow, by number. A run that bears them already was left by a trial
         whose process died, and is taken up again.
     at_once
-        The most at a time; None is as many as fit.
+        The most at a time; None is as many as `trials_at_once` says.
 
     Raises
     ------
     UserError
         If trials failed; all the others are run first.
     """
-    fitting = min(trainings_that_fit(trial.config) for trial in trials)
-    together = min(at_once or fitting, fitting, len(trials))
+    useful = min(trials_at_once(trial.config) for trial in trials)
+    together = min(at_once or useful, useful, len(trials))
     by_number = {trial.number: trial for trial in trials}
     with heard() as lines:
         trainable = functools.partial(
-            _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines
+            _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines,
+            turns=min(trainings_that_fit(trial.config) for trial in trials),
         )  # fmt: skip
         tuner = tune.Tuner(
-            tune.with_resources(trainable, HEAD),
+            tune.with_resources(trainable, {HEAD: TRIAL_SHARE}),
             param_space={"number": tune.grid_search(list(by_number))},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=together,
@@ -100,9 +100,12 @@ def _trial(
     trials: Mapping[int, Trial],
     tags: Mapping[int, Mapping[str, str]],
     lines: Any,
+    turns: int,
 ) -> None:
     trial = trials[parameters["number"]]
-    run_trial(storage, folder, trial, tags[trial.number], lines)
+    run_trial(
+        storage, folder, trial, tags[trial.number], lines, turn=functools.partial(turn, turns)
+    )
 
 
 def run_trial(
@@ -112,6 +115,7 @@ def run_trial(
     tags: Mapping[str, str],
     lines: Any,
     callbacks: Sequence[UserCallback] = (),
+    turn: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> None:
     """Run one trial in a process of Tune's, report its scores, leave its record in the folder.
 
@@ -125,13 +129,15 @@ def run_trial(
         Where it speaks to, see `lhs.engine.relay`.
     callbacks
         Ray Train's, of its training.
+    turn
+        What it waits for and holds while it trains.
     """
     sender = Sender(lines, f"[{trial.number} {trial.name}] ")
     with connected(), contextlib.redirect_stderr(sender):
         try:
             left = find_runs(tracking_uri(storage), tags)
             run_id = left[0].info.run_id if left else None
-            outcome = run_one(trial.config, trial.name, tags, run_id, callbacks)
+            outcome = run_one(trial.config, trial.name, tags, run_id, callbacks, turn)
         except UserError as mistake:
             # Not to be tried again.
             storage.write_json(mistake_path(folder, trial.number), {"mistake": str(mistake)})

@@ -4,7 +4,7 @@ import pytest
 
 from lhs.config import Config
 from lhs.engine import resources
-from lhs.engine.resources import trainings_that_fit
+from lhs.engine.resources import trainings_that_fit, trials_at_once
 from lhs.errors import UserError
 from lhs.loading import build_config
 
@@ -39,6 +39,14 @@ def cluster_of(monkeypatch):
 def test_so_many_fit(cluster_of, there, train, count) -> None:
     cluster_of(**there)
     assert trainings_that_fit(config(**train)) == count
+
+
+@pytest.mark.parametrize(
+    ("there", "count"), [({"CPU": 2}, 2), ({"CPU": 8}, 5), ({"CPU": 8, "GPU": 4}, 4)]
+)
+def test_on_cpus_one_more_trial_is_begun_than_trains(cluster_of, there, count) -> None:
+    cluster_of(**there)
+    assert trials_at_once(config()) == count
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""The cluster files: Ray's own schema, the pinned versions, and nothing open to the world."""
+
+import ipaddress
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "clusters"
+RAY_FILES = ("local.yaml", "aws.yaml", "gcp.yaml")
+KUBERAY_FILES = ("kuberay-job.yaml", "kuberay-cluster.yaml")
+
+
+def content(name: str) -> dict[str, Any]:
+    return yaml.safe_load((FOLDER / name).read_text())
+
+
+def ray_version() -> str:
+    lock = (ROOT / "requirements.lock").read_text()
+    found = re.search(r"^ray(?:\[.*\])?==(\S+)", lock, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def images(tree: Any) -> list[str]:
+    if isinstance(tree, dict):
+        here = [tree["image"]] if isinstance(tree.get("image"), str) else []
+        return here + [image for value in tree.values() for image in images(value)]
+    return [image for value in tree for image in images(value)] if isinstance(tree, list) else []
+
+
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_ray_takes_the_file(name: str) -> None:
+    validate_config(prepare_config(content(name)))
+
+
+def test_a_wrong_file_is_seen() -> None:
+    with pytest.raises(Exception, match="max_worker"):
+        validate_config(prepare_config(content("aws.yaml") | {"max_worker": 3}))
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
+def test_the_image_has_ray_and_python_as_pinned(name: str) -> None:
+    assert images(content(name)) == [f"rayproject/ray:{ray_version()}-py311-gpu"]
+
+
+def test_the_dockerfile_starts_from_the_same_image() -> None:
+    text = (FOLDER / "Dockerfile").read_text()
+    assert f"FROM rayproject/ray:{ray_version()}-py311-gpu\n" in text
+    for line in re.findall(r"^COPY \S+ (.*) \S+$", text, re.MULTILINE):
+        assert all((ROOT / source).exists() for source in line.split())
+
+
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_every_node_gets_the_locked_packages_and_this_one(name: str) -> None:
+    config = content(name)
+    assert config["file_mounts"]["~/lhs-project"] == "."
+    assert ".git" in config["rsync_exclude"]
+    setup = "\n".join(config["setup_commands"])
+    for part in ("requirements.lock", "weights.lock", "~/lhs-project\n", "~/lhs-project[gpu]"):
+        assert part in setup
+    # Ray's default would end every Ray of the machine.
+    starts = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
+    assert not any("ray stop" in command for command in starts)
+
+
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_nothing_is_open_to_the_world(name: str) -> None:
+    config = content(name)
+    (start,) = config["head_start_ray_commands"]
+    assert "--dashboard-host=127.0.0.1" in start
+    assert "RAY_AUTH_MODE=token" in json.dumps(config)
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    for rule in config["provider"].get("security_group", {}).get("IpPermissions", []):
+        assert (rule["FromPort"], rule["ToPort"]) == (22, 22)
+        for source in rule["IpRanges"]:
+            assert ipaddress.ip_network(source["CidrIp"]).num_addresses == 1
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
+def test_workers_come_and_go_and_the_head_has_no_gpu(name: str) -> None:
+    types = content(name)["available_node_types"]
+    assert types["gpu"]["min_workers"] == 0 < types["gpu"]["max_workers"]
+    assert "GPU" not in types["head"]["resources"]
+
+
+@pytest.mark.parametrize("name", KUBERAY_FILES)
+def test_kuberay_file(name: str) -> None:
+    """No schema of the CRDs can be had offline: this checks the fields that the files use."""
+    whole = content(name)
+    assert whole["apiVersion"] == "ray.io/v1"
+    spec = whole["spec"] if whole["kind"] == "RayCluster" else whole["spec"]["rayClusterSpec"]
+    assert spec["rayVersion"] == ray_version()
+    head = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+    (group,) = spec["workerGroupSpecs"]
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    worker = group["template"]["spec"]["containers"][0]
+    assert set(images(whole)) == {"lhs:0.1.0"}
+    for container in (head, worker):
+        names = {entry["name"] for entry in container["env"]}
+        assert {"LHS_STORAGE", "MLFLOW_TRACKING_URI", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"} <= names
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "nvidia.com/gpu" not in head["resources"]["limits"]
+    assert not any("NodePort" in str(value) or "LoadBalancer" in str(value) for value in [spec])
+
+
+def test_every_file_is_told_of() -> None:
+    told = (FOLDER / "README.md").read_text()
+    for path in FOLDER.iterdir():
+        assert path.name == "README.md" or f"`{path.name}`" in told
