@@ -116,7 +116,8 @@ def run_one(
         if config.network.patches:
             rows = rows or sample_stage(stages, config, scenes)
             targets = target_stage(stages, config, scenes, rows, hierarchy)
-        model = training_stage(stages, config, scenes, hierarchy, targets, tracker, callbacks, turn)
+        with turn():
+            model = training_stage(stages, config, scenes, hierarchy, targets, tracker, callbacks)
         log_training(tracker, storage, model, config.train)
         # Section 5: every pixel of the test images, one confusion matrix, the scores.
         scored = evaluation_stage(stages, config, scenes, model, wants_gpu(config.train.gpu))

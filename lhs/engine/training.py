@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import train as ray_train
@@ -48,7 +47,6 @@ def training_stage(
     targets: StageResult | None,
     tracker: tracking.Tracker,
     callbacks: Sequence[ray_train.UserCallback] = (),
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> StageResult:
     """Train the network, and before it the coarser one it starts from, where it has one.
 
@@ -64,8 +62,6 @@ def training_stage(
         The samples to train on, for patch networks.
     callbacks
         Ray Train's, that hear of scores on held-out images.
-    turn
-        What is waited for and held while Ray Train runs.
 
     Returns
     -------
@@ -75,7 +71,7 @@ def training_stage(
     before = coarser_of(config)
     start = None
     if before is not None:
-        start = training_stage(stages, before, scenes, None, None, tracker, turn=turn)
+        start = training_stage(stages, before, scenes, None, None, tracker)
     digest = None if hierarchy is None else hierarchy.facts["digest"]
     settings, inputs = training_slice(
         config, scenes.key, digest, None if targets is None else targets.key
@@ -125,7 +121,7 @@ def training_stage(
                     worker_runtime_env={"env_vars": KEEP_MEMORY | tracking.ONE_TRY},
                 ),
             )
-            with explained(storage.uri), turn():
+            with explained(storage.uri):
                 trainer.fit()
         storage.delete(f"{path}/ray-train")
         facts = dict(storage.read_json(f"{path}/facts.json"))

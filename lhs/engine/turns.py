@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
 
 HEAD = "node:__internal_head__"
 """A resource of 1 that only the head node has."""
@@ -20,8 +19,8 @@ FOR_TURNS = 0.9
 def turn(trainings: int) -> Iterator[None]:
     """Wait until fewer than so many trainings run; this one counts while the block runs.
 
-    Their CPUs alone would not tell: trainings leave some free for those that read and decode. A
-    turn ends with the process that has it, however that one ends.
+    Their CPUs alone would not tell: trainings leave some free for those that read and decode. What
+    books a turn is an actor, not a placement group, which would outlive a process that is killed.
 
     Parameters
     ----------
@@ -29,9 +28,15 @@ def turn(trainings: int) -> Iterator[None]:
         That may run at once, at least 1.
     """
     share = int(FOR_TURNS / trainings * 1e4) / 1e4
-    group = placement_group([{HEAD: share}])
+    booked = ray.remote(num_cpus=0, resources={HEAD: share}, scheduling_strategy="DEFAULT")
+    holder = booked(_Holder).remote()
     try:
-        ray.get(group.ready())
+        ray.get(holder.begun.remote())
         yield
     finally:
-        remove_placement_group(group)
+        ray.kill(holder)
+
+
+class _Holder:
+    def begun(self) -> None:
+        """Return once it is there."""
