@@ -1,9 +1,16 @@
-"""`ray up`, `ray submit` and `ray job submit` with clusters/local.yaml, over a real sshd."""
+"""`ray up` and `ray submit` with clusters/local.yaml, over a real sshd.
+
+    pytest -m cluster
+
+Not among the tests that run by default: the Ray it starts is one that any other program on this
+machine would find and join.
+"""
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +51,7 @@ def environment(there: Host, tmp_path_factory) -> dict[str, str]:
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
         "HOME": str(mine),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "RAY_UP_enable_autoscaler_v2": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
@@ -61,7 +69,7 @@ def cluster(there: Host, environment, tmp_path_factory):
     path.write_text(yaml.safe_dump(config))
     run(["ray", "up", "--yes", "--no-config-cache", path], environment)
     yield path
-    run(["ray", "exec", path, "pkill -f [g]cs_server.*6379 || true"], environment)
+    run(["ray", "exec", path, "pkill -f '[g]cs_server.*gcs_server_port=6379' || true"], environment)
 
 
 def run(command: list[object], environment: dict[str, str]) -> str:
@@ -80,8 +88,9 @@ def test_a_run_is_submitted_over_ssh(cluster, there, environment) -> None:
         environment,
     )  # fmt: skip
     assert "mlflow ui" in told
-    (success,) = (there.home / "results" / "stages" / "evaluation").glob("*/_SUCCESS.json")
-    assert json.loads(success.read_text())["facts"]["images"] == 4
+    scored = list((there.home / "results" / "stages" / "evaluation").glob("*/_SUCCESS.json"))
+    # The baseline's and the hierarchy's.
+    assert [json.loads(path.read_text())["facts"]["images"] for path in scored] == [4, 4]
     # What is large or private stayed behind.
     assert (there.home / "lhs-project" / "pyproject.toml").is_file()
     assert not (there.home / "lhs-project" / ".git").exists()

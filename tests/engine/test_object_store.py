@@ -1,4 +1,4 @@
-"""Results on S3: a real server of its protocol (moto's), a real run whose stages lie there alone."""
+"""Results on S3: a real server of its protocol (moto's), a run whose stages lie there alone."""
 
 import socket
 import subprocess

@@ -253,7 +253,9 @@ def test_killed_twice_and_a_trial_once_it_ends_as_undisturbed(whole: Path, tmp_p
     path = written(tmp_path, storage)
     records = storage / "sweeps" / "mine" / "trials"
     training = storage / "stages" / "model"
-    first = started(path, storage)
+    # One after the other, so that one is left when the other has ended.
+    order = ("--trials-at-once", "1")
+    first = started(path, storage, *order)
     waited(first, lambda: list(training.glob(".training-*")) and trial_process(first.pid))
     found = trial_process(first.pid)
     assert found is not None
@@ -261,7 +263,7 @@ def test_killed_twice_and_a_trial_once_it_ends_as_undisturbed(whole: Path, tmp_p
     waited(first, (records / "001.json").exists)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    second = started(path, storage, "--resume")
+    second = started(path, storage, *order, "--resume")
     waited(second, lambda: list(training.glob(".training-*")))
     os.killpg(second.pid, signal.SIGKILL)
     second.wait()
