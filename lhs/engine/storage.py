@@ -102,6 +102,7 @@ class Storage:
             if self.local or self.filesystem.get_file_info(source).is_file:
                 self.filesystem.move(source, target)
                 return
+            self.filesystem.create_dir(target, recursive=True)
             arrow_fs.copy_files(source, target, self.filesystem, self.filesystem)
             self.filesystem.delete_dir(source)
 
