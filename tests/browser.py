@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.serving import free_port
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
@@ -45,9 +46,7 @@ def opened(width: int = 2200, height: int = 1000) -> Iterator[Any]:
 @contextmanager
 def mlflow_ui(store: str) -> Iterator[str]:
     """`mlflow ui` on a store, as the end of a sweep tells people to call it; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", str(port),
         "--workers", "1",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.serving import free_port, wait_for
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
@@ -48,9 +48,7 @@ def host(scratch: Path) -> Iterator[Host]:
     enter = scratch / "enter"
     enter.write_text(f'#!/bin/bash\nexport HOME={home}\ncd\nexec bash -c "$SSH_ORIGINAL_COMMAND"\n')
     enter.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = scratch / "sshd_config"
     config.write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {scratch / 'host'}\n"
@@ -59,22 +57,13 @@ def host(scratch: Path) -> Iterator[Host]:
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    log = (scratch / "sshd.log").open("w")
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=log)
+    process = subprocess.Popen([SSHD, "-D", "-e", "-f", config])
     try:
-        limit = time.monotonic() + 20
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, (scratch / "sshd.log").read_text()
-            assert time.monotonic() < limit, "sshd does not answer"
-            time.sleep(0.1)
+        wait_for(process, port)
         yield Host(home, port, scratch / "user")
     finally:
         process.terminate()
         process.wait()
-        log.close()
 
 
 def user() -> str:

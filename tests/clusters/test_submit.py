@@ -1,4 +1,4 @@
-"""`ray up` and `ray submit` with clusters/local.yaml, over a real sshd.
+"""`ray up`, `ray submit` and `ray job submit` with clusters/local.yaml, over a real sshd.
 
     pytest -m cluster
 
@@ -8,11 +8,13 @@ machine would find and join.
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -69,7 +71,25 @@ def cluster(there: Host, environment, tmp_path_factory):
     path.write_text(yaml.safe_dump(config))
     run(["ray", "up", "--yes", "--no-config-cache", path], environment)
     yield path
-    run(["ray", "exec", path, "pkill -f '[g]cs_server.*gcs_server_port=6379' || true"], environment)
+    end_ray(there)
+
+
+def end_ray(there: Host) -> None:
+    """End the Ray that was started there, and no other: `ray stop` would end them all."""
+    everyone = {
+        process: process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])
+    }
+    sessions = {
+        word.split("=", 1)[1]
+        for words in everyone.values()
+        for word in words
+        if words and words[0].startswith(str(there.home)) and word.startswith("--session-dir=")
+    }
+    assert len(sessions) == 1
+    (session,) = sessions
+    for process, words in everyone.items():
+        if any(session in word for word in words):
+            process.kill()
 
 
 def run(command: list[object], environment: dict[str, str]) -> str:
@@ -95,3 +115,18 @@ def test_a_run_is_submitted_over_ssh(cluster, there, environment) -> None:
     assert (there.home / "lhs-project" / "pyproject.toml").is_file()
     assert not (there.home / "lhs-project" / ".git").exists()
     assert not (there.home / "lhs-project" / ".venv").exists()
+
+
+def test_a_job_gets_the_folder_without_what_is_large_or_private(
+    cluster, there, environment
+) -> None:
+    results = there.home / "of-the-job"
+    told = run(
+        ["ray", "job", "submit", "--address", "http://127.0.0.1:8265", "--working-dir", ".", "--",
+         "bash", "-c", shlex.join(["ls", "-A"]) + " && "
+         + shlex.join(["lhs", "run", "demo", *SMALL, "--set", f"storage={results}"])],
+        environment | {"RAY_AUTH_MODE": "token"},
+    )  # fmt: skip
+    assert "pyproject.toml" in told
+    assert not {".git", ".venv", ".mypy_cache"} & set(told.split())
+    assert len(list((results / "stages" / "evaluation").glob("*/_SUCCESS.json"))) == 2

@@ -1,9 +1,7 @@
 """Results on S3: a real server of its protocol (moto's), a run whose stages lie there alone."""
 
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 
 from lhs.engine.storage import Storage
 from tests.engine.conftest import isolated
+from tests.serving import free_port, wait_for
 
 SMALL = {
     "data.synthetic.train": 8, "data.synthetic.test": 4, "data.synthetic.height": 64,
@@ -28,22 +27,13 @@ SECRETS = {
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A server with one empty bucket: host and port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        limit = time.monotonic() + 60
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None
-            assert time.monotonic() < limit, "the server does not answer"
-            time.sleep(0.2)
+        wait_for(process, port)
         make = urllib.request.Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")
         urllib.request.urlopen(make).close()
         yield f"127.0.0.1:{port}"

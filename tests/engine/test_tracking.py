@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -35,6 +34,7 @@ from lhs.engine.tracking import (
 from lhs.errors import UserError
 from tests.data.builders import plain, save_labels, stripes
 from tests.engine.conftest import NAME, tiny
+from tests.serving import free_port
 
 SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
 
@@ -191,9 +191,7 @@ class Server:
     """A real MLflow server on a SQLite file, to be stopped and started again."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.uri, self.folder = f"http://127.0.0.1:{self.port}", folder
         self.process: subprocess.Popen[bytes] | None = None
 
