@@ -90,6 +90,8 @@ def end_ray(there: Host) -> None:
     for process, words in everyone.items():
         if any(session in word for word in words):
             process.kill()
+    # Where `ray start` notes the Ray that others on this machine join.
+    Path("/tmp/ray/ray_current_cluster").unlink()
 
 
 def run(command: list[object], environment: dict[str, str]) -> str:
