@@ -1,10 +1,18 @@
 """The one k-means function, against scikit-learn called directly and against its own promises.
 
-cuML needs a GPU; where it is missing, only the choice of backend is tested.
+cuML needs a GPU; where it is missing, the choice of backend is tested, and that the call fits the
+signatures in cuML's wheel.
 """
 
 import inspect
+import re
+import subprocess
+import sys
+import tomllib
+import types
 import warnings
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,12 +105,64 @@ def test_an_unknown_backend_is_refused():
         pick_backend("faiss")
 
 
-def test_cuml_takes_the_arguments_it_is_given():
-    cluster = pytest.importorskip("cuml.cluster", reason="cuML is not installed")
-    known = inspect.signature(cluster.KMeans).parameters
-    used = {"n_clusters", "init", "n_init", "max_iter", "tol", "random_state", "output_type"}
-    assert used <= set(known)
-    assert "sample_weight" in inspect.signature(cluster.KMeans.fit).parameters
+def test_cuml_has_what_is_asked_of_it(monkeypatch, blobs, cuml_source):
+    """The call, taken by a stand-in, against the signatures in cuML's own wheel."""
+    asked = {}
+
+    class Recorder:
+        cluster_centers_, labels_, n_iter_, inertia_ = np.zeros((4, 6)), np.zeros(800), 3, 1.0
+
+        def __init__(self, *args, **settings):
+            asked["__init__"] = (args, settings)
+
+        def fit(self, *args, **settings):
+            asked["fit"] = (args, settings)
+            return self
+
+    for name in ("cuml", "cuml.cluster"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(KMeans=Recorder))
+    fit_kmeans(blobs, 4, seed=0, weights=np.ones(800), backend="cuml")
+    for method in ("__init__", "fit"):
+        taken = _signature(cuml_source, method)
+        args, settings = asked[method]
+        taken.bind(None, *args, **settings)
+    assert (
+        asked["__init__"][1]["init"]
+        == _signature(cuml_source, "__init__").parameters["init"].default
+    )
+    results = {name for name in vars(Recorder) if name.endswith("_") and name[0] != "_"}
+    assert all(re.search(rf"\b{name}\b", cuml_source) for name in results)
+
+
+@pytest.fixture(scope="module")
+def cuml_source(tmp_path_factory) -> str:
+    """Of its k-means, from the wheel of the oldest release that the `gpu` extra takes."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    [wanted] = project["project"]["optional-dependencies"]["gpu"]
+    folder = tmp_path_factory.mktemp("cuml")
+    got = subprocess.run(
+        [
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder,
+            "--only-binary=:all:", "--platform", "manylinux_2_28_x86_64",
+            f"{wanted.replace('>=', '==')}.*",
+        ],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    if got.returncode:
+        pytest.skip(f"cuML's wheel can't be had here: {got.stderr.strip().splitlines()[-1]}")
+    [wheel] = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        return files.read("cuml/cluster/kmeans.pyx").decode()
+
+
+def _signature(source: str, method: str) -> inspect.Signature:
+    """Of a method of `KMeans`, whose Cython source is Python up to the body."""
+    [head] = re.findall(
+        rf"^    (def {method}\(.*?\)(?: -> [^:]*)?:)", source, re.DOTALL | re.MULTILINE
+    )
+    made: dict[str, object] = {}
+    exec(f"{head} ...", made)
+    return inspect.signature(made[method])
 
 
 @pytest.mark.skipif(not kmeans._cuml_runs(), reason="cuML or a GPU is missing")
