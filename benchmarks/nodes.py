@@ -1,0 +1,197 @@
+"""Several nodes: what a second one costs here, and a model of up to 64.
+
+(a) `lhs run demo` on a cluster of two raylets of one CPU each, against one raylet of two CPUs, with
+    the same hierarchy. Both share this machine: what they differ by is what nodes cost.
+(b) A model of `siftflow-lite-s-lc` on 1 to 64 machines like this one, from the costs of its stages
+    on a part of the images, measured in the same run: see `modelled`.
+
+The figure goes to `--figure`, the table to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from reporting import options, report
+
+from lhs.engine.samples import blocks
+from lhs.loading import load_config
+
+NODES = (1, 2, 4, 8, 16, 32, 64)
+RECIPE = "siftflow-lite-s-lc"
+FEW, MANY = 200, 600
+"""Images of the two runs that tell a stage's start from its work."""
+STEPS = 12
+"""Of each phase of a run that is measured."""
+
+
+@contextmanager
+def raylets(*cpus: int) -> Iterator[dict[str, str]]:
+    """A cluster on this machine; yields the environment of those who join it."""
+    from ray.cluster_utils import Cluster
+
+    head, *others = cpus
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": head, "include_dashboard": False}
+    )
+    try:
+        for count in others:
+            cluster.add_node(num_cpus=count)
+        yield {**os.environ, "RAY_ADDRESS": cluster.address}
+    finally:
+        cluster.shutdown()
+
+
+def run(recipe: str, storage: Path, environment: dict[str, str], *settings: str) -> dict[str, Any]:
+    """Run the program; seconds of its stages, by name, and the last hierarchy's digest."""
+    chosen = [f"storage={storage}", *settings]
+    command = [sys.executable, "-m", "lhs.run", "run", recipe]
+    command += [word for setting in chosen for word in ("--set", setting)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    found: dict[str, Any] = {}
+    for name in storage.glob("stages/*/*/_SUCCESS.json"):
+        stage = json.loads(name.read_text())
+        found[stage["stage"]] = found.get(stage["stage"], 0.0) + stage["seconds"]
+        if stage["stage"] == "hierarchy":
+            found["digest"] = stage["facts"]["digest"]
+        if stage["stage"] == "model":
+            history = pd.read_parquet(name.parent / "history.parquet")
+            found["steps"] = history.groupby("phase").seconds.median()
+            found["looped"] = float(history.seconds.sum())
+    return found
+
+
+def overhead(scratch: Path) -> dict[str, Any]:
+    """Figures (a)."""
+    sides: dict[str, dict[str, Any]] = {}
+    for name, cpus in (("one raylet", (2,)), ("two raylets", (1, 1))):
+        with raylets(*cpus) as environment:
+            sides[name] = run("demo", scratch / name.replace(" ", "-"), environment)
+    one, two = sides.values()
+    stages = [name for name in one if isinstance(one[name], float) and name != "looped"]
+    return {
+        "stages": {name: [round(side[name], 1) for side in (one, two)] for name in stages},
+        "times": sum(two[name] for name in stages) / sum(one[name] for name in stages),
+        "same hierarchy": one["digest"] == two["digest"],
+    }
+
+
+def costs(data_root: Path, scratch: Path) -> dict[str, Any]:
+    """Starts (s) and work of the stages of `RECIPE` on this machine."""
+    phases = ["subclass_new_layers", "subclass_all_layers", "class_last_layer", "class_all_layers"]
+    common = [
+        f"data.root={data_root}", "data.max_test=40", "report.baseline=none", "report.scenes=0",
+        *(f"train.sequential.{phase}.steps={STEPS}" for phase in phases),
+    ]  # fmt: skip
+    few, many = (
+        run(RECIPE, scratch / str(count), dict(os.environ), *common, f"data.max_train={count}")
+        for count in (FEW, MANY)
+    )
+    shared = run(
+        RECIPE, scratch / "shared", dict(os.environ), *common, f"data.max_train={FEW}",
+        "train.workers=2", "train.threads=1",
+    )  # fmt: skip
+    images = {
+        name: max(0.0, (many[name] - few[name]) / (MANY - FEW))
+        for name in ("samples", "histograms", "hierarchy")
+    }
+    return {
+        "a_training_image": images,
+        "starts": {name: max(0.0, few[name] - images[name] * FEW) for name in images}
+        | {"model": few["model"] - few["looped"]},
+        "a_step": {str(name): float(value) for name, value in few["steps"].items()},
+        "a_step_of_two_workers": {
+            str(name): float(value) for name, value in shared["steps"].items()
+        },
+        "a_test_image": few["evaluation"] / 40,
+    }
+
+
+def modelled(cost: dict[str, Any], nodes: int) -> dict[str, float]:
+    """Seconds of each stage on so many machines.
+
+    Samples and histograms: the start, and the tasks in as many rounds as the machines need.
+    Clusters: a task a common class (11 at rho = 0.93), as if all were alike. Training: batches of
+    the recipe in as many shares as there are machines, but one image a share at least; beside its
+    share of the work a step costs what it cost more here with two workers of one thread than with
+    one of two. Scores: one model, on one machine. Networks and storage between machines are not
+    in it.
+    """
+    config = load_config(RECIPE, [])
+    train, test = 2488, 200
+    seconds = {}
+    for name in ("samples", "histograms"):
+        tasks = blocks(train * (config.context.variants + 1))
+        rounds = -(-tasks // (2 * nodes)) * 2 / tasks
+        seconds[name] = cost["starts"][name] + cost["a_training_image"][name] * train * rounds
+    classes = 11
+    rounds = -(-classes // (2 * nodes)) * 2 / classes
+    seconds["hierarchy"] = (
+        cost["starts"]["hierarchy"] + cost["a_training_image"]["hierarchy"] * train * rounds
+    )
+    batch = config.train.batch_size
+    shares = min(nodes, batch)
+    share = -(-batch // shares) / batch
+    trained = cost["starts"]["model"]
+    for phase, step in cost["a_step"].items():
+        length = getattr(config.train.sequential, phase)
+        steps = length.steps or round(length.epochs * (train // batch))
+        talk = max(0.0, cost["a_step_of_two_workers"][phase] - step) if shares > 1 else 0.0
+        trained += steps * (step * share + talk)
+    seconds["model"] = trained
+    seconds["evaluation"] = cost["a_test_image"] * test
+    return seconds
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Hours of each stage, stacked, against machines."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    hours = table / 3600
+    bottom = hours.iloc[:, 0] * 0
+    for name in hours:
+        axes.bar([str(count) for count in hours.index], hours[name], bottom=bottom, label=name)
+        bottom = bottom + hours[name]
+    for place, whole in enumerate(bottom):
+        axes.annotate(f"{whole:.2f} h", (place, whole), ha="center", va="bottom", fontsize=8)
+    axes.set(xlabel="machines of two cores", ylabel="hours, modelled")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--figure", type=Path, default=Path("nodes.png"))
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        figures = {"overhead": overhead(scratch)}
+        cost = costs(chosen.data_root, scratch)
+    table = pd.DataFrame({count: modelled(cost, count) for count in NODES}).T
+    draw(table, chosen.figure)
+    print(table.assign(whole=table.sum(axis=1)).round(0).to_string())
+    figures |= {"costs": cost, "hours": (table.sum(axis=1) / 3600).round(3).to_dict()}
+    report(
+        "nodes",
+        figures,
+        {"the same hierarchy on two raylets": (figures["overhead"]["same hierarchy"], "==", True)},
+    )
+
+
+if __name__ == "__main__":
+    main()
