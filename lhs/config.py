@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -172,6 +173,12 @@ class NetworkConfig(Section):
     def _known(cls, name: str) -> str:
         if _family(name) not in WEIGHTS:
             raise ValueError(f"allowed are {', '.join(WEIGHTS)}")
+        # Before a name, timm takes `hf-hub:` and `local-dir:` to fetch a model's description.
+        if name.startswith("timm:") and not re.fullmatch(r"timm:[\w.-]{1,100}", name, re.ASCII):
+            raise ValueError(
+                "allowed after timm: is the bare name of one of timm's models (letters, digits, "
+                "_ . -), without `:` and `/`: no hub's address and no folder"
+            )
         return name
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """The configuration: every bad input is one clear message, every good one comes back the same."""
 
+import json
 import math
 
 import pytest
@@ -225,6 +226,26 @@ def test_a_value_out_of_range_names_key_and_what_is_allowed(setting, told):
     message = refused(setting)
     assert setting.partition("=")[0] + " = " in message
     assert told in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf-hub:timm/resnet18",
+        "hf_hub:a/b",
+        "local-dir:/etc",
+        "timm:resnet18",
+        "../a",
+        "a/b",
+        "",
+        "a\n",
+    ],
+)
+def test_a_timm_model_is_named_not_fetched(name):
+    message = refused(f"network.name={json.dumps('timm:' + name)}")
+    assert "network.name = 'timm:" in message
+    assert "bare name" in message
+    assert load_config("demo", ["network.name=timm:resnet50.a1_in1k"]).network.name
 
 
 @pytest.mark.parametrize("value", ["yes", "no"])

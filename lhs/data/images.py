@@ -12,11 +12,11 @@ from lhs.errors import BadImageError
 
 MAX_PIXELS = 80_000_000
 FORMATS = (
-    "AVIF", "BMP", "DDS", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI",
-    "SUN", "TGA", "TIFF", "WEBP",
+    "AVIF", "BMP", "DDS", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI",
+    "SGI", "SUN", "TGA", "TIFF", "WEBP",
 )  # fmt: skip
-"""Pictures made of pixels. Of Pillow's other kinds EPS starts Ghostscript, IPTC and icons hold files
-of any kind and size, FITS is unpacked whole before its size is known."""
+"""Pictures made of pixels. Of Pillow's other kinds EPS starts Ghostscript, IPTC and icons hold
+files of any kind and size, FITS is unpacked whole before its size is known."""
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 
 # Pillow stretches grey PNGs of 2 and 4 bits to 0..255; ids must be shrunk back.
