@@ -56,6 +56,8 @@ class Section(BaseModel):
             if info.field_name in ("gpu", "run"):
                 return "yes" if value else "no"
             raise ValueError("a truth value is not allowed here")
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("the character NUL is not allowed")
         return value
 
 
