@@ -42,7 +42,7 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
     """
     known = recipes()
     path = known.get(recipe) or Path(os.path.expanduser(recipe))
-    if recipe not in known and not _is_file(path):
+    if recipe not in known and not os.path.isfile(path):
         near = difflib.get_close_matches(recipe, known, n=3)
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise UserError(
@@ -79,14 +79,6 @@ def build_config(tree: Mapping[str, Any], source: str = "configuration") -> Conf
         if len(problems) > MAX_MISTAKES:
             lines.append(f"  and {len(problems) - MAX_MISTAKES} more")
         raise UserError("\n".join([f"{source}:", *lines])) from None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        # Such as a name longer than the file system's names can be.
-        return False
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"{len(text)} characters; allowed are {MAX_YAML}")
     try:
         depth = 0
+        event: Any
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise ValueError(
