@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from lhs.errors import UserError
@@ -30,6 +30,8 @@ def fuzzed(few: int) -> settings:
         max_examples=EXAMPLES or few,
         derandomize=not EXAMPLES,
         database=None,
+        # Without the search for an explanation, which takes longer than all else.
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
