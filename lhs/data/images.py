@@ -51,9 +51,7 @@ def read_image(
     BadImageError
         If the file is missing, truncated, not one of `FORMATS`, or has more than `MAX_PIXELS`.
     """
-    image, _ = _open(path, content)
-    if upright:
-        ImageOps.exif_transpose(image, in_place=True)
+    image, _ = _open(path, content, upright=upright)
     if image.mode in ("RGB", "L", "P", "RGBA", "LA", "PA", "1", "CMYK", "YCbCr"):
         return np.array(image.convert("RGB"))
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -108,7 +106,11 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def _open(
-    path: str | Path, content: BinaryIO | None = None, *, pixels: bool = True
+    path: str | Path,
+    content: BinaryIO | None = None,
+    *,
+    pixels: bool = True,
+    upright: bool = False,
 ) -> tuple[Image.Image, str]:
     """Open and decode; also give the raw mode of the data, "" where it has none."""
     try:
@@ -119,6 +121,8 @@ def _open(
             raw_mode = tile[3] if tile and isinstance(tile[3], str) else ""
             if pixels:
                 image.load()
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
             return image, raw_mode
     except FileNotFoundError:
         raise BadImageError(f"{path}: image file is missing") from None

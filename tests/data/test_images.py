@@ -74,6 +74,15 @@ def test_exif_orientation_is_left_alone(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.jpg").shape == (12, 16, 3)
 
 
+def test_a_damaged_orientation_is_told(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise_image()).save(tmp_path / "a.png", exif=b"D" + exif.tobytes()[1:])
+    with pytest.raises(BadImageError, match=r"a\.png: unreadable image: not a TIFF file"):
+        read_image(tmp_path / "a.png", upright=True)
+    assert read_image(tmp_path / "a.png").shape == (12, 16, 3)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
 def test_truncated_files_are_named(tmp_path: Path, suffix: str, share: float) -> None:
