@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -55,6 +56,8 @@ class Section(BaseModel):
             if info.field_name in ("gpu", "run"):
                 return "yes" if value else "no"
             raise ValueError("a truth value is not allowed here")
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("the character NUL is not allowed")
         return value
 
 
@@ -172,6 +175,12 @@ class NetworkConfig(Section):
     def _known(cls, name: str) -> str:
         if _family(name) not in WEIGHTS:
             raise ValueError(f"allowed are {', '.join(WEIGHTS)}")
+        # Before a name, timm takes `hf-hub:` and `local-dir:` to fetch a model's description.
+        if name.startswith("timm:") and not re.fullmatch(r"timm:[\w.-]{1,100}", name, re.ASCII):
+            raise ValueError(
+                "allowed after timm: is the bare name of one of timm's models (letters, digits, "
+                "_ . -), without `:` and `/`: no hub's address and no folder"
+            )
         return name
 
     @model_validator(mode="after")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from lhs.config import Config
 from lhs.errors import UserError
+from lhs.untrusted import MAX_DEPTH, MAX_YAML, parse_yaml, shortened
+
+MAX_MISTAKES = 20
+"""That one message tells."""
 
 
 def recipes() -> dict[str, Path]:
@@ -37,17 +41,20 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
         For an unknown recipe, an unknown key or a value out of range.
     """
     known = recipes()
-    path = known.get(recipe) or Path(recipe).expanduser()
-    if recipe not in known and not path.is_file():
+    path = known.get(recipe) or Path(os.path.expanduser(recipe))
+    if recipe not in known and not os.path.isfile(path):
         near = difflib.get_close_matches(recipe, known, n=3)
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise UserError(
-            f"unknown recipe {recipe!r}: {hint}allowed are {', '.join(known)}, "
+            f"unknown recipe {shortened(repr(recipe))}: {hint}allowed are {', '.join(known)}, "
             "or the path of a YAML file"
         )
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # A byte more than is allowed is enough to refuse a file of any size.
+        with path.open("rb") as file:
+            content = file.read(4 * MAX_YAML + 1)
+        tree = parse_yaml(content.decode("utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"recipe {path}: not readable as YAML: {error}") from None
     if tree is None:
         tree = {}
@@ -64,10 +71,13 @@ def build_config(tree: Mapping[str, Any], source: str = "configuration") -> Conf
         return Config.model_validate(_merged(Config().model_dump(), tree))
     except ValidationError as error:
         told: dict[str, list[str]] = {}
-        for problem in error.errors():
+        problems = error.errors(include_url=False)
+        for problem in problems[:MAX_MISTAKES]:
             found, allowed = _explain(dict(problem))
             told.setdefault(found, []).append(allowed)
         lines = [f"  {found}: {' or '.join(allowed)}" for found, allowed in told.items()]
+        if len(problems) > MAX_MISTAKES:
+            lines.append(f"  and {len(problems) - MAX_MISTAKES} more")
         raise UserError("\n".join([f"{source}:", *lines])) from None
 
 
@@ -81,19 +91,26 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(tree: dict[str, Any], setting: str) -> None:
+    said = shortened(setting)
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"--set {setting}: allowed is key=value, as in hierarchy.rho=0.93")
+        raise UserError(f"--set {said}: allowed is key=value, as in hierarchy.rho=0.93")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {setting}: the value {text!r} is not readable as YAML") from None
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(
+            f"--set {said}: the value {shortened(repr(text))} is not readable as YAML: {error}"
+        ) from None
     *parents, last = key.strip().split(".")
+    if len(parents) > MAX_DEPTH:
+        raise UserError(f"--set {said}: unknown key, more than {MAX_DEPTH} sections deep")
     node = tree
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise UserError(f"--set {setting}: {parent!r} is a single setting, not a section")
+            raise UserError(
+                f"--set {said}: {shortened(parent)!r} is a single setting, not a section"
+            )
         node = child
     node[last] = value
 
@@ -114,7 +131,9 @@ def _explain(problem: dict[str, Any]) -> tuple[str, str]:
         near = near or difflib.get_close_matches(name, known, n=3)
         section = name.rpartition(".")[0]
         allowed = near or [key for key in known if key.rpartition(".")[0] == section] or known
-        return f"unknown key {name!r}", f"allowed are {', '.join(allowed)}"
+        return f"unknown key {shortened(name)!r}", f"allowed are {', '.join(allowed)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    found = name if isinstance(problem["input"], Mapping) else f"{name} = {problem['input']!r}"
+    value = shortened(repr(problem["input"]))
+    found = name if isinstance(problem["input"], Mapping) else f"{name} = {value}"
+    message = shortened(message, 1000)
     return found, f"{message[0].lower()}{message[1:]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Callable
 
@@ -16,6 +17,20 @@ DATASETS = ("siftflow", "stanford", "barcelona", "lmsun", "synthetic", "folder")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code, 2 for the user's mistakes."""
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_gone():
+            raise
+        # What is left unwritten would be tried once more at Python's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell says of programs that SIGPIPE ends
+
+
+def _run(arguments: list[str] | None) -> int:
     options = parser().parse_args(arguments)
     from lhs.engine import commands
 
@@ -30,6 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"lhs: {mistake}", file=sys.stderr)
         return 2
+
+
+def _reader_gone() -> bool:
+    """Whether nobody reads the output any more, as in `lhs recipes | head -2`."""
+    watch = select.poll()
+    watch.register(sys.stdout, 0)
+    return bool(watch.poll(0))
 
 
 def run_file(path: str) -> None:

@@ -1,5 +1,6 @@
 """The configuration: every bad input is one clear message, every good one comes back the same."""
 
+import json
 import math
 
 import pytest
@@ -58,6 +59,13 @@ def test_a_recipe_that_is_nowhere_is_refused(name):
     assert f"unknown recipe {name!r}" in refused(recipe=name)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "~nouser/recipe.yaml", "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(name):
+    message = refused(recipe=name)
+    assert "unknown recipe" in message
+    assert "x" * 300 not in message
+
+
 def test_a_folder_is_no_recipe(tmp_path):
     assert "unknown recipe" in refused(recipe=str(tmp_path))
 
@@ -106,6 +114,42 @@ def test_all_mistakes_are_told_at_once(recipe):
         assert part in message
 
 
+def test_one_section_never_stands_for_two(recipe):
+    # With an alias, --set of one would change the other.
+    text = """
+train:
+  baseline: {new_layers: &phase {epochs: 1}, all_layers: *phase}
+"""
+    assert "anchors" in refused("train.baseline.new_layers.epochs=7", recipe=recipe(text))
+
+
+def test_thousands_of_mistakes_are_one_short_message(recipe):
+    text = "".join(f"key{n}: {'x' * 20}\n" for n in range(3000))
+    message = refused(recipe=recipe(text))
+    assert "unknown key 'key0'" in message
+    assert "and 2980 more" in message
+    assert len(message) < 100_000
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 3000, "0x" + "f" * 100, "[" + "x, " * 5000 + "]", "'" + "x" * 50_000 + "'"]
+)
+def test_a_long_value_is_told_by_its_start(recipe, text):
+    for message in (
+        refused(recipe=recipe(f"hierarchy: {{rho: {text}}}")),
+        refused(f"hierarchy.rho={text}"),
+    ):
+        assert len(message) < 1000
+
+
+def test_a_file_of_any_size_is_refused(recipe):
+    assert "characters; allowed are" in refused(recipe=recipe(b"#" * 10**6))
+
+
+def test_nul_is_no_part_of_a_value(recipe):
+    assert "storage" in refused(r'storage="a\0b"')
+
+
 # Keys
 
 
@@ -124,7 +168,9 @@ def test_an_unknown_key_names_near_ones(setting, near):
     assert near in message
 
 
-@pytest.mark.parametrize("key", ["nonsense", "a.b.c", "a..b", "hierarchy.", ".hierarchy", "..."])
+@pytest.mark.parametrize(
+    "key", ["nonsense", "a.b.c", "a..b", "hierarchy.", ".hierarchy", "...", "a." * 5000]
+)
 def test_a_key_far_from_all_is_refused_too(key):
     assert "unknown key" in refused(f"{key}=1")
 
@@ -225,6 +271,26 @@ def test_a_value_out_of_range_names_key_and_what_is_allowed(setting, told):
     message = refused(setting)
     assert setting.partition("=")[0] + " = " in message
     assert told in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf-hub:timm/resnet18",
+        "hf_hub:a/b",
+        "local-dir:/etc",
+        "timm:resnet18",
+        "../a",
+        "a/b",
+        "",
+        "a\n",
+    ],
+)
+def test_a_timm_model_is_named_not_fetched(name):
+    message = refused(f"network.name={json.dumps('timm:' + name)}")
+    assert "network.name = 'timm:" in message
+    assert "bare name" in message
+    assert load_config("demo", ["network.name=timm:resnet50.a1_in1k"]).network.name
 
 
 @pytest.mark.parametrize("value", ["yes", "no"])

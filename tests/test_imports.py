@@ -19,6 +19,7 @@ PACKAGE = Path(lhs.__file__).parent
 PROJECT = PACKAGE.parent
 ORDER = (
     "errors",
+    "untrusted",
     "config",
     "loading",
     "sweeps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -116,6 +117,33 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 HEAVY = "{'ray', 'torch', 'mlflow', 'numpy', 'pydantic'}"
+
+
+@pytest.mark.parametrize(
+    ("argument", "unbuffered"), [("recipes", ""), ("recipes", "1"), ("--help", "")]
+)
+def test_a_reader_that_goes_is_no_error(argument: str, unbuffered: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lhs.run", argument],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert told == b""
+    assert process.returncode == 141
+
+
+def test_a_pipe_that_breaks_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(options: object) -> int:
+        raise BrokenPipeError("a server's")
+
+    monkeypatch.setattr("lhs.engine.commands.recipes", broken)
+    with pytest.raises(BrokenPipeError, match="a server's"):
+        main(["recipes"])
 
 
 def test_help_loads_nothing_heavy_and_is_quick() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,8 +75,8 @@ def settings(name_or_config: str | DataConfig, data_root: str | Path | None = No
 def dataset_folder(config: DataConfig) -> Path:
     """Give the folder where the dataset of these settings lies or would lie."""
     if config.dataset == "folder":
-        return Path(config.folder.path).expanduser()
-    return Path(config.root).expanduser() / config.dataset
+        return Path(os.path.expanduser(config.folder.path))
+    return Path(os.path.expanduser(config.root)) / config.dataset
 
 
 def _open(config: DataConfig) -> Dataset:

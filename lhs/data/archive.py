@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
-import lzma
 import os
-import re
 import shutil
 import socket
-import stat
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from lhs.data.layout import find_base
+from lhs.data.members import Member, safe_member, tar_members, zip_members
 from lhs.data.progress import Progress
 from lhs.errors import UserError
 
@@ -57,7 +54,7 @@ def unpack(archive: Path, target: Path, *, needed: tuple[str, ...], max_bytes: i
     Parameters
     ----------
     archive
-        A tar file (compressed or not) or a zip file; recognised by content.
+        A tar file (compressed by gzip or not) or a zip file; recognised by content.
     target
         The folder to make. It gets what the archive's own top folder holds.
     needed
@@ -93,37 +90,6 @@ def unpack(archive: Path, target: Path, *, needed: tuple[str, ...], max_bytes: i
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def safe_member(name: str) -> PurePosixPath | None:
-    """Turn the name of an archive's member into a path that stays in its folder.
-
-    Parameters
-    ----------
-    name
-        As in the archive, with `/` or `\\`.
-
-    Returns
-    -------
-    pathlib.PurePosixPath or None
-        Relative, without `..`; None for members to leave out (what macOS adds).
-
-    Raises
-    ------
-    UserError
-        If the name is absolute, has a drive, `..` or a control character.
-    """
-    path = name.replace("\\", "/")
-    if path.startswith("/") or re.match(r"[A-Za-z]:", path):
-        raise UserError(f"member {name!r} has an absolute path")
-    if any(ord(character) < 32 for character in path):
-        raise UserError(f"member {name!r} has a control character in its name")
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise UserError(f"member {name!r} leaves the folder")
-    if not parts or "__MACOSX" in parts or parts[-1].startswith("._"):
-        return None
-    return PurePosixPath(*parts)
-
-
 @contextlib.contextmanager
 def file_errors(task: str) -> Iterator[None]:
     """Tell the file system's refusals as the user's to mend.
@@ -149,61 +115,26 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
         # tarfile first would take a zip that holds an uncompressed tar for that tar.
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
-                _extract_zip(zipped, archive, folder, max_bytes)
+                total = sum(member.file_size for member in zipped.infolist())
+                writer = _Writer(archive, folder, max_bytes, total)
+                writer.announce(total)
+                writer.write_all(zip_members(zipped))
         else:
-            with archive.open("rb") as raw, tarfile.open(fileobj=raw) as tar:
-                _extract_tar(tar, raw, archive, folder, max_bytes)
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        raise UserError(
-            f"{archive} is damaged, incomplete, encrypted or not an archive "
-            f"(allowed: .tar.gz, .zip): {error}"
-        ) from error
+            with archive.open("rb") as raw:
+                # A tar file does not say how much it holds: progress is the place in it.
+                size = archive.stat().st_size
+                writer = _Writer(archive, folder, max_bytes, size, place=raw.tell)
+                writer.write_all(tar_members(raw))
     except UserError as error:
         raise UserError(f"{archive}: {error}; nothing was unpacked") from None
-
-
-def _extract_zip(zipped: zipfile.ZipFile, archive: Path, folder: Path, max_bytes: int) -> None:
-    members = zipped.infolist()
-    total = sum(member.file_size for member in members)
-    writer = _Writer(archive, folder, max_bytes, total)
-    writer.announce(total)
-    for member in members:
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise UserError(f"member {member.filename!r} is a link or a special file")
-        if member.is_dir():
-            writer.folder(member.filename)
-        else:
-            with zipped.open(member) as source:
-                writer.file(member.filename, source)
-    writer.end()
-
-
-def _extract_tar(
-    tar: tarfile.TarFile, raw: IO[bytes], archive: Path, folder: Path, max_bytes: int
-) -> None:
-    # A tar file does not say how much it holds: progress is the place in the compressed file.
-    writer = _Writer(archive, folder, max_bytes, archive.stat().st_size, place=raw.tell)
-    for member in tar:
-        if member.isdir():
-            writer.folder(member.name)
-            continue
-        if not member.isreg() or member.issparse():
-            raise UserError(f"member {member.name!r} is a link or a special file")
-        source = tar.extractfile(member)
-        if source is None:
-            raise UserError(f"member {member.name!r} can't be read")
-        with source:
-            writer.file(member.name, source)
-    writer.end()
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise
+        # Damaged archives make the readers raise nearly anything.
+        raise UserError(
+            f"{archive} is damaged, incomplete, encrypted or not an archive "
+            f"(allowed: .tar, .tar.gz, .zip): {str(error)[:200] or repr(error)}"
+        ) from error
 
 
 class _Writer:
@@ -235,14 +166,24 @@ class _Writer:
                 f"{self._folder.parent}"
             )
 
-    def folder(self, name: str) -> None:
-        self._count()
+    def write_all(self, members: Iterator[Member]) -> None:
+        """Write what comes, in its order."""
+        for member in members:
+            self._count()
+            # Also of members that are left out: to reach the next, they are unpacked.
+            self._check(member.end)
+            if member.content is None:
+                self._make_folder(member.name)
+            else:
+                self._file(member.name, member.content)
+        self._progress.end()
+
+    def _make_folder(self, name: str) -> None:
         path = safe_member(name)
         if path is not None:
             (self._folder / path).mkdir(parents=True, exist_ok=True)
 
-    def file(self, name: str, source: IO[bytes]) -> None:
-        self._count()
+    def _file(self, name: str, source: IO[bytes]) -> None:
         path = safe_member(name)
         if path is None:
             return
@@ -258,9 +199,6 @@ class _Writer:
                 self._check(self._bytes)
                 file.write(chunk)
                 self._progress.reach(self._place() if self._place else self._bytes)
-
-    def end(self) -> None:
-        self._progress.end()
 
     def _count(self) -> None:
         self._members += 1

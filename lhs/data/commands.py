@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ def get(name: str, archive: str | Path | None = None, root: str | Path | None = 
         print(f"{known.title} is already in {folder}; remove that folder to get it again")
         return check(config)
     if archive is not None:
-        path = Path(archive).expanduser()
-        if not path.is_file():
+        path = Path(os.path.expanduser(archive))
+        if not os.path.isfile(path):
             raise UserError(f"archive {str(path)!r} is not a file")
         _verify(known, path, address="")
         unpack(path, folder, needed=known.needed, max_bytes=known.max_bytes)

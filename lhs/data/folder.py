@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -149,7 +150,7 @@ def _scene_names(folder: Path, paths: dict[str, PurePosixPath], source: str) -> 
                 f"data.folder.scenes is 'folder', but images/{flat[0]} lies in no folder"
             )
         return {id: path.parts[0] for id, path in paths.items()}
-    table = folder / Path(source).expanduser()
+    table = folder / Path(os.path.expanduser(source))
     if not table.is_file():
         raise UserError(
             f"data.folder.scenes is {source!r}; allowed: none, folder, prefix, or the path of a "

@@ -11,6 +11,12 @@ from PIL import Image, ImageOps
 from lhs.errors import BadImageError
 
 MAX_PIXELS = 80_000_000
+FORMATS = (
+    "AVIF", "BMP", "DDS", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI",
+    "SGI", "SUN", "TGA", "TIFF", "WEBP",
+)  # fmt: skip
+"""Pictures made of pixels. Of Pillow's other kinds EPS starts Ghostscript, IPTC and icons hold
+files of any kind and size, FITS is unpacked whole before its size is known."""
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 
 # Pillow stretches grey PNGs of 2 and 4 bits to 0..255; ids must be shrunk back.
@@ -20,7 +26,7 @@ _STRETCH = {"L;2": 85, "L;4": 17}
 def read_image(
     path: str | Path, *, content: BinaryIO | None = None, upright: bool = False
 ) -> np.ndarray:
-    """Decode an image file of any kind to RGB.
+    """Decode an image file of one of `FORMATS`, whatever its suffix, to RGB.
 
     Grey images are repeated in three channels, palettes resolved, 16 bits a channel reduced to 8,
     CMYK converted, an alpha channel dropped.
@@ -43,11 +49,9 @@ def read_image(
     Raises
     ------
     BadImageError
-        If the file is missing, truncated, of an unknown kind, or has more than `MAX_PIXELS`.
+        If the file is missing, truncated, not one of `FORMATS`, or has more than `MAX_PIXELS`.
     """
-    image, _ = _open(path, content)
-    if upright:
-        ImageOps.exif_transpose(image, in_place=True)
+    image, _ = _open(path, content, upright=upright)
     if image.mode in ("RGB", "L", "P", "RGBA", "LA", "PA", "1", "CMYK", "YCbCr"):
         return np.array(image.convert("RGB"))
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -61,13 +65,15 @@ def read_image(
     )
 
 
-def read_label_picture(path: str | Path) -> np.ndarray:
+def read_label_picture(path: str | Path, *, content: BinaryIO | None = None) -> np.ndarray:
     """Decode a picture whose pixel values are label ids.
 
     Parameters
     ----------
     path
         A grey (1 to 16 bits) or palette picture; of a palette, the indices are the ids.
+    content
+        What is in it, where the file is not a local one.
 
     Returns
     -------
@@ -79,7 +85,7 @@ def read_label_picture(path: str | Path) -> np.ndarray:
     BadImageError
         If the file is missing, unreadable, or has several channels.
     """
-    image, raw_mode = _open(path)
+    image, raw_mode = _open(path, content)
     if image.mode in ("1", "L", "P", "I") or image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.int32) // _STRETCH.get(raw_mode, 1)
     raise BadImageError(
@@ -100,17 +106,23 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def _open(
-    path: str | Path, content: BinaryIO | None = None, *, pixels: bool = True
+    path: str | Path,
+    content: BinaryIO | None = None,
+    *,
+    pixels: bool = True,
+    upright: bool = False,
 ) -> tuple[Image.Image, str]:
     """Open and decode; also give the raw mode of the data, "" where it has none."""
     try:
-        with Image.open(content or path) as image:
+        with Image.open(content or path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             tile = image.tile[0] if getattr(image, "tile", None) else None
             raw_mode = tile[3] if tile and isinstance(tile[3], str) else ""
             if pixels:
                 image.load()
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
             return image, raw_mode
     except FileNotFoundError:
         raise BadImageError(f"{path}: image file is missing") from None
@@ -118,7 +130,10 @@ def _open(
         raise BadImageError(
             f"{path}: image has more than the {MAX_PIXELS // 10**6} million pixels allowed"
         ) from None
+    except Image.UnidentifiedImageError:
+        raise BadImageError(
+            f"{path}: unreadable image: not an image; allowed are {', '.join(FORMATS)}"
+        ) from None
     # Pillow's decoders raise nearly anything on damaged data: OSError, SyntaxError, struct.error...
     except Exception as error:
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise BadImageError(f"{path}: unreadable image: {reason or repr(error)}") from error
+        raise BadImageError(f"{path}: unreadable image: {error or repr(error)}") from error

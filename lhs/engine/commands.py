@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -214,7 +215,7 @@ def tables(options: Namespace) -> int:
     from lhs.engine.storage import Storage
 
     storage = Storage(options.storage or Config().storage)
-    files = write_tables(storage, options.runs, Path(options.out).expanduser())
+    files = write_tables(storage, options.runs, Path(os.path.expanduser(options.out)))
     print(files[0].read_text(encoding="utf-8"))
     for path in files:
         print(f"written   {path}")

@@ -66,7 +66,7 @@ def export_file(
             f"--check: found an image with a side of {model.network.multiple} pixels or less, "
             "allowed are larger ones, or --size"
         )
-    target = Path(out or f"model{SUFFIXES[kind]}").expanduser()
+    target = Path(os.path.expanduser(out or f"model{SUFFIXES[kind]}"))
     if target.suffix != SUFFIXES[kind]:
         raise UserError(f"--out {target}: allowed are names that end with {SUFFIXES[kind]}")
     half = target.with_name(f".half-{target.name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,9 +36,9 @@ def open_model(address: str, device: str = "cpu", every: int = 1) -> Model:
 def model_folder(address: str) -> Iterator[Path]:
     """The local folder of a model by its address, as long as the block runs."""
     if not address.startswith("runs:/"):
-        folder = Path(address).expanduser()
+        folder = Path(os.path.expanduser(address))
         inner = folder / "model"
-        yield inner if (inner / DESCRIPTION).is_file() else folder
+        yield inner if os.path.isfile(inner / DESCRIPTION) else folder
         return
     import mlflow
     from mlflow.exceptions import MlflowException

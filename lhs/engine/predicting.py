@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-from PIL import Image
 
+from lhs.data.images import read_label_picture
 from lhs.engine.cluster import cores
 from lhs.engine.evaluation import png
 from lhs.engine.looks import PLAIN, Looks, look, opened_for
@@ -208,7 +208,8 @@ class _Labeller:
     def _labels(self, source: Source) -> tuple[np.ndarray, bool]:
         target = self.storage.path(f"{source.name}.png")
         if self.storage.exists(target):
-            return np.array(Image.open(io.BytesIO(self.storage.read(target)))), True
+            content = io.BytesIO(self.storage.read(target))
+            return read_label_picture(target, content=content), True
         prediction = look(self.model, source.read(), self.looks)
         path = self.storage.path(source.name)
         if "/" in source.name:

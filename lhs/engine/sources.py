@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -77,12 +78,13 @@ def find_sources(given: list[str]) -> list[Source]:
 def _found(given: str) -> list[Source]:
     if "://" in given:
         return _of_uri(given)
-    path = Path(given).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(given))
+    # os.path's own, which find no file where a name is longer than names can be.
+    if os.path.isdir(path):
         files = sorted(each for each in path.rglob("*") if _is_image(each.name) and each.is_file())
         found = [Source(str(each), each.relative_to(path).with_suffix("").as_posix())
                  for each in files]  # fmt: skip
-    elif glob.has_magic(given) and not path.exists():
+    elif glob.has_magic(given) and not os.path.exists(path):
         matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
         found = [Source(str(each), each.stem) for each in matches if each.is_file()]
     else:

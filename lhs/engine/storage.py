@@ -37,7 +37,7 @@ class Storage:
         self.uri = uri
         self.local = "://" not in uri or uri.startswith("file://")
         try:
-            place = str(Path(uri).expanduser().absolute()) if "://" not in uri else uri
+            place = str(Path(os.path.expanduser(uri)).absolute()) if "://" not in uri else uri
             self.filesystem, self.root = arrow_fs.FileSystem.from_uri(place)
         except (ArrowException, OSError, ValueError) as error:
             raise UserError(

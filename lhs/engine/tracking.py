@@ -47,7 +47,7 @@ def tracking_uri(storage: Storage) -> str:
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
         return given
-    folder = Path(storage.root) if storage.local else Path("~/lhs-results").expanduser()
+    folder = Path(storage.root) if storage.local else Path(os.path.expanduser("~/lhs-results"))
     with explained(storage.uri):
         folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'mlflow.db'}"

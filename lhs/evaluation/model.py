@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -23,9 +24,11 @@ from lhs.evaluation.prediction import Prediction, best_of_superpixels, best_scor
 from lhs.evaluation.scoring import PixelScores, SummedNetwork, inference_network
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
+from lhs.untrusted import parse_json, shortened
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+LARGEST_DESCRIPTION = 16 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,30 +195,61 @@ def load_model(folder: Path, device: str = "cpu", every: int = 1) -> Model:
         n-th pixel alone.
     """
     path = folder / DESCRIPTION
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{folder}: not a model, it has no {DESCRIPTION}")
     try:
-        description = _parse(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError, OSError, ValidationError) as error:
-        raise UserError(f"{path}: not a valid model description: {error!r}") from None
-    network: nn.Module = build_network(description.network, description.outputs)
-    if description.strategy == "hierarchical":
-        empty = torch.zeros(len(description.classes), description.outputs)
-        network = SummedNetwork(network, empty)
+        size = path.stat().st_size
+        if size > LARGEST_DESCRIPTION:
+            raise ValueError(f"{size} bytes; allowed are {LARGEST_DESCRIPTION}")
+        description = _parse(parse_json(path.read_bytes()))
+    except (ValueError, TypeError, KeyError, OverflowError, OSError, ValidationError) as error:
+        raise UserError(
+            f"{path}: not a valid model description: {shortened(repr(error), 1000)}"
+        ) from None
     try:
+        # Without memory first: the description may ask for any number of outputs.
+        with torch.device("meta"):
+            _check_weights(_build(description), folder / WEIGHTS)
+        network = _build(description)
         network.load_state_dict(load_file(str(folder / WEIGHTS)))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {error}") from None
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+        raise UserError(
+            f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {shortened(str(error), 1000)}"
+        ) from None
     try:
         return Model(network, description, device, every)
     except ValueError as error:
         raise UserError(f"{description.network.name}: {error}") from None
 
 
+def _build(description: ModelDescription) -> nn.Module:
+    network: nn.Module = build_network(description.network, description.outputs)
+    if description.strategy == "hierarchical":
+        empty = torch.zeros(len(description.classes), description.outputs)
+        network = SummedNetwork(network, empty)
+    return network
+
+
+def _check_weights(network: nn.Module, path: Path) -> None:
+    """Compare names and shapes with the file's header alone."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    with safe_open(path, framework="pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    for name in wanted:
+        if name not in found:
+            raise ValueError(f'tensor "{name}" is missing')
+        if found[name] != wanted[name]:
+            raise ValueError(f"{name} has shape {found[name]}, needed is {wanted[name]}")
+    for name in found:
+        if name not in wanted:
+            raise ValueError(f'tensor "{shortened(name)}" is unknown')
+
+
 def _parse(tree: Mapping[str, Any]) -> ModelDescription:
     if tree["schema"] != SCHEMA:
         raise ValueError(f"schema {tree['schema']!r}, allowed is {SCHEMA}")
     classes, colours = tuple(map(str, tree["classes"])), np.array(tree["colours"])
+    "".join(classes).encode()  # JSON may hold halves of characters, which can't be printed
     if not 1 <= len(classes) <= 65535 or colours.shape != (len(classes), 3):
         raise ValueError(f"{len(classes)} classes with colours of shape {colours.shape}")
     if colours.dtype.kind != "i" or colours.min() < 0 or colours.max() > 255:

@@ -20,12 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lhs.data.scenes import void_of
 from lhs.errors import UserError
+from lhs.untrusted import parse_json, shortened
 
 if TYPE_CHECKING:
     from lhs.hierarchy.model import Hierarchy
 
 SCHEMA = 1
-LARGEST_FILE = 256 * 2**20
+LARGEST_FILE = 64 * 2**20
 
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 ClassId = Annotated[int, Field(ge=0, lt=65535)]
@@ -227,10 +228,10 @@ def read(path: str | PathLike[str]) -> dict[str, Any]:
             raise UserError(
                 f"{path}: {size} bytes; a hierarchy file has at most {LARGEST_FILE} bytes"
             )
-        content = json.loads(path.read_bytes().decode("utf-8"))
+        content = parse_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: the hierarchy cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not a hierarchy file, it is not JSON: {error}") from error
     _check(content, path)
     return content
@@ -251,5 +252,6 @@ def _check(content: Any, path: Path) -> None:
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"{path}: not a valid hierarchy file: {where + ': ' if where else ''}{message}"
+            f"{path}: not a valid hierarchy file: "
+            + shortened(f"{where + ': ' if where else ''}{message}", 1000)
         ) from None

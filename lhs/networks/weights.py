@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -44,7 +45,7 @@ def load_weights(network: SceneNetwork, config: NetworkConfig) -> list[str]:
     if config.weights == "none":
         return []
     if config.weights == "file":
-        return state_file(network, Path(config.weights_file).expanduser())
+        return state_file(network, Path(os.path.expanduser(config.weights_file)))
     if isinstance(network, FCN):
         return vgg16_edges(network) if config.weights == "edges" else vgg16_imagenet(network)
     if isinstance(network, EncoderNetwork):
@@ -56,9 +57,9 @@ def load_weights(network: SceneNetwork, config: NetworkConfig) -> list[str]:
         case "squeezenet":
             return squeezenet_imagenet(network)
         case "overfeat":
-            return overfeat_release(network, Path(config.weights_file).expanduser())
+            return overfeat_release(network, Path(os.path.expanduser(config.weights_file)))
         case _:
-            return zfnet_onnx(network, Path(config.weights_file).expanduser())
+            return zfnet_onnx(network, Path(os.path.expanduser(config.weights_file)))
 
 
 def weights_digest(config: NetworkConfig) -> str | None:
@@ -71,7 +72,7 @@ def weights_digest(config: NetworkConfig) -> str | None:
     """
     if config.weights not in ("release", "file"):
         return None
-    with _there(Path(config.weights_file).expanduser()).open("rb") as file:
+    with _there(Path(os.path.expanduser(config.weights_file))).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -366,7 +367,7 @@ def _file_of(package: str, suffix: str) -> Path:
 
 
 def _there(path: Path) -> Path:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"network.weights_file = {path}: no such file")
     return path
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from lhs.data import images
 from lhs.data.images import image_size, read_image, read_label_picture
@@ -73,6 +74,15 @@ def test_exif_orientation_is_left_alone(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.jpg").shape == (12, 16, 3)
 
 
+def test_a_damaged_orientation_is_told(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise_image()).save(tmp_path / "a.png", exif=b"D" + exif.tobytes()[1:])
+    with pytest.raises(BadImageError, match=r"a\.png: unreadable image: not a TIFF file"):
+        read_image(tmp_path / "a.png", upright=True)
+    assert read_image(tmp_path / "a.png").shape == (12, 16, 3)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
 def test_truncated_files_are_named(tmp_path: Path, suffix: str, share: float) -> None:
@@ -93,6 +103,40 @@ def test_what_is_not_an_image(tmp_path: Path) -> None:
         read_image(tmp_path / "gone.jpg")
     with pytest.raises(BadImageError, match="unreadable"):
         read_image(tmp_path)
+
+
+def test_a_file_that_is_a_program_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pillow would hand PostScript to Ghostscript, whatever the file's suffix.
+    interpreter = tmp_path / "bin" / "gs"
+    interpreter.parent.mkdir()
+    interpreter.write_text(f"#!/bin/sh\n: > {tmp_path}/started\nexit 1\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setenv("PATH", str(interpreter.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    with pytest.raises(BadImageError, match=r"a\.jpg: unreadable image: not an image; allowed are"):
+        read_image(path)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".iim", ".ico", ".wmf", ".eps"])
+def test_containers_of_anything_are_refused(suffix: str) -> None:
+    Image.init()
+    assert Image.EXTENSION[suffix] not in images.FORMATS
+
+
+@pytest.mark.parametrize("format", images.FORMATS)
+def test_every_allowed_format_is_read(tmp_path: Path, format: str) -> None:
+    Image.init()
+    if format in ("PSD", "SUN"):
+        assert format in Image.OPEN  # Pillow writes neither
+        return
+    path = tmp_path / "picture"
+    Image.new("RGB", (9, 6), (51, 102, 153)).save(path, format=format)
+    assert np.abs(read_image(path).astype(int) - (51, 102, 153)).max() <= 6
 
 
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

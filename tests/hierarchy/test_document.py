@@ -151,8 +151,13 @@ def test_a_damaged_file_is_refused_with_its_name_and_the_reason(damage, tmp_path
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "3", '"x"', "[" * 100_000, "\x00", "{}", '{"format": []}']
-)
+    "text",
+    [
+        "", "{", "[]", "null", "3", '"x"', "\x00", "{}", '{"format": []}', "9" * 5000,
+        "[" * 100_000, '{"a":' * 100_000, "[" + "[]," * 1_000_001,
+    ],
+    ids=lambda text: text[:10],
+)  # fmt: skip
 def test_what_is_no_hierarchy_file_is_refused(text, tmp_path):
     path = tmp_path / "hierarchy.json"
     path.write_text(text)
