@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +11,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-import requests
 from mlflow.entities import Run
 
 import lhs
@@ -34,7 +29,7 @@ from lhs.engine.tracking import (
 from lhs.errors import UserError
 from tests.data.builders import plain, save_labels, stripes
 from tests.engine.conftest import NAME, tiny
-from tests.serving import free_port
+from tests.serving import TrackingServer
 
 SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
 
@@ -187,42 +182,9 @@ def test_a_store_that_can_not_be_reached(tmp_path: Path, monkeypatch: pytest.Mon
 # A store that goes away
 
 
-class Server:
-    """A real MLflow server on a SQLite file, to be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.uri, self.folder = f"http://127.0.0.1:{self.port}", folder
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *options,
-             "--backend-store-uri", f"sqlite:///{self.folder / 'served.db'}",
-             "--artifacts-destination", str(self.folder / "artifacts")],
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        limit = time.monotonic() + 90
-        while time.monotonic() < limit:
-            try:
-                if requests.get(f"{self.uri}/health", timeout=1).ok:
-                    return
-            except requests.RequestException:
-                time.sleep(0.2)
-        raise AssertionError("the server did not start")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("served"))
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    server = TrackingServer(tmp_path_factory.mktemp("served"))
     server.start()
     yield server
     server.stop()
@@ -230,7 +192,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.ray
 def test_what_is_measured_while_the_store_is_away_arrives_later(
-    served: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    served: TrackingServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in ONE_TRY.items():
         monkeypatch.setenv(name, value)
@@ -260,7 +222,7 @@ def test_what_is_measured_while_the_store_is_away_arrives_later(
 
 
 @pytest.mark.ray
-def test_a_refusal_is_not_waited_for(served: Server) -> None:
+def test_a_refusal_is_not_waited_for(served: TrackingServer) -> None:
     tracker = Tracker(served.uri, begin_run(served.uri, "away", "mine", {}, {"a": 1}))
     started = time.monotonic()
     with pytest.raises(mlflow.MlflowException):
