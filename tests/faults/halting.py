@@ -79,7 +79,7 @@ def main(target: str, call: str, marker: str, held: str, *arguments: str) -> int
 
     os.environ |= {TARGET: target, CALL: call, MARKER: marker}
     install()
-    if not target.startswith("lhs.data."):
+    if arguments[0] != "data":
         hook(int(held))
     return run(list(arguments))
 

@@ -151,12 +151,12 @@ def make_data(folder: Path) -> None:
         ).data
     )
     splits = {name: whole.split(name) for name in ("train", "test")}
+    (folder / SCENES / "images").mkdir(parents=True)
     root = plain(
         folder / SCENES, [], classes=whole.classes,
         splits={name: [scene.id for scene in scenes] for name, scenes in splits.items()},
     )  # fmt: skip
     for scene in [*splits["train"], *splits["test"]]:
-        (root / "images").mkdir(exist_ok=True)
         Image.fromarray(scene.image()).save(root / "images" / f"{scene.id}.png")
         save_labels(root, scene.id, scene.label_map())
     tree = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
-from tests.faults.cases import STAGES, Stage
+from tests.faults.cases import FAULTS, STAGES, Stage
 from tests.faults.nodes import lose, nodes, raylet_of
 from tests.faults.places import can_mount, disk
 from tests.faults.runs import LIMIT, Run, environment, images_of, make_data
 from tests.serving import TrackingServer
 
+NOWHERE = "lhs.data.archive:_Writer.file"
+"""Where no process is to stand still."""
 HELD = 70 * 2**20
 GONE = 60.0
 """Seconds that the tracking server is away."""
@@ -71,6 +75,13 @@ class References:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        # Two tables may be made at once.
+        self.lock = FileLock(folder / "lock")
+        with self.lock:
+            self._make_data()
+
+    def _make_data(self) -> None:
         if not (self.data / "done").exists():
             shutil.rmtree(self.data, ignore_errors=True)
             self.data.mkdir(parents=True)
@@ -83,17 +94,21 @@ class References:
         storage = self.folder / wanted
         done = self.folder / f"{wanted}.done"
         run = Run(wanted, self.data, storage, self.model() if command == "predict" else None)
-        if not done.exists():
-            shutil.rmtree(storage, ignore_errors=True)
-            log = self.folder / f"{wanted}.log"
-            log.unlink(missing_ok=True)
-            process = run.start(log, ("lhs.errors:UserError", 0, done), again=False)
-            code = ended(process)
-            # The archive is no true SIFTFlow: the check that follows says so.
-            if code != (1 if command == "unpack" else 0):
-                raise Lost(f"the undisturbed run of {command}: exit code {code}\n{tail(log)}")
-            done.touch()
+        with self.lock:
+            if not done.exists():
+                self._undisturbed(run, done)
         return Run(command, self.data, storage, run.model)
+
+    def _undisturbed(self, run: Run, done: Path) -> None:
+        shutil.rmtree(run.storage, ignore_errors=True)
+        log = done.with_suffix(".log")
+        log.unlink(missing_ok=True)
+        process = run.start(log, (NOWHERE, 0, done), again=False)
+        code = ended(process)
+        # The archive is no true SIFTFlow: the check that follows says so.
+        if code != (1 if run.command == "unpack" else 0):
+            raise Lost(f"the undisturbed run of {run.command}: exit code {code}\n{tail(log)}")
+        done.touch()
 
     def model(self) -> Path:
         """The model folder of the undisturbed run of H."""
@@ -245,8 +260,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def _judge(stage: Stage, fault: str, code: int, told: str, spoiled: Path | None) -> bool:
     """Whether the disturbed run went on; it must, or stop as it should."""
-    import re
-
     if "Traceback (most recent call last)" in told:
         raise Lost(f"a traceback, exit code {code}\n{told}")
     if fault == "driver":
@@ -293,8 +306,6 @@ def tail(log: Path, characters: int = 6000) -> str:
 
 def cases() -> list[tuple[Stage, str]]:
     """All that make sense."""
-    from tests.faults.cases import FAULTS
-
     return [(stage, fault) for stage in STAGES for fault in FAULTS if fault not in stage.left_out]
 
 
