@@ -19,6 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 from lhs.config import Config
 from lhs.engine.numbering import Numbers
 from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
+from lhs.engine.preflight import preflight
 from lhs.engine.progress import say
 from lhs.engine.relay import heard
 from lhs.engine.resources import trainings_that_fit
@@ -89,6 +90,7 @@ def run_search(
     storage = Storage(base.storage)
     folder = storage.path("sweeps", name)
     trainings_that_fit(base)
+    say(preflight(base))
     say(f"== search {name}: {search.count} trials of {recipe}")
     scenes = check_scenes(storage, [base])
     needs = [needs_of(base, scenes[0][0].key)]

@@ -10,6 +10,7 @@ from typing import Any
 
 from lhs.config import Config
 from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
+from lhs.engine.preflight import preflight
 from lhs.engine.progress import say
 from lhs.engine.resources import trainings_that_fit
 from lhs.engine.stages import StageResult
@@ -90,6 +91,7 @@ def run_sweep(
     if until == "evaluation":
         for trial in trials:
             trainings_that_fit(trial.config)
+        say(preflight(trials[0].config))
     configs = [trial.config for trial in trials]
     say(f"== sweep {name}: {len(trials)} trials of {recipe}")
     scenes = check_scenes(storage, configs)

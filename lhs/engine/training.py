@@ -12,7 +12,7 @@ from ray.train.torch import TorchTrainer
 from lhs.config import BaselinePhases, Config, PhaseConfig
 from lhs.engine import tracking
 from lhs.engine.progress import followed
-from lhs.engine.resources import CPU_SHARE, wants_gpu
+from lhs.engine.resources import CPU_SHARE, training_workers, wants_gpu
 from lhs.engine.samples import sample_slice
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages, stage_key
@@ -104,7 +104,7 @@ def training_stage(
                 train_worker,
                 train_loop_config={"work": work, "storage": storage, "progress": progress},
                 scaling_config=ray_train.ScalingConfig(
-                    num_workers=train.workers,
+                    num_workers=training_workers(config),
                     use_gpu=gpu,
                     resources_per_worker=None if gpu else {"CPU": CPU_SHARE},
                     accelerator_type=train.accelerator,
