@@ -23,6 +23,8 @@ from lhs.engine.tracking import (
     Tracker,
     begin_run,
     close_left,
+    noted,
+    patiently,
     tracked,
     tracking_uri,
 )
@@ -229,6 +231,23 @@ def test_a_refusal_is_not_waited_for(served: TrackingServer) -> None:
         Tracker(served.uri, "no-such-run").tags({"a": "b"})
     assert time.monotonic() - started < 5
     tracker.ended("FINISHED")
+
+
+def test_a_disk_that_is_full_or_read_only_is_told_at_once(tmp_path: Path) -> None:
+    """A real SQLite store that can only be read; and what SQLite says where there is no space."""
+    path = tmp_path / "mlflow.db"
+    run_id = begin_run(f"sqlite:///{path}", "some", "mine", {}, {})
+    closed = Tracker(f"sqlite:///file:{path}?mode=ro&uri=true", run_id)
+    with pytest.raises(UserError, match=r"read-only .* mend it and start again"):
+        closed.tags({"a": "b"})
+
+    def full() -> None:
+        raise mlflow.MlflowException("(sqlite3.OperationalError) database or disk is full")
+
+    with pytest.raises(UserError, match="no space left"):
+        patiently("sqlite:///x", full)
+    with pytest.raises(ValueError, match="the first"), noted(closed):
+        raise ValueError("the first")
 
 
 def test_a_run_that_was_left_is_taken_up_and_others_are_closed(tmp_path: Path) -> None:

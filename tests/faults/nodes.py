@@ -41,6 +41,16 @@ class Nodes:
         self.process.stdin.flush()
         self._said()
 
+    def raylets(self) -> list[psutil.Process]:
+        """The raylets that run, the head's first."""
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        alive = [
+            process
+            for process in found
+            if process.name() == "raylet" and process.status() != psutil.STATUS_ZOMBIE
+        ]
+        return sorted(alive, key=psutil.Process.create_time)
+
 
 @contextmanager
 def nodes(*cpus: int, environment: dict[str, str]) -> Iterator[Nodes]:
