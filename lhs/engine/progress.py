@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 EVERY = 5.0
 """Seconds between two lines of the same work."""
@@ -40,6 +41,12 @@ class Progress:
         return self.finished, self.text
 
 
+def beside_driver(kind: type) -> Any:
+    """An actor on the node of who calls this: it is not lost with any other."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(kind).remote()
+
+
 @contextmanager
 def followed(title: str, total: int) -> Iterator[Any]:
     """Print how far workers are, every few seconds, while the block runs.
@@ -56,7 +63,7 @@ def followed(title: str, total: int) -> Iterator[Any]:
     ray.actor.ActorHandle
         A `Progress` to hand to workers.
     """
-    actor = ray.remote(num_cpus=0)(Progress).remote()
+    actor = beside_driver(Progress)
     stop = threading.Event()
     thread = threading.Thread(target=_follow, args=(title, total, actor, stop), daemon=True)
     thread.start()

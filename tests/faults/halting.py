@@ -9,7 +9,8 @@ bytes of a small object store are kept by the driver, or 0.
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.abc
+import importlib.util
 import itertools
 import os
 import signal
@@ -24,9 +25,38 @@ SMALLEST_STORE = 75 * 2**20
 
 def install() -> None:
     """Run by Ray in every worker process as it starts."""
+    module = os.environ[TARGET].partition(":")[0]
+    if module in sys.modules:
+        wrap()
+    else:
+        sys.meta_path.insert(0, Later())
+
+
+class Later(importlib.abc.MetaPathFinder):
+    """Wraps the function when its module is imported: many workers never import it."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> Any:
+        if name != os.environ[TARGET].partition(":")[0]:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.loader is not None
+        run = spec.loader.exec_module
+
+        def run_and_wrap(module: Any) -> None:
+            run(module)
+            wrap()
+
+        spec.loader.exec_module = run_and_wrap  # type: ignore[method-assign]
+        return spec
+
+
+def wrap() -> None:
+    """Let the function halt its process when it returns for the CALLth time."""
     module, _, path = os.environ[TARGET].partition(":")
     *parents, name = path.split(".")
-    owner = functools.reduce(getattr, parents, importlib.import_module(module))
+    owner = functools.reduce(getattr, parents, sys.modules[module])
     function = getattr(owner, name)
     calls = itertools.count(1)
 
