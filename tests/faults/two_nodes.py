@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.faults.runs import PROJECT, environment
 from tests.faults.trying import end
 
 RECIPE = "stanford-lite-s-lc"
-SHORT = ("train.max_steps=24", "train.batch_size=8", "train.checkpoint_steps=2", "data.max_test=24",
+SHORT = ("train.max_steps=6", "train.batch_size=8", "train.checkpoint_steps=1", "data.max_test=24",
          "context.variants=1", "train.workers=2",
          "report.scenes=0", "report.baseline=none")  # fmt: skip
 LIMIT = 1800.0
@@ -82,10 +83,11 @@ def disturbed(folder: Path, settings: list[str]) -> dict[str, Any]:
     with nodes(1, 2, environment=environment()) as cluster:
         driver = start(folder, settings, RAY_ADDRESS=cluster.address)
         try:
-            told(folder, "images sampled: ", driver)
+            wait(lambda: "images sampled: " in (folder / "log").read_text(), driver, folder)
             strike(busy(cluster.raylets()[1], SAMPLER, driver))
             cluster.add(2)
-            told(folder, ", step ", driver)
+            training = folder / "storage" / "stages" / "model"
+            wait(lambda: list(training.glob(".training-*/state.pt")), driver, folder)
             strike(busy(cluster.raylets()[1], TRAINER, driver))
             cluster.add(2)
             return finished(driver, folder)
@@ -93,12 +95,12 @@ def disturbed(folder: Path, settings: list[str]) -> dict[str, Any]:
             end(driver)
 
 
-def told(folder: Path, words: str, driver: subprocess.Popen[bytes]) -> None:
-    """Wait until the run says so."""
+def wait(until: Callable[[], object], driver: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait for what the run does."""
     limit = time.monotonic() + LIMIT
-    while words not in (folder / "log").read_text():
+    while not until():
         assert driver.poll() is None, (folder / "log").read_text()[-4000:]
-        assert time.monotonic() < limit, f"the run does not say {words!r}"
+        assert time.monotonic() < limit, "the run takes too long"
         time.sleep(0.05)
 
 
