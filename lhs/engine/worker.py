@@ -75,12 +75,16 @@ def train_worker(parts: dict[str, Any]) -> None:
     """One worker of the training; rank 0 writes the model and tells how it goes."""
     work: Work = parts["work"]
     storage: Storage = parts["storage"]
+    facts = f"{work.target}/facts.json"
+    if storage.exists(facts):
+        # A mistake that another worker met in an earlier attempt, or all is done.
+        return
     try:
         _train(work, storage, parts["progress"])
     except UserError as mistake:
-        # Not to be tried again, as what the trainer sees fail is.
-        if ray_train.get_context().get_world_rank() == 0:
-            storage.write_json(f"{work.target}/facts.json", {"mistake": str(mistake)})
+        # Not to be tried again, as what the trainer sees fail is. Whoever met it tells: the others
+        # wait for this worker's gradients in vain.
+        storage.replace_json(facts, {"mistake": str(mistake)})
 
 
 def _train(work: Work, storage: Storage, progress: Any) -> None:
@@ -255,7 +259,7 @@ def _write(
     }
     if isinstance(model, HierarchicalNetwork):
         facts |= model.drift()
-    storage.write_json(f"{work.target}/facts.json", facts)
+    storage.replace_json(f"{work.target}/facts.json", facts)
 
 
 class Voice:

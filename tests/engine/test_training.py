@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from lhs.engine import pipeline
+from lhs.engine import pipeline, worker
+from lhs.engine.storage import Storage
 from lhs.engine.training import training_slice
 from lhs.errors import UserError
 from tests.engine.conftest import tiny
@@ -35,6 +38,25 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
     alone, together = (losses(tmp_path / str(workers), workers) for workers in (1, 2))
     assert len(alone) == 18
     assert together == pytest.approx(alone, rel=0, abs=1e-5)
+
+
+def test_a_mistake_that_any_worker_meets_is_kept_and_not_met_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its rank: rank 0 would wait for the other's gradients, fail, and be tried again."""
+    tries = []
+
+    def train(*parts: object) -> None:
+        tries.append(parts)
+        raise UserError("a.jpg: truncated")
+
+    monkeypatch.setattr(worker, "_train", train)
+    work = SimpleNamespace(target=str(tmp_path))
+    parts = {"work": work, "storage": Storage(str(tmp_path)), "progress": None}
+    for _ in range(2):
+        worker.train_worker(parts)
+    assert len(tries) == 1
+    assert json.loads((tmp_path / "facts.json").read_text()) == {"mistake": "a.jpg: truncated"}
 
 
 def test_a_model_depends_on_what_the_weights_file_holds(tmp_path: Path) -> None:
