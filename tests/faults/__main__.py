@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 from tests.faults.cases import FAULTS, STAGES
-from tests.faults.trying import Lost, References, attempt, cases, needs_root, scratch_folder
+from tests.faults.references import Lost, References
+from tests.faults.trying import attempt, cases, needs_root, scratch_folder
 
 
 def main() -> int:

@@ -50,6 +50,8 @@ class Run:
 
     def __init__(self, command: str, data: Path, storage: Path, model: Path | None = None) -> None:
         self.command, self.data, self.storage, self.model = command, data, storage, model
+        # The archive is no true SIFTFlow: the check that follows says so.
+        self.code = 1 if command == "unpack" else 0
 
     def arguments(self, again: bool = False) -> list[str]:
         """Of `lhs`; `again` where it goes on with what was stopped."""

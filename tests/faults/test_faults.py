@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cases import Stage
-from tests.faults.trying import References, attempt, cases, needs_root
+from tests.faults.references import References
+from tests.faults.trying import attempt, cases, needs_root
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 

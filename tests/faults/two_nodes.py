@@ -23,8 +23,8 @@ from typing import Any
 import psutil
 
 from tests.faults.nodes import lose, nodes, raylet_of
+from tests.faults.references import end
 from tests.faults.runs import PROJECT, environment
-from tests.faults.trying import end
 
 RECIPE = "stanford-lite-s-lc"
 SHORT = ("train.max_steps=6", "train.batch_size=8", "train.checkpoint_steps=1", "data.max_test=24",
