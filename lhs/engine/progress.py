@@ -26,7 +26,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.finished = 0
-        self.text = ""
+        self.text = self.mistaken = ""
 
     def add(self, count: int) -> None:
         """So many items are finished."""
@@ -35,6 +35,14 @@ class Progress:
     def tell(self, text: str) -> None:
         """What a worker is at, in its own words."""
         self.text = text
+
+    def met(self, mistake: str) -> None:
+        """A worker met a mistake of the user's."""
+        self.mistaken = mistake
+
+    def mistake(self) -> str:
+        """The last mistake that was met, or nothing."""
+        return self.mistaken
 
     def state(self) -> tuple[int, str]:
         """Items finished, last words."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from lhs.engine import pipeline, worker
+from lhs.engine import pipeline
+from lhs.engine.scenes import checked_scenes
+from lhs.engine.stages import Stages
 from lhs.engine.storage import Storage
 from lhs.engine.training import training_slice
 from lhs.errors import UserError
+from tests.data.builders import plain
 from tests.engine.conftest import tiny
 
 
@@ -40,23 +41,26 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
     assert together == pytest.approx(alone, rel=0, abs=1e-5)
 
 
-def test_a_mistake_that_any_worker_meets_is_kept_and_not_met_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.ray
+@pytest.mark.faults
+def test_an_image_that_one_of_two_workers_can_not_read_is_told(
+    cluster: None, tmp_path: Path
 ) -> None:
-    """Whatever its rank: rank 0 would wait for the other's gradients, fail, and be tried again."""
-    tries = []
-
-    def train(*parts: object) -> None:
-        tries.append(parts)
-        raise UserError("a.jpg: truncated")
-
-    monkeypatch.setattr(worker, "_train", train)
-    work = SimpleNamespace(target=str(tmp_path))
-    parts = {"work": work, "storage": Storage(str(tmp_path)), "progress": None}
-    for _ in range(2):
-        worker.train_worker(parts)
-    assert len(tries) == 1
-    assert json.loads((tmp_path / "facts.json").read_text()) == {"mistake": "a.jpg: truncated"}
+    """Whichever it is: the other waits for gradients, fails, and would be tried again."""
+    root = plain(tmp_path / "spoiled", [f"a_{n}" for n in range(9)], splits={"test": ["a_8"]})
+    config = tiny(
+        tmp_path / "storage",
+        data={"dataset": "folder", "folder": {"path": str(root)}},
+        train__strategy="baseline",
+        train__workers=2,
+        report__baseline="none",
+    )
+    checked_scenes(Stages(Storage(config.storage)), config.data)
+    image = root / "images" / "a_3.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:-200] + bytes(200))
+    with pytest.raises(UserError, match=r"a_3\.png"):
+        pipeline.run(config, "spoiled")
 
 
 def test_a_model_depends_on_what_the_weights_file_holds(tmp_path: Path) -> None:
