@@ -270,7 +270,8 @@ class TrainConfig(Section):
     """Beta: the paper's is 0.00025 with `sgd`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 where the device multiplies it natively, else float32."""
-    workers: int = Field(1, ge=1)
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
+    """`auto`: one a GPU of the cluster, or one on CPUs."""
     threads: int | None = Field(None, ge=1)
     """Of a worker without a GPU; None shares a node's cores among the workers there."""
     gpu: Literal["auto", "yes", "no"] = "auto"
@@ -295,7 +296,7 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.workers > self.batch_size:
+        if self.workers != "auto" and self.workers > self.batch_size:
             raise ValueError(
                 f"workers = {self.workers} can't share batch_size = {self.batch_size}; "
                 "allowed is one worker an image at most"

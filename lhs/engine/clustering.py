@@ -14,6 +14,7 @@ import ray
 from lhs.config import Config
 from lhs.context.histograms import SparseHistograms, from_sparse, normalise
 from lhs.engine.progress import say
+from lhs.engine.resources import clustering_backend
 from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages
@@ -22,7 +23,7 @@ from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
 from lhs.hierarchy.classes import common_classes, least_size
 from lhs.hierarchy.clustering import ClassClusters, cluster_class
-from lhs.hierarchy.kmeans import Backend, pick_backend
+from lhs.hierarchy.kmeans import Backend
 from lhs.hierarchy.label_clusters import from_label_clusters
 from lhs.hierarchy.scene_names import from_scene_names
 
@@ -41,7 +42,7 @@ def hierarchy_stage(
     The folder holds `hierarchy.json`; the facts the numbers that `lhs hierarchy` prints.
     """
     settings = config.hierarchy
-    backend = pick_backend(settings.backend)
+    backend = clustering_backend(settings.backend)
     class_counts = np.array(samples.facts["class_counts"], np.int64)
     common = common_classes(class_counts, settings.rho)
 
@@ -68,7 +69,7 @@ def hierarchy_slice(config: Config, rows: str) -> tuple[dict[str, Any], dict[str
         return {"kind": settings.kind, "rho": settings.rho}, {"samples": rows}
     # R is in the histograms' key.
     slice_ = settings.model_dump(mode="json", exclude={"backend", "region"})
-    return slice_ | {"backend": pick_backend(settings.backend)}, {"histograms": rows}
+    return slice_ | {"backend": clustering_backend(settings.backend)}, {"histograms": rows}
 
 
 def read_hierarchy(storage: Storage, path: str) -> Hierarchy:

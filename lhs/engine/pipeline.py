@@ -11,6 +11,7 @@ from ray.train import UserCallback
 from lhs.config import Config
 from lhs.engine.clustering import hierarchy_stage
 from lhs.engine.evaluation import Evaluation, evaluation_stage, read_evaluation
+from lhs.engine.preflight import preflight
 from lhs.engine.progress import say
 from lhs.engine.reporting import baseline_of, write_report
 from lhs.engine.resources import trainings_that_fit, wants_gpu
@@ -72,6 +73,7 @@ def run(config: Config, name: str) -> list[Outcome]:
     list of Outcome
         One, or the baseline's and the experiment's.
     """
+    say(preflight(config))
     outcomes = []
     if config.train.strategy != "baseline" and config.report.baseline == "train":
         outcomes.append(run_one(baseline_of(config), f"{name}-baseline"))

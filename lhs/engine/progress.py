@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 EVERY = 5.0
 """Seconds between two lines of the same work."""
@@ -25,7 +26,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.finished = 0
-        self.text = ""
+        self.text = self.mistaken = ""
 
     def add(self, count: int) -> None:
         """So many items are finished."""
@@ -35,9 +36,23 @@ class Progress:
         """What a worker is at, in its own words."""
         self.text = text
 
+    def met(self, mistake: str) -> None:
+        """A worker met a mistake of the user's."""
+        self.mistaken = mistake
+
+    def mistake(self) -> str:
+        """The last mistake that was met, or nothing."""
+        return self.mistaken
+
     def state(self) -> tuple[int, str]:
         """Items finished, last words."""
         return self.finished, self.text
+
+
+def beside_driver(kind: type) -> Any:
+    """An actor on the node of who calls this: it is not lost with any other."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(kind).remote()
 
 
 @contextmanager
@@ -56,7 +71,7 @@ def followed(title: str, total: int) -> Iterator[Any]:
     ray.actor.ActorHandle
         A `Progress` to hand to workers.
     """
-    actor = ray.remote(num_cpus=0)(Progress).remote()
+    actor = beside_driver(Progress)
     stop = threading.Event()
     thread = threading.Thread(target=_follow, args=(title, total, actor, stop), daemon=True)
     thread.start()

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from lhs.engine.progress import say
+from lhs.engine.progress import beside_driver, say
 
 TELL_EVERY = 0.5
 """Seconds between two looks at what was said."""
@@ -49,7 +49,7 @@ class Sender(io.TextIOBase):
 @contextmanager
 def heard() -> Iterator[Any]:
     """Print what others say while the block runs; yields the `Lines` to hand to a `Sender`."""
-    actor = ray.remote(num_cpus=0)(Lines).remote()
+    actor = beside_driver(Lines)
     stop = threading.Event()
 
     def follow() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import ray
 
 from lhs.config import Config
 from lhs.errors import UserError
+from lhs.hierarchy.kmeans import Backend, pick_backend
 
 CPU_SHARE = 0.9
 """Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""
@@ -16,6 +19,38 @@ def wants_gpu(setting: str) -> bool:
     if setting == "auto":
         return ray.cluster_resources().get("GPU", 0) >= 1
     return setting == "yes"
+
+
+def training_workers(config: Config) -> int:
+    """How many workers train: as set, or (`auto`) one a GPU, and one where there is none.
+
+    One worker on CPUs has all cores of its node already.
+    """
+    train = config.train
+    if train.workers != "auto":
+        return train.workers
+    gpus = int(ray.cluster_resources().get("GPU", 0)) if wants_gpu(train.gpu) else 0
+    return max(1, min(gpus, train.batch_size))
+
+
+def clustering_backend(setting: str) -> Backend:
+    """`hierarchy.backend`, settled where clusters are made: the head may have no GPU.
+
+    Raises
+    ------
+    UserError
+        If cuML is asked for and cannot run.
+    """
+    if setting != "sklearn" and ray.cluster_resources().get("GPU", 0):
+        return _picked_on_a_gpu(setting)
+    return pick_backend(setting)
+
+
+@functools.cache
+def _picked_on_a_gpu(setting: str) -> Backend:
+    # A trifle of a GPU; where trainings hold all of them, it is waited for.
+    picked: Backend = ray.get(ray.remote(num_cpus=0, num_gpus=0.001)(pick_backend).remote(setting))
+    return picked
 
 
 def trainings_that_fit(config: Config) -> int:
@@ -30,10 +65,11 @@ def trainings_that_fit(config: Config) -> int:
     train = config.train
     gpu = wants_gpu(train.gpu)
     kind, each = ("GPU", 1.0) if gpu else ("CPU", CPU_SHARE)
-    need, have = train.workers * each, there.get(kind, 0.0)
+    workers = training_workers(config)
+    need, have = workers * each, there.get(kind, 0.0)
     if need > have:
         raise UserError(
-            f"train.workers = {train.workers}: needs {need:g} {kind}s, the cluster has {have:g}; "
+            f"train.workers = {workers}: needs {need:g} {kind}s, the cluster has {have:g}; "
             f"allowed are up to {int(have / each)} workers"
         )
     kinds = [name.partition(":")[2] for name in there if name.startswith("accelerator_type:")]

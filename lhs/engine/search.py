@@ -19,13 +19,14 @@ from ray.tune.search.optuna import OptunaSearch
 from lhs.config import Config
 from lhs.engine.numbering import Numbers
 from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
+from lhs.engine.preflight import preflight
 from lhs.engine.progress import say
 from lhs.engine.relay import heard
 from lhs.engine.resources import trainings_that_fit
 from lhs.engine.stages import StageResult
 from lhs.engine.storage import Storage
 from lhs.engine.sweep import SweepOutcome, begin, parent_run, settings_of, trial_tags
-from lhs.engine.tracking import Tracker, find_runs
+from lhs.engine.tracking import Tracker, find_runs, noted
 from lhs.engine.trials import (
     FAILURES,
     check_results,
@@ -89,6 +90,7 @@ def run_search(
     storage = Storage(base.storage)
     folder = storage.path("sweeps", name)
     trainings_that_fit(base)
+    say(preflight(base))
     say(f"== search {name}: {search.count} trials of {recipe}")
     scenes = check_scenes(storage, [base])
     needs = [needs_of(base, scenes[0][0].key)]
@@ -99,8 +101,7 @@ def run_search(
     )  # fmt: skip
     say(plan_text(storage, needs * search.count, trained=True, searched=True))
     tracker = parent_run(storage, state, base.data.dataset)
-    status = "FAILED"
-    try:
+    with noted(tracker):
         [shared] = make_shared(storage, [base], scenes, needs)
         ended, begun = _so_far(storage, folder, search.count)
         if ended:
@@ -109,14 +110,7 @@ def run_search(
             _run(storage, folder, search, base, shared, tracker, ended, begun, at_once)
         records = list(_so_far(storage, folder, search.count)[0].values())
         records.sort(key=lambda record: -record["scores"].get(search.metric, -1))
-        outcome = SweepOutcome(storage, folder, records, tracker)
-        status = "FINISHED"
-        return outcome
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.ended(status)
+    return SweepOutcome(storage, folder, records, tracker)
 
 
 def _described(search: Search) -> dict[str, Any]:

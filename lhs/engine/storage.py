@@ -163,12 +163,13 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # An error of a Ray task keeps its number in what caused it.
-        number = error.errno or getattr(getattr(error, "cause", None), "errno", None)
-        reason = _TOLD.get(number or 0)
+        # An error of a Ray task keeps its number in what caused it, and its text is a traceback.
+        cause = getattr(error, "cause", None)
+        found = cause if isinstance(cause, OSError) else error
+        reason = _TOLD.get(found.errno or 0)
         if reason is None:
             raise
         raise UserError(
-            f"storage = {uri}: {reason} ({error}); nothing finished is lost: "
+            f"storage = {uri}: {reason} ({found}); nothing finished is lost: "
             "mend it and start again, or choose another folder with --set storage=..."
         ) from None

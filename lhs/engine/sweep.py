@@ -10,6 +10,7 @@ from typing import Any
 
 from lhs.config import Config
 from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
+from lhs.engine.preflight import preflight
 from lhs.engine.progress import say
 from lhs.engine.resources import trainings_that_fit
 from lhs.engine.stages import StageResult
@@ -20,6 +21,7 @@ from lhs.engine.tracking import (
     begin_run,
     close_left,
     find_runs,
+    noted,
     tracking_uri,
 )
 from lhs.engine.trials import mistake_path, record_of, record_path, run_trials
@@ -90,6 +92,7 @@ def run_sweep(
     if until == "evaluation":
         for trial in trials:
             trainings_that_fit(trial.config)
+        say(preflight(trials[0].config))
     configs = [trial.config for trial in trials]
     say(f"== sweep {name}: {len(trials)} trials of {recipe}")
     scenes = check_scenes(storage, configs)
@@ -104,8 +107,7 @@ def run_sweep(
     )  # fmt: skip
     say(plan_text(storage, needs, trained=until == "evaluation"))
     tracker = parent_run(storage, state, trials[0].config.data.dataset)
-    status = "FAILED"
-    try:
+    with noted(tracker):
         left = [trial for trial in trials if not _finished(storage, folder, trial)]
         if len(left) < len(trials):
             say(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
@@ -117,14 +119,7 @@ def run_sweep(
             )  # fmt: skip
             _run(storage, folder, left, shared, tracker, until, at_once)
         records = [storage.read_json(record_path(folder, trial.number)) for trial in trials]
-        outcome = SweepOutcome(storage, folder, records, tracker)
-        status = "FINISHED"
-        return outcome
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.ended(status)
+    return SweepOutcome(storage, folder, records, tracker)
 
 
 def clean_sweep(storage: Storage, name: str) -> int:

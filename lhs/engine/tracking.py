@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ WAIT = 600.0
 """Seconds that a run waits for a store that went away."""
 ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 """MLflow's own waiting would hold a training back for minutes."""
+
+
+_OF_SQLITE = {
+    "disk is full": errno.ENOSPC,
+    "readonly database": errno.EROFS,
+    "unable to open database file": errno.EROFS,
+}
+"""What SQLite says, and the system's number for it."""
 
 
 def tracking_uri(storage: Storage) -> str:
@@ -69,28 +78,35 @@ class Tracker:
         """Log single numbers; those that are nan are left out."""
         now = int(time.time() * 1000)
         rows = [Metric(key, value, now, 0) for key, value in values.items() if value == value]
-        patiently(lambda: self.client.log_batch(self.run_id, metrics=rows))
+        patiently(self.uri, lambda: self.client.log_batch(self.run_id, metrics=rows))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Log tags."""
         rows = [RunTag(key, str(value)) for key, value in values.items()]
-        patiently(lambda: self.client.log_batch(self.run_id, tags=rows))
+        patiently(self.uri, lambda: self.client.log_batch(self.run_id, tags=rows))
 
     def folder(self, folder: Path, place: str | None = None) -> None:
         """Log a folder's files as artifacts, below `place` or at the top."""
-        patiently(lambda: self.client.log_artifacts(self.run_id, str(folder), place))
+        patiently(self.uri, lambda: self.client.log_artifacts(self.run_id, str(folder), place))
 
     def ended(self, status: str) -> None:
         """Note how the run ended: FINISHED, FAILED or KILLED."""
-        patiently(lambda: self.client.set_terminated(self.run_id, status))
+        patiently(self.uri, lambda: self.client.set_terminated(self.run_id, status))
 
 
-def patiently(call: Callable[[], Any]) -> None:
-    """Do what needs the store; where that is away, try again for up to `WAIT` seconds."""
+def patiently(uri: str, call: Callable[[], Any]) -> None:
+    """Do what needs the store; where that is away, try again for up to `WAIT` seconds.
+
+    Raises
+    ------
+    UserError
+        If it is a file and the disk is full or read-only.
+    """
     limit, pause = time.monotonic() + WAIT, 0.5
     while True:
         try:
-            call()
+            with _disk_explained(uri):
+                call()
             return
         except (MlflowException, OSError) as error:
             if not _away(error) or time.monotonic() > limit:
@@ -99,6 +115,19 @@ def patiently(call: Callable[[], Any]) -> None:
                 say("MLflow's store does not answer; waiting for it")
             time.sleep(pause)
             pause = min(2 * pause, 20.0)
+
+
+@contextmanager
+def _disk_explained(uri: str) -> Iterator[None]:
+    """Tell what a full or read-only disk makes of a store in files as the storage tells it."""
+    with explained(uri):
+        try:
+            yield
+        except MlflowException as error:
+            for words, number in _OF_SQLITE.items():
+                if words in str(error):
+                    raise OSError(number, words) from None
+            raise
 
 
 def _away(error: Exception) -> bool:
@@ -133,6 +162,8 @@ def _params(parameters: Mapping[str, Any]) -> list[Param]:
 def _reached(uri: str) -> Iterator[None]:
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It prints what it raises, with a traceback.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # Two runs that create the database at the same time break each other.
     database = uri.removeprefix("sqlite:///")
     alone = nullcontext() if database == uri else FileLock(f"{database}.lock")
@@ -185,15 +216,21 @@ def tracked(
             client.update_run(run_id, status="RUNNING")
             client.log_batch(run_id, params=_params(parameters))
     tracker = Tracker(uri, run_id)
-    status = "FAILED"
-    try:
+    with noted(tracker):
         yield tracker
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+
+
+@contextmanager
+def noted(tracker: Tracker) -> Iterator[None]:
+    """Note how the block ends: FINISHED, FAILED or KILLED."""
+    try:
+        yield
+    except BaseException as error:
+        # What went wrong is told, not that it could not be noted.
+        with suppress(UserError, MlflowException, OSError):
+            tracker.ended("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    finally:
-        tracker.ended(status)
+    tracker.ended("FINISHED")
 
 
 def find_runs(uri: str, tags: Mapping[str, str]) -> list[Any]:
@@ -308,7 +345,7 @@ class Curves:
 
     def finish(self) -> None:
         """Send what is left, and wait for the store if need be."""
-        patiently(self._send)
+        patiently(self.tracker.uri, self._send)
 
     def _send(self) -> None:
         while self.rows:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import ray
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer
 
 from lhs.config import BaselinePhases, Config, PhaseConfig
 from lhs.engine import tracking
 from lhs.engine.progress import followed
-from lhs.engine.resources import CPU_SHARE, wants_gpu
+from lhs.engine.resources import CPU_SHARE, training_workers, wants_gpu
 from lhs.engine.samples import sample_slice
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages, stage_key
@@ -104,7 +106,7 @@ def training_stage(
                 train_worker,
                 train_loop_config={"work": work, "storage": storage, "progress": progress},
                 scaling_config=ray_train.ScalingConfig(
-                    num_workers=train.workers,
+                    num_workers=training_workers(config),
                     use_gpu=gpu,
                     resources_per_worker=None if gpu else {"CPU": CPU_SHARE},
                     accelerator_type=train.accelerator,
@@ -121,17 +123,25 @@ def training_stage(
                     worker_runtime_env={"env_vars": KEEP_MEMORY | tracking.ONE_TRY},
                 ),
             )
-            with explained(storage.uri):
+            with _mistake_told(progress), explained(storage.uri):
                 trainer.fit()
         storage.delete(f"{path}/ray-train")
-        facts = dict(storage.read_json(f"{path}/facts.json"))
-        if "mistake" in facts:
-            raise UserError(facts["mistake"])
-        return facts
+        return dict(storage.read_json(f"{path}/facts.json"))
 
     result = stages.run("model", settings, inputs, build)
     storage.delete(resume)
     return result
+
+
+@contextmanager
+def _mistake_told(progress: Any) -> Iterator[None]:
+    """Raise the user's mistake that a worker met, whatever else came of it."""
+    try:
+        yield
+    finally:
+        mistake = ray.get(progress.mistake.remote())
+        if mistake:
+            raise UserError(mistake) from None
 
 
 def training_slice(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import ray
 import torch
 from ray import train as ray_train
 from ray.train.torch import get_device
@@ -75,12 +76,18 @@ def train_worker(parts: dict[str, Any]) -> None:
     """One worker of the training; rank 0 writes the model and tells how it goes."""
     work: Work = parts["work"]
     storage: Storage = parts["storage"]
+    progress = parts["progress"]
+    if ray.get(progress.mistake.remote()):
+        # Trying again does not mend it.
+        return
     try:
-        _train(work, storage, parts["progress"])
+        _train(work, storage, progress)
     except UserError as mistake:
-        # Not to be tried again, as what the trainer sees fail is.
-        if ray_train.get_context().get_world_rank() == 0:
-            storage.write_json(f"{work.target}/facts.json", {"mistake": str(mistake)})
+        # Not through the storage, which may be what is full.
+        ray.get(progress.met.remote(str(mistake)))
+        if ray_train.get_context().get_world_size() > 1:
+            # The others wait for this worker's gradients; they are ended with it.
+            raise
 
 
 def _train(work: Work, storage: Storage, progress: Any) -> None:

@@ -4,7 +4,13 @@ import pytest
 
 from lhs.config import Config
 from lhs.engine import resources
-from lhs.engine.resources import trainings_that_fit, trials_at_once
+from lhs.engine.preflight import preflight
+from lhs.engine.resources import (
+    clustering_backend,
+    training_workers,
+    trainings_that_fit,
+    trials_at_once,
+)
 from lhs.errors import UserError
 from lhs.loading import build_config
 
@@ -34,6 +40,8 @@ def cluster_of(monkeypatch):
         ({"CPU": 8, "GPU": 4}, {"workers": 3}, 1),
         ({"CPU": 8, "GPU": 4}, {"gpu": "no"}, 4),
         ({"CPU": 8, "GPU": 4, "accelerator_type:A100": 1}, {"accelerator": "A100"}, 4),
+        ({"CPU": 8}, {"workers": "auto"}, 4),
+        ({"CPU": 8, "GPU": 4}, {"workers": "auto"}, 1),
     ],
 )
 def test_so_many_fit(cluster_of, there, train, count) -> None:
@@ -67,3 +75,46 @@ def test_what_never_fits_is_told_with_its_numbers(cluster_of, there, train, told
     cluster_of(**there)
     with pytest.raises(UserError, match=told):
         trainings_that_fit(config(**train))
+
+
+@pytest.mark.parametrize(
+    ("there", "train", "count"),
+    [
+        ({"CPU": 8}, {"workers": "auto"}, 1),
+        ({"CPU": 8, "GPU": 4}, {"workers": "auto"}, 4),
+        ({"CPU": 8, "GPU": 4}, {"workers": "auto", "batch_size": 3}, 3),
+        ({"CPU": 8, "GPU": 4}, {"workers": "auto", "gpu": "no"}, 1),
+        ({"CPU": 8, "GPU": 4}, {"workers": 2}, 2),
+    ],
+)
+def test_workers(cluster_of, there, train, count) -> None:
+    cluster_of(**there)
+    assert training_workers(config(**train)) == count
+
+
+@pytest.mark.parametrize("asked", ["auto", "cuml"])
+def test_where_clusters_are_made_is_asked_of_a_gpu(cluster_of, monkeypatch, asked) -> None:
+    cluster_of(CPU=8, GPU=1)
+    monkeypatch.setattr(resources, "_picked_on_a_gpu", {"auto": "cuml", "cuml": "cuml"}.get)
+    assert clustering_backend(asked) == "cuml"
+    assert clustering_backend("sklearn") == "sklearn"
+    cluster_of(CPU=8)
+    assert clustering_backend("auto") == "sklearn"
+
+
+def test_the_cluster_and_what_runs_where(cluster_of, monkeypatch) -> None:
+    monkeypatch.setattr(resources.ray, "nodes", lambda: [{"Alive": n != 1} for n in range(3)])
+    cluster_of(CPU=8)
+    baseline = config(strategy="baseline")
+    assert preflight(baseline) == (
+        "cluster: 2 nodes, 8 CPUs, 0 GPUs\ntraining by 1 worker on a CPU"
+    )
+    assert preflight(config(strategy="hierarchical")).splitlines()[1] == (
+        "samples on 8 CPUs, clustering by sklearn on CPUs, training by 1 worker on a CPU"
+    )
+    cluster_of(**{"CPU": 8, "GPU": 4, "accelerator_type:T4": 2})
+    monkeypatch.setattr(resources, "_picked_on_a_gpu", lambda asked: "cuml")
+    assert preflight(config(strategy="hierarchical", workers="auto")).splitlines() == [
+        "cluster: 2 nodes, 8 CPUs, 4 GPUs (T4)",
+        "samples on 8 CPUs, clustering by cuml on GPUs, training by 4 workers on GPUs",
+    ]

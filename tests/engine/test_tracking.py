@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +11,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-import requests
 from mlflow.entities import Run
 
 import lhs
@@ -28,13 +23,15 @@ from lhs.engine.tracking import (
     Tracker,
     begin_run,
     close_left,
+    noted,
+    patiently,
     tracked,
     tracking_uri,
 )
 from lhs.errors import UserError
 from tests.data.builders import plain, save_labels, stripes
 from tests.engine.conftest import NAME, tiny
-from tests.serving import free_port
+from tests.serving import TrackingServer
 
 SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
 
@@ -187,42 +184,9 @@ def test_a_store_that_can_not_be_reached(tmp_path: Path, monkeypatch: pytest.Mon
 # A store that goes away
 
 
-class Server:
-    """A real MLflow server on a SQLite file, to be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.uri, self.folder = f"http://127.0.0.1:{self.port}", folder
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *options,
-             "--backend-store-uri", f"sqlite:///{self.folder / 'served.db'}",
-             "--artifacts-destination", str(self.folder / "artifacts")],
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        limit = time.monotonic() + 90
-        while time.monotonic() < limit:
-            try:
-                if requests.get(f"{self.uri}/health", timeout=1).ok:
-                    return
-            except requests.RequestException:
-                time.sleep(0.2)
-        raise AssertionError("the server did not start")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("served"))
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    server = TrackingServer(tmp_path_factory.mktemp("served"))
     server.start()
     yield server
     server.stop()
@@ -230,7 +194,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.ray
 def test_what_is_measured_while_the_store_is_away_arrives_later(
-    served: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    served: TrackingServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in ONE_TRY.items():
         monkeypatch.setenv(name, value)
@@ -260,13 +224,30 @@ def test_what_is_measured_while_the_store_is_away_arrives_later(
 
 
 @pytest.mark.ray
-def test_a_refusal_is_not_waited_for(served: Server) -> None:
+def test_a_refusal_is_not_waited_for(served: TrackingServer) -> None:
     tracker = Tracker(served.uri, begin_run(served.uri, "away", "mine", {}, {"a": 1}))
     started = time.monotonic()
     with pytest.raises(mlflow.MlflowException):
         Tracker(served.uri, "no-such-run").tags({"a": "b"})
     assert time.monotonic() - started < 5
     tracker.ended("FINISHED")
+
+
+def test_a_disk_that_is_full_or_read_only_is_told_at_once(tmp_path: Path) -> None:
+    """A real SQLite store that can only be read; and what SQLite says where there is no space."""
+    path = tmp_path / "mlflow.db"
+    run_id = begin_run(f"sqlite:///{path}", "some", "mine", {}, {})
+    closed = Tracker(f"sqlite:///file:{path}?mode=ro&uri=true", run_id)
+    with pytest.raises(UserError, match=r"read-only .* mend it and start again"):
+        closed.tags({"a": "b"})
+
+    def full() -> None:
+        raise mlflow.MlflowException("(sqlite3.OperationalError) database or disk is full")
+
+    with pytest.raises(UserError, match="no space left"):
+        patiently("sqlite:///x", full)
+    with pytest.raises(ValueError, match="the first"), noted(closed):
+        raise ValueError("the first")
 
 
 def test_a_run_that_was_left_is_taken_up_and_others_are_closed(tmp_path: Path) -> None:

@@ -8,8 +8,12 @@ import pandas as pd
 import pytest
 
 from lhs.engine import pipeline
+from lhs.engine.scenes import checked_scenes
+from lhs.engine.stages import Stages
+from lhs.engine.storage import Storage
 from lhs.engine.training import training_slice
 from lhs.errors import UserError
+from tests.data.builders import plain
 from tests.engine.conftest import tiny
 
 
@@ -35,6 +39,28 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
     alone, together = (losses(tmp_path / str(workers), workers) for workers in (1, 2))
     assert len(alone) == 18
     assert together == pytest.approx(alone, rel=0, abs=1e-5)
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+def test_an_image_that_one_of_two_workers_can_not_read_is_told(
+    cluster: None, tmp_path: Path
+) -> None:
+    """Whichever it is: the other waits for gradients, fails, and would be tried again."""
+    root = plain(tmp_path / "spoiled", [f"a_{n}" for n in range(9)], splits={"test": ["a_8"]})
+    config = tiny(
+        tmp_path / "storage",
+        data={"dataset": "folder", "folder": {"path": str(root)}},
+        train__strategy="baseline",
+        train__workers=2,
+        report__baseline="none",
+    )
+    checked_scenes(Stages(Storage(config.storage)), config.data)
+    image = root / "images" / "a_3.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:-200] + bytes(200))
+    with pytest.raises(UserError, match=r"a_3\.png"):
+        pipeline.run(config, "spoiled")
 
 
 def test_a_model_depends_on_what_the_weights_file_holds(tmp_path: Path) -> None:
