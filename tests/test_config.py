@@ -106,6 +106,14 @@ def test_all_mistakes_are_told_at_once(recipe):
         assert part in message
 
 
+def test_filling_needs_a_strategy_that_uses_it():
+    message = refused("unlabelled.mode=filled", recipe="barcelona-overfeat-baseline")
+    assert "unlabelled.mode = 'filled' needs train.strategy sequential or hierarchical" in message
+    config = load_config("barcelona-overfeat-s-lc", ["unlabelled.train_on_filled=no"])
+    assert config.unlabelled.train_on_filled == "no"
+    assert "unlabelled.below" in refused("unlabelled.below=0")
+
+
 # Keys
 
 

@@ -199,7 +199,6 @@ def _fill(
                 compute=ray.data.ActorPoolStrategy(size=actors),
                 num_cpus=1 if gpu else 0.5,
                 num_gpus=1 if gpu else None,
-                scheduling_strategy="SPREAD",
                 fn_constructor_kwargs={
                     "storage": storage,
                     "model": model,
