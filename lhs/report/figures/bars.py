@@ -14,6 +14,8 @@ from lhs.report.figures.style import LIGHT, Theme, heading, new_figure, plain, s
 from lhs.report.wording import count, plural, share, signed
 
 MOST_NAMES = 64
+MOST_BARS = 60
+"""Classes of which the change is drawn; more would be a figure of several pages."""
 
 
 def class_frequencies(
@@ -121,7 +123,7 @@ def _frequency_bars(axes: Axes, counts: np.ndarray, common: np.ndarray, theme: T
 
 
 def _name_bars(axes: Axes, names: Sequence[str], at_least: int) -> None:
-    shown = len(names) if len(names) <= MOST_NAMES else at_least
+    shown = len(names) if len(names) <= MOST_NAMES else min(at_least, MOST_NAMES)
     axes.set_xticks(
         np.arange(shown), list(names[:shown]), rotation=45, ha="right", rotation_mode="anchor"
     )
@@ -140,7 +142,8 @@ def per_class_change(
     """Draw each class's change in accuracy against the baseline (the paper's Fig. 7).
 
     One bar a class, largest gain on top; gain and loss differ in colour and side, common classes
-    are solid and rare ones outlined. A class without a test pixel (nan) is left out.
+    are solid and rare ones outlined. A class without a test pixel (nan) is left out. Of very many
+    classes those are drawn that changed most, and a line says how many others there are.
 
     Parameters
     ----------
@@ -156,11 +159,13 @@ def per_class_change(
     Returns
     -------
     Figure
-        One axes with a bar for each class present.
+        One axes with a bar for each class present, `MOST_BARS` at most.
     """
     change = np.asarray(scores, dtype=float) - np.asarray(baseline_scores, dtype=float)
     present = np.flatnonzero(~np.isnan(change))
-    order = present[np.argsort(-change[present], kind="stable")]
+    drawn = present[np.argsort(-np.abs(change[present]), kind="stable")]
+    drawn, left = np.sort(drawn[:MOST_BARS]), drawn[MOST_BARS:]
+    order = drawn[np.argsort(-change[drawn], kind="stable")]
     values = change[order]
     is_common = np.isin(order, order if common is None else np.asarray(common, dtype=int))
 
@@ -194,6 +199,10 @@ def per_class_change(
     axes.set_xlim(low - room, high + room)
     axes.xaxis.set_major_formatter(lambda value, _: signed(value).rstrip("0").rstrip("."))
     axes.set_xlabel("change in the class's accuracy", fontsize=9, color=theme.muted)
+    if left.size:
+        most = f"{np.abs(change[left]).max():.3f}"
+        others = plural(left.size, "other class", "other classes")
+        heading(axes, f"not drawn: {others} that changed by {most} at most", theme)
     handles = [Patch(color=theme.gain, label="gain"), Patch(color=theme.loss, label="loss")]
     if common is not None:
         pale = to_rgba(theme.muted, 0.22)
