@@ -57,7 +57,9 @@ def class_frequencies(
     """
     class_counts, subclass_counts = np.asarray(class_counts), np.asarray(subclass_counts)
     parents, common = np.asarray(parents, dtype=int), np.asarray(common, dtype=int)
-    figure = new_figure(11, 7.4, theme, constrained=True)
+    many = len(class_names) > MOST_NAMES
+    width = float(np.clip(0.11 * len(class_names), 11, 27))
+    figure = new_figure(width, 7.4, theme, constrained=True)
     top, bottom = figure.subplots(2, 1, sharey=True)
 
     is_common = np.zeros(len(class_names), dtype=bool)
@@ -73,7 +75,7 @@ def class_frequencies(
                 xytext=(0, 2),
                 textcoords="offset points",
                 ha="center",
-                fontsize=8,
+                fontsize=6 if many else 8,
                 color=theme.common,
             )
     _name_bars(top, [class_names[i] for i in order], len(common))
@@ -127,7 +129,9 @@ def _name_bars(axes: Axes, names: Sequence[str], at_least: int) -> None:
     axes.set_xticks(
         np.arange(shown), list(names[:shown]), rotation=45, ha="right", rotation_mode="anchor"
     )
-    axes.tick_params(axis="x", labelsize=9 if shown <= 40 else 7)
+    # Bars stand closer where there are more than have names.
+    usual = 9 if shown <= 40 else 7
+    axes.tick_params(axis="x", labelsize=usual if len(names) <= MOST_NAMES else 5.5)
     plain(axes.get_xticklabels())
 
 
