@@ -182,10 +182,13 @@ def main() -> None:
         scratch = Path(folder)
         figures = {"overhead": overhead(scratch)}
         cost = costs(chosen.data_root, scratch)
-    table = pd.DataFrame({count: modelled(cost, count) for count in NODES}).T
+    table = pd.DataFrame([modelled(cost, count) for count in NODES], index=list(NODES))
     draw(table, chosen.figure)
     print(table.assign(whole=table.sum(axis=1)).round(0).to_string())
-    figures |= {"costs": cost, "hours": (table.sum(axis=1) / 3600).round(3).to_dict()}
+    figures |= {
+        "costs": cost,
+        "hours": {str(n): float(hours) for n, hours in (table.sum(axis=1) / 3600).items()},
+    }
     report(
         "nodes",
         figures,

@@ -53,7 +53,7 @@ class Section(BaseModel):
     def _no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
         # Python takes True for 1, and YAML takes `yes` and `no` for truth values.
         if isinstance(value, bool):
-            if info.field_name in ("gpu", "run"):
+            if info.field_name in ("gpu", "run", "train_on_filled"):
                 return "yes" if value else "no"
             raise ValueError("a truth value is not allowed here")
         if isinstance(value, str) and "\0" in value:
@@ -106,6 +106,18 @@ class DataConfig(Section):
     stanford: StanfordConfig = StanfordConfig()
     folder: FolderConfig = FolderConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+
+
+class UnlabelledConfig(Section):
+    mode: Literal["naive", "filled"] = "naive"
+    """`filled`: the baseline, trained first, predicts unlabelled pixels of training images, and the
+    hierarchy is made of the maps that it filled."""
+    below: float = Field(0.9, gt=0.0, le=1.0)
+    """Images are filled of which less than this share is labelled."""
+    train_on_filled: Literal["yes", "no"] = "yes"
+    """Train on the filled maps (the paper), or on what people annotated."""
+    every: Literal[1, 2, 4, 8] = 1
+    """As `evaluation.every`, for the filling."""
 
 
 class ContextConfig(Section):
@@ -332,6 +344,7 @@ class Config(Section):
     )
     """Folder or URI (s3://, gs://) that stages, models and reports go to."""
     data: DataConfig = Field(default_factory=DataConfig)
+    unlabelled: UnlabelledConfig = UnlabelledConfig()
     context: ContextConfig = ContextConfig()
     hierarchy: HierarchyConfig = HierarchyConfig()
     network: NetworkConfig = NetworkConfig()
@@ -345,6 +358,15 @@ class Config(Section):
             raise ValueError(
                 f"train.validate_every = {self.train.validate_every} needs data.held_out, the "
                 "number of training images to look at: test images are for the end"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fills_for_a_hierarchy(self) -> Self:
+        if self.unlabelled.mode == "filled" and self.train.strategy == "baseline":
+            raise ValueError(
+                "unlabelled.mode = 'filled' needs train.strategy sequential or hierarchical: the "
+                "baseline is what fills"
             )
         return self
 

@@ -150,6 +150,14 @@ def test_nul_is_no_part_of_a_value(recipe):
     assert "storage" in refused(r'storage="a\0b"')
 
 
+def test_filling_needs_a_strategy_that_uses_it():
+    message = refused("unlabelled.mode=filled", recipe="barcelona-overfeat-baseline")
+    assert "unlabelled.mode = 'filled' needs train.strategy sequential or hierarchical" in message
+    config = load_config("barcelona-overfeat-s-lc", ["unlabelled.train_on_filled=no"])
+    assert config.unlabelled.train_on_filled == "no"
+    assert "unlabelled.below" in refused("unlabelled.below=0")
+
+
 # Keys
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -72,8 +73,10 @@ def scene_ids(files: list[PurePosixPath]) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read a list of one entry a line, without blank lines and outer spaces."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    """Read a list of one entry a line, UTF-8 or UTF-16, without blank lines and outer spaces."""
+    content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -87,6 +87,10 @@ class Scene(ABC):
             If it holds an id that is not a class: then the class list or the void id is wrong.
         """
 
+    def surroundings(self) -> np.ndarray | None:
+        """Read the label map (H, W) that tells what is around a pixel, where it is another one."""
+        return None
+
     def files(self) -> tuple[Path, ...]:
         """List the files it reads, image first; empty where it is made and not read."""
         return ()
@@ -266,7 +270,7 @@ class Dataset:
                 order = np.random.default_rng([seed, number]).permutation(len(scenes))
                 scenes = [scenes[i] for i in order[:most]]
             kept += scenes
-        return self._with(kept)
+        return self.with_scenes(kept)
 
     def held_out(self, count: int, *, seed: int = 0) -> Dataset:
         """Test on a seeded random choice of training images; the test images are left out.
@@ -291,9 +295,10 @@ class Dataset:
             )
         order = np.random.default_rng([seed, len(SPLITS)]).permutation(len(train))
         chosen = [replace(train[place], split="test") for place in order[:count]]
-        return self._with([*(train[place] for place in order[count:]), *chosen])
+        return self.with_scenes([*(train[place] for place in order[count:]), *chosen])
 
-    def _with(self, scenes: list[Scene]) -> Dataset:
+    def with_scenes(self, scenes: list[Scene]) -> Dataset:
+        """Keep the label space, take other scenes."""
         return Dataset(
             self.name,
             self.classes,

@@ -14,11 +14,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from lhs.data.images import IMAGE_SUFFIXES
 from lhs.data.layout import find_files, read_lines, scene_ids
 from lhs.data.scenes import Dataset, FileScene
 from lhs.errors import BadImageError, UserError
 
 TEST_LIST = "TestSet1.txt"
+MOST_CLASSES = 65535
 
 
 class SuperParsingScene(FileScene):
@@ -27,9 +29,16 @@ class SuperParsingScene(FileScene):
     def read_ids(self) -> np.ndarray:
         """Read `S`: (H, W) int32, class ids from 0, -1 where unlabelled."""
         ids = _read_mat(Path(self.label_file), "S")
-        if not np.issubdtype(ids.dtype, np.number):
+        if ids.dtype.kind not in "iuf":
             raise BadImageError(f"{self.label_file}: S must hold numbers, found {ids.dtype}")
-        return np.maximum(ids.astype(np.int32) - 1, -1)
+        if ids.dtype.kind == "f" and not (ids == np.floor(ids)).all():
+            raise BadImageError(f"{self.label_file}: S must hold whole numbers")
+        if ids.size and ids.max() > MOST_CLASSES:
+            raise UserError(
+                f"{self.label_file}: S holds {ids.max():.0f}, allowed are 0 to {self.num_classes}"
+            )
+        # No type wraps around here: neither a byte below 0 nor eight of them above 65535.
+        return np.maximum(ids, 0).astype(np.int32) - 1
 
     def class_names(self) -> tuple[str, ...]:
         """Read the class names that the label file itself gives."""
@@ -116,25 +125,44 @@ def _first_class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _test_images(path: Path, images: list[PurePosixPath]) -> set[PurePosixPath]:
-    """Find the images that the test list names, with or without their folders."""
+    """Find the images that the test list names.
+
+    Lists differ in separators, letter case, file endings (of the image, of the label file, none)
+    and in the folders that they give: fewer or more than there are, or others where the name alone
+    tells which image is meant.
+    """
     known = set(images)
     by_name: dict[str, list[PurePosixPath]] = {}
     for image in images:
-        by_name.setdefault(image.name.lower(), []).append(image)
+        by_name.setdefault(_parts(image)[-1], []).append(image)
     found, wrong = set(), []
     for line in read_lines(path):
         entry = PurePosixPath(line.replace("\\", "/"))
-        same_name = by_name.get(entry.name.lower(), [])
+        alike = by_name.get(_parts(entry)[-1], [])
+        fitting = [image for image in alike if _one_ends_the_other(_parts(image), _parts(entry))]
         if entry in known:
             found.add(entry)
-        elif len(same_name) == 1:
-            found.add(same_name[0])
+        elif len(fitting or alike) == 1:
+            found |= set(fitting or alike)
         else:
             wrong.append(line)
     if wrong:
         some = ", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else "")
-        raise UserError(f"{path}: {len(wrong)} test images not found in Images: {some}")
+        raise UserError(
+            f"{path}: {len(wrong)} test images not found in Images, or several fit: {some}"
+        )
     return found
+
+
+def _parts(path: PurePosixPath) -> tuple[str, ...]:
+    ending = path.suffix.lower()
+    path = path.with_suffix("") if ending in {*IMAGE_SUFFIXES, ".mat"} else path
+    return tuple(part.lower() for part in path.parts) or ("",)
+
+
+def _one_ends_the_other(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    length = min(len(one), len(other))
+    return one[-length:] == other[-length:]
 
 
 def _read_mat(path: Path, variable: str) -> np.ndarray:

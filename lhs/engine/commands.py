@@ -44,12 +44,14 @@ def hierarchy(options: Namespace) -> int:
     from lhs.engine.summary import hierarchy_json, print_hierarchy
 
     with connected():
+        from lhs.engine.filling import labelled_scenes
         from lhs.engine.pipeline import make_hierarchy
         from lhs.engine.scenes import checked_scenes
 
         stages = Stages(Storage(config.storage))
         scenes = checked_scenes(stages, config.data)
-        _, result = make_hierarchy(stages, config, scenes)
+        around, _ = labelled_scenes(stages, config, scenes)
+        _, result = make_hierarchy(stages, config, around)
     print_hierarchy(stages, result)
     if options.json:
         print(json.dumps(hierarchy_json(stages, result)))

@@ -11,9 +11,10 @@ from ray.train import UserCallback
 from lhs.config import Config
 from lhs.engine.clustering import hierarchy_stage
 from lhs.engine.evaluation import Evaluation, evaluation_stage, read_evaluation
+from lhs.engine.filling import labelled_scenes
 from lhs.engine.preflight import preflight
 from lhs.engine.progress import say
-from lhs.engine.reporting import baseline_of, write_report
+from lhs.engine.reporting import write_report
 from lhs.engine.resources import trainings_that_fit, wants_gpu
 from lhs.engine.samples import histogram_stage, sample_stage
 from lhs.engine.scenes import CheckedScenes, checked_scenes
@@ -21,7 +22,7 @@ from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
 from lhs.engine.targets import target_stage
 from lhs.engine.tracking import Tracker, log_outcome, log_training, tracked
-from lhs.engine.training import training_stage
+from lhs.engine.training import baseline_of, training_stage
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,33 @@ class Outcome:
     report: str
 
 
+def make_rows(
+    stages: Stages, config: Config, scenes: CheckedScenes, around: CheckedScenes
+) -> tuple[StageResult, StageResult | None]:
+    """Section 2: images -> superpixel samples -> histograms of the labels `around` them.
+
+    Returns
+    -------
+    samples, histograms : StageResult
+        The second only where the hierarchy is made of label clusters.
+    """
+    samples = sample_stage(stages, config, scenes)
+    if config.hierarchy.kind != "label_clusters":
+        return samples, None
+    return samples, histogram_stage(stages, config, around, samples)
+
+
 def make_hierarchy(
     stages: Stages, config: Config, scenes: CheckedScenes
 ) -> tuple[StageResult, StageResult]:
-    """Sections 2 and 3: images -> superpixel samples -> label histograms -> subclasses.
+    """Sections 2 and 3: images -> samples -> histograms -> subclasses.
 
     Returns
     -------
     rows, hierarchy : StageResult
         The samples, with their histograms where the hierarchy is made of those; the hierarchy.
     """
-    samples = sample_stage(stages, config, scenes)
-    histograms = None
-    if config.hierarchy.kind == "label_clusters":
-        histograms = histogram_stage(stages, config, scenes, samples)
+    samples, histograms = make_rows(stages, config, scenes, scenes)
     hierarchy = hierarchy_stage(stages, config, scenes, samples, histograms)
     return histograms or samples, hierarchy
 
@@ -111,21 +125,27 @@ def run_one(
         config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
     ) as tracker:
         scenes = checked_scenes(stages, config.data)
+        # Section 4.4: where asked for, the baseline labels what people did not.
+        around, learned = labelled_scenes(stages, config, scenes)
         rows = hierarchy = targets = None
         if config.train.strategy != "baseline":
-            rows, hierarchy = make_hierarchy(stages, config, scenes)
+            rows, hierarchy = make_hierarchy(stages, config, around)
         # Section 4: the network, through the phases of its strategy.
         if config.network.patches:
-            rows = rows or sample_stage(stages, config, scenes)
+            if rows is None:
+                rows = sample_stage(stages, config, scenes)
+            elif learned is not around:
+                samples, histograms = make_rows(stages, config, scenes, around)
+                rows = histograms or samples
             targets = target_stage(stages, config, scenes, rows, hierarchy)
         with turn():
-            model = training_stage(stages, config, scenes, hierarchy, targets, tracker, callbacks)
+            model = training_stage(stages, config, learned, hierarchy, targets, tracker, callbacks)
         log_training(tracker, storage, model, config.train)
         # Section 5: every pixel of the test images, one confusion matrix, the scores.
         scored = evaluation_stage(stages, config, scenes, model, wants_gpu(config.train.gpu))
         evaluation = read_evaluation(storage, scored)
         baseline, report = write_report(
-            stages, config, name, scenes, hierarchy, model, scored, tracker
+            stages, config, name, scenes, around, hierarchy, model, scored, tracker
         )
         log_outcome(tracker, evaluation.scores.headline(), stages)
     return Outcome(

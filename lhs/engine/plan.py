@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lhs.config import Config
 from lhs.engine.clustering import hierarchy_slice, hierarchy_stage
+from lhs.engine.filling import filled_slice, labelled_scenes, learned_key
 from lhs.engine.samples import histogram_slice, histogram_stage, sample_slice, sample_stage
 from lhs.engine.scenes import CheckedScenes, checked_scenes
 from lhs.engine.stages import SUCCESS, StageResult, Stages, stage_key
@@ -28,6 +29,7 @@ class Needs:
     """
 
     scenes: str
+    filled: str | None
     samples: str | None
     histograms: str | None
     hierarchy: str | None
@@ -49,19 +51,34 @@ def check_scenes(
 
 def needs_of(config: Config, scenes: str) -> Needs:
     """What a trial needs, from keys alone: nothing is made."""
-    samples = stage_key("samples", *sample_slice(config, scenes))
-    histograms = hierarchy = targets = None
+    filled = hierarchy = targets = None
+    around = learned = scenes
+    if config.unlabelled.mode == "filled":
+        around = filled = stage_key("filled", *filled_slice(config, scenes))
+        learned = learned_key(filled, config.unlabelled.train_on_filled == "yes")
+    samples, histograms = _rows(config, around, filled)
     learns = config.train.strategy != "baseline"
     if learns:
-        rows = samples
-        if config.hierarchy.kind == "label_clusters":
-            rows = histograms = stage_key("histograms", *histogram_slice(config, samples))
-        hierarchy = stage_key("hierarchy", *hierarchy_slice(config, rows))
+        hierarchy = stage_key("hierarchy", *hierarchy_slice(config, histograms or samples))
+    else:
+        histograms = None
     if config.network.patches:
-        targets = stage_key("targets", *target_slice(config, histograms or samples, hierarchy))
-    training = stage_key("model", *training_slice(config, scenes, hierarchy, targets))
+        trained_on = samples, histograms
+        if learned != around:
+            trained_on = _rows(config, scenes, filled)
+        rows = trained_on[1] or trained_on[0]
+        targets = stage_key("targets", *target_slice(config, rows, hierarchy))
+    training = stage_key("model", *training_slice(config, learned, hierarchy, targets))
     sampled = learns or config.network.patches
-    return Needs(scenes, samples if sampled else None, histograms, hierarchy, training)
+    return Needs(scenes, filled, samples if sampled else None, histograms, hierarchy, training)
+
+
+def _rows(config: Config, scenes: str, filled: str | None) -> tuple[str, str | None]:
+    """Keys of samples, and of their histograms where the hierarchy is made of those."""
+    samples = stage_key("samples", *sample_slice(config, scenes))
+    if config.hierarchy.kind != "label_clusters":
+        return samples, None
+    return samples, stage_key("histograms", *histogram_slice(config, samples, filled))
 
 
 def plan_text(
@@ -81,7 +98,7 @@ def plan_text(
         Whether trials differ in their training in ways that are not known yet.
     """
     parts = []
-    for name in ("samples", "histograms", "hierarchy"):
+    for name in ("filled", "samples", "histograms", "hierarchy"):
         keys = {getattr(need, name) for need in needs} - {None}
         if keys:
             made = sum(storage.exists(storage.path("stages", name, key, SUCCESS)) for key in keys)
@@ -102,18 +119,26 @@ def make_shared(
 ) -> list[list[StageResult]]:
     """Make the stages up to the hierarchy, each distinct one once.
 
-    Samples and histograms one after the other, since each takes the whole cluster; hierarchies side
-    by side.
+    Filled maps, samples and histograms one after the other, since each takes the whole cluster;
+    hierarchies side by side.
 
     Returns
     -------
     list of list of StageResult
-        For each trial its scenes, samples, histograms and hierarchy, as far as it has them.
+        For each trial its scenes, filled maps, samples, histograms and hierarchy, as far as it has
+        them.
     """
     made: dict[str, StageResult] = {}
-    for config, (checked, _), need in zip(configs, scenes, needs, strict=True):
+    around: dict[str, CheckedScenes] = {need.scenes: checked for need, (checked, _)
+                                        in zip(needs, scenes, strict=True)}  # fmt: skip
+    for config, (annotated, _), need in zip(configs, scenes, needs, strict=True):
+        if need.filled is not None and need.filled not in made:
+            stages = Stages(storage)
+            around[need.filled], _ = labelled_scenes(stages, config, annotated)
+            made[need.filled] = stages.done[-1]
         if need.samples is None:
             continue
+        checked = around[need.filled or need.scenes]
         if need.samples not in made:
             made[need.samples] = sample_stage(Stages(storage), config, checked)
         if need.histograms is not None and need.histograms not in made:
@@ -127,7 +152,7 @@ def make_shared(
         need = needs[place]
         assert need.samples is not None
         histograms = None if need.histograms is None else made[need.histograms]
-        samples, checked = made[need.samples], scenes[place][0]
+        samples, checked = made[need.samples], around[need.filled or need.scenes]
         return hierarchy_stage(Stages(storage), configs[place], checked, samples, histograms)
 
     pool = ThreadPoolExecutor(AT_ONCE)
@@ -137,6 +162,6 @@ def make_shared(
         # Who is stopped does not wait for what is being made.
         pool.shutdown(wait=False, cancel_futures=True)
     return [
-        [result, *(made[key] for key in (n.samples, n.histograms, n.hierarchy) if key is not None)]
+        [result, *(made[key] for key in (n.filled, n.samples, n.histograms, n.hierarchy) if key)]
         for (_, result), n in zip(scenes, needs, strict=True)
     ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from lhs.config import Config, ReportConfig
+from lhs.config import Config
 from lhs.engine import tracking
 from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
 from lhs.engine.evaluation import (
@@ -25,7 +25,7 @@ from lhs.engine.progress import say
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
-from lhs.engine.training import baseline_slice
+from lhs.engine.training import baseline_of, baseline_slice
 from lhs.errors import UserError
 from lhs.evaluation.metrics import scores
 from lhs.loading import build_config
@@ -36,13 +36,6 @@ from lhs.report.paper import Run, as_html, as_markdown, paper_tables
 
 PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
 COMPARISON = "comparison.html"
-
-
-def baseline_of(config: Config) -> Config:
-    """The same experiment with the strategy `baseline`."""
-    train = config.train.model_copy(update={"strategy": "baseline"})
-    report = ReportConfig(baseline="none", scenes=config.report.scenes)
-    return config.model_copy(update={"train": train, "report": report})
 
 
 def find_baseline(
@@ -57,7 +50,11 @@ def find_baseline(
             "No baseline of this network with these settings is in the storage: nothing is "
             "compared. Run the baseline recipe first, or use --set report.baseline=train."
         )
-    return stages.find("evaluation", *evaluation_slice(config, scenes.key, model.key)), ""
+    scored = stages.find("evaluation", *evaluation_slice(config, scenes.key, model.key))
+    return scored, "" if scored else (
+        "A baseline of this network is trained, but not scored with these settings: nothing is "
+        "compared. Run the baseline recipe as well, or use --set report.baseline=train."
+    )
 
 
 def write_report(
@@ -65,12 +62,15 @@ def write_report(
     config: Config,
     name: str,
     scenes: CheckedScenes,
+    around: CheckedScenes,
     hierarchy: StageResult | None,
     model: StageResult,
     scored: StageResult,
     tracker: tracking.Tracker,
 ) -> tuple[Evaluation | None, str]:
     """Write the run's page, figures and arrays to `runs/`, and log them.
+
+    The hierarchy was made of the scenes `around`, which are `scenes` or their filled maps.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def write_report(
     evaluation = read_evaluation(storage, scored)
     baseline_result, note = find_baseline(stages, config, scenes)
     baseline = None if baseline_result is None else read_evaluation(storage, baseline_result)
-    notes = [note] if note else []
+    notes = [text for text in (note, _filling_note(stages, config)) if text]
     if scenes.skipped:
         ids = ", ".join(list(scenes.skipped)[:10])
         notes.append(f"{len(scenes.skipped)} unreadable images were left out, such as {ids}.")
@@ -117,7 +117,7 @@ def write_report(
         void=dataset.void,
         confusion=evaluation.counts,
         baseline_confusion=None if baseline is None else baseline.counts,
-        hierarchy=_hierarchy_arrays(stages, config, scenes, hierarchy),
+        hierarchy=_hierarchy_arrays(stages, config, around, hierarchy),
         examples=_examples(stages, config, scenes, scored, baseline_result),
         history=history,
         stages=[(stage.name, stage.reused, stage.seconds) for stage in stages.done],
@@ -158,6 +158,20 @@ def _write_files(folder: Path, data: ReportData, facts: dict[str, Any], counts: 
                 (folder / "figures" / f"{item.key}.png").write_bytes(item.png)
             elif isinstance(item, ReportTable):
                 item.frame.to_csv(folder / "tables" / f"{item.key}.csv", index=False)
+
+
+def _filling_note(stages: Stages, config: Config) -> str:
+    """How much of the training labels people gave, and how much the baseline."""
+    facts = next((stage.facts for stage in stages.done if stage.name == "filled"), None)
+    if facts is None:
+        return ""
+    annotated, filled = facts["annotated_pixels"], facts["filled_pixels"]
+    learned = "" if config.unlabelled.train_on_filled == "yes" else " The network did not see them."
+    return (
+        f"The baseline filled {facts['images']:,} of {facts['training_images']:,} training images: "
+        f"{annotated / (annotated + filled):.1%} of the labels that the hierarchy is made of are "
+        f"people's, the others its predictions.{learned}"
+    )
 
 
 def _hierarchy_arrays(

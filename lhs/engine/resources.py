@@ -53,6 +53,13 @@ def _picked_on_a_gpu(setting: str) -> Backend:
     return picked
 
 
+def predictors_at_once(gpu: bool) -> int:
+    """Models that label images side by side: one a GPU, or one a node with all its cores."""
+    if gpu:
+        return max(1, int(ray.cluster_resources().get("GPU", 0)))
+    return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+
+
 def trainings_that_fit(config: Config) -> int:
     """How many such trainings the cluster holds at once.
 

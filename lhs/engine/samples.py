@@ -15,6 +15,7 @@ import ray
 from lhs.config import Config, ContextConfig, DataConfig
 from lhs.context.extraction import histogram_rows, sample_rows
 from lhs.context.histograms import to_sparse
+from lhs.engine.fills import Fills
 from lhs.engine.progress import followed
 from lhs.engine.scenes import CheckedScenes, blocks, worker_dataset
 from lhs.engine.stages import StageResult, Stages
@@ -61,7 +62,12 @@ def sample_stage(stages: Stages, config: Config, scenes: CheckedScenes) -> Stage
                 sample_batch,
                 batch_size=None,
                 batch_format="pyarrow",
-                fn_kwargs={"data": config.data, "context": context, "progress": progress},
+                fn_kwargs={
+                    "data": config.data,
+                    "fills": scenes.fills,
+                    "context": context,
+                    "progress": progress,
+                },
             ).write_parquet(f"{path}/rows", filesystem=stages.storage.filesystem)
         return _sample_facts(stages.storage, path, len(scenes.dataset.classes))
 
@@ -74,10 +80,10 @@ def sample_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str,
 
 
 def sample_batch(
-    batch: pa.Table, data: DataConfig, context: ContextConfig, progress: Any
+    batch: pa.Table, data: DataConfig, fills: Fills | None, context: ContextConfig, progress: Any
 ) -> pa.Table:
     """Rows `SAMPLES` of a batch of rows (image, variant)."""
-    dataset = worker_dataset(data)
+    dataset = worker_dataset(data, fills)
     tables = [SAMPLES.empty_table()]
     finished = 0
     for image, number in zip(batch["image"].to_pylist(), batch["variant"].to_pylist(), strict=True):
@@ -126,6 +132,8 @@ def histogram_stage(
 ) -> StageResult:
     """The labels around every sample, in its window of side R (METHOD section 3).
 
+    The labels are those of `scenes`, also where the samples were taken from others.
+
     The folder holds `rows/*.parquet` (see `HISTOGRAMS`).
     """
 
@@ -142,6 +150,7 @@ def histogram_stage(
                 fn_kwargs={
                     "storage": storage,
                     "data": config.data,
+                    "fills": scenes.fills,
                     "region": config.hierarchy.region,
                     "seed": config.context.seed,
                     "progress": progress,
@@ -149,20 +158,30 @@ def histogram_stage(
             ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
         return {"samples": samples.facts["samples"]}
 
-    return stages.run("histograms", *histogram_slice(config, samples.key), build)
+    filled = None if scenes.fills is None else scenes.key
+    return stages.run("histograms", *histogram_slice(config, samples.key, filled), build)
 
 
-def histogram_slice(config: Config, samples: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the histograms depend on: R, and the key of the samples."""
+def histogram_slice(
+    config: Config, samples: str, filled: str | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the histograms depend on: R, and the keys of the samples and of filled maps."""
     region = config.hierarchy.region
-    return {"region": "inf" if math.isinf(region) else int(region)}, {"samples": samples}
+    inputs = {"samples": samples} | ({} if filled is None else {"filled": filled})
+    return {"region": "inf" if math.isinf(region) else int(region)}, inputs
 
 
 def histogram_batch(
-    batch: pa.Table, storage: Storage, data: DataConfig, region: float, seed: int, progress: Any
+    batch: pa.Table,
+    storage: Storage,
+    data: DataConfig,
+    fills: Fills | None,
+    region: float,
+    seed: int,
+    progress: Any,
 ) -> pa.Table:
     """Rows `HISTOGRAMS` of the files of sample rows that a batch names."""
-    dataset = worker_dataset(data)
+    dataset = worker_dataset(data, fills)
     tables = [HISTOGRAMS.empty_table()]
     finished = 0
     for part in batch["part"].to_pylist():

@@ -13,6 +13,7 @@ import ray
 from lhs.config import DataConfig
 from lhs.data import open_dataset
 from lhs.data.scenes import SPLITS, Dataset, Scene
+from lhs.engine.fills import Fills
 from lhs.engine.progress import followed, say
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import explained
@@ -38,12 +39,15 @@ class CheckedScenes:
         Labelled training pixels per class, (L,).
     skipped
         Id and reason of each image left out.
+    fills
+        Of the dataset's training scenes, where a model has filled them.
     """
 
     dataset: Dataset
     key: str
     class_pixels: np.ndarray
     skipped: dict[str, str]
+    fills: Fills | None = None
 
     def split(self, name: str) -> list[Scene]:
         """The readable scenes of a split."""
@@ -174,13 +178,14 @@ _SCHEMA = pa.schema(
     ]
 )
 
-_opened: dict[str, Dataset] = {}
+_opened: dict[tuple[str, tuple[str, bool] | None], Dataset] = {}
 
 
-def worker_dataset(config: DataConfig) -> Dataset:
-    """The dataset, opened once per worker process."""
-    key = config.model_dump_json()
+def worker_dataset(config: DataConfig, fills: Fills | None = None) -> Dataset:
+    """The dataset, with fills where given, opened once per worker process."""
+    key = config.model_dump_json(), None if fills is None else (fills.path, fills.trains_on_fill)
     if key not in _opened:
         _opened.clear()
-        _opened[key] = open_dataset(config)
+        dataset = open_dataset(config)
+        _opened[key] = dataset if fills is None else fills.over(dataset)
     return _opened[key]

@@ -17,6 +17,7 @@ SUCCESS = "_SUCCESS.json"
 
 VERSIONS = {
     "scenes": 1,
+    "filled": 1,
     "samples": 1,
     "histograms": 1,
     "hierarchy": 1,

@@ -314,17 +314,20 @@ def mean_of(rows: Sequence[Mapping[Any, Any]], batch_size: int) -> dict[str, flo
 
 
 class Curves:
-    """Training curves, sent in batches so that the store does not hold the training back."""
+    """Training curves, sent in batches so that the store does not hold the training back; without a
+    tracker nowhere."""
 
     EVERY = 5.0
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker | None) -> None:
         self.tracker = tracker
         self.rows: list[Metric] = []
         self.sent = time.monotonic()
 
     def add(self, step: int, values: Mapping[str, float], kind: str = "train") -> None:
         """Note the values of a step; nan is left out."""
+        if self.tracker is None:
+            return
         now = int(time.time() * 1000)
         self.rows += [
             Metric(f"{kind}/{key}", value, now, step)
@@ -345,9 +348,10 @@ class Curves:
 
     def finish(self) -> None:
         """Send what is left, and wait for the store if need be."""
-        patiently(self.tracker.uri, self._send)
+        if self.tracker is not None:
+            patiently(self.tracker.uri, self._send)
 
     def _send(self) -> None:
-        while self.rows:
+        while self.rows and self.tracker is not None:
             self.tracker.client.log_batch(self.tracker.run_id, metrics=self.rows[:BATCH])
             del self.rows[:BATCH]

@@ -11,7 +11,7 @@ import ray
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer
 
-from lhs.config import BaselinePhases, Config, PhaseConfig
+from lhs.config import BaselinePhases, Config, PhaseConfig, ReportConfig, UnlabelledConfig
 from lhs.engine import tracking
 from lhs.engine.progress import followed
 from lhs.engine.resources import CPU_SHARE, training_workers, wants_gpu
@@ -47,7 +47,7 @@ def training_stage(
     scenes: CheckedScenes,
     hierarchy: StageResult | None,
     targets: StageResult | None,
-    tracker: tracking.Tracker,
+    tracker: tracking.Tracker | None,
     callbacks: Sequence[ray_train.UserCallback] = (),
 ) -> StageResult:
     """Train the network, and before it the coarser one it starts from, where it has one.
@@ -56,8 +56,10 @@ def training_stage(
 
     Parameters
     ----------
-    stages, config, scenes, tracker
+    stages, config, scenes
         Of the run.
+    tracker
+        Of the run that shows the training's curves, if one does.
     hierarchy
         The hierarchy, for all strategies but `baseline`.
     targets
@@ -184,6 +186,14 @@ def training_slice(
     if before is not None:
         inputs["start"] = stage_key("model", *training_slice(before, scenes, None, None))
     return settings, inputs
+
+
+def baseline_of(config: Config) -> Config:
+    """The same experiment with the strategy `baseline`, on what people annotated."""
+    train = config.train.model_copy(update={"strategy": "baseline"})
+    report = ReportConfig(baseline="none", scenes=config.report.scenes)
+    unlabelled = UnlabelledConfig()
+    return config.model_copy(update={"train": train, "report": report, "unlabelled": unlabelled})
 
 
 def baseline_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str, str]]:

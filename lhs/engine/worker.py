@@ -69,7 +69,7 @@ class Work:
     """Folder in the storage that the model goes to."""
     resume: str
     """Folder in the storage that checkpoints go to."""
-    tracker: tracking.Tracker
+    tracker: tracking.Tracker | None
 
 
 def train_worker(parts: dict[str, Any]) -> None:

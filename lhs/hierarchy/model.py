@@ -83,7 +83,12 @@ class Hierarchy:
         matrix[self.parents, np.arange(len(self.subclasses))] = 1
         return matrix
 
-    def relabel(self, label_map: np.ndarray, scene_name: str | None = None) -> np.ndarray:
+    def relabel(
+        self,
+        label_map: np.ndarray,
+        scene_name: str | None = None,
+        surroundings: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Give every labelled pixel its subclass.
 
         Parameters
@@ -94,6 +99,8 @@ class Hierarchy:
             The image's scene name; only hierarchies from scene names use it, and need it. Where
             the pair of scene and class was not seen in training, the class's most frequent
             subclass is taken.
+        surroundings
+            (H, W) the label map that windows are counted in, where it is not `label_map` itself.
 
         Returns
         -------
@@ -116,7 +123,8 @@ class Hierarchy:
         split = [label for label in np.flatnonzero(counts).tolist() if label in self._centres]
         if not split:
             return subclass_map
-        present, windows = pixel_histograms(label_map, self._region, len(self.classes), self.void)
+        around = label_map if surroundings is None else surroundings
+        present, windows = pixel_histograms(around, self._region, len(self.classes), self.void)
         for label in split:
             ids, centres, squares = self._centres[label]
             pixels = label_map == label

@@ -100,7 +100,14 @@ def _setting(config: Mapping[str, Any]) -> tuple[Any, ...]:
         (float(hierarchy["rho"]), float(hierarchy["k_scale"]) if clusters else 1.0)
         if learns
         else USUAL,
+        _fills(config),
     )
+
+
+def _fills(config: Mapping[str, Any]) -> bool:
+    """Whether the hierarchy is made of maps whose unlabelled pixels the baseline filled."""
+    # Runs of before there was such a setting did not.
+    return config.get("unlabelled", {}).get("mode", "naive") == "filled"
 
 
 def _region(value: Any) -> str:
@@ -111,11 +118,10 @@ def _stands_in(config: Mapping[str, Any], row: Mapping[Any, Any]) -> bool:
     """Whether a run has the settings of a row that is the paper's own."""
     if row["source"] != "paper":
         return False
-    *named, settings = _setting(config)
+    *named, settings, fills = _setting(config)
     wanted = [row[key] for key in ("dataset", "network", "strategy", "hierarchy", "region")]
     varied = dict(part.split("=") for part in row["variant"].split(";") if "=" in part)
-    if row["variant"] and not varied:
-        # How unlabelled pixels were filled: nothing that a run here does.
+    if fills != (row["variant"] == "imputed"):
         return False
     usual = dict(zip(("rho", "k_scale"), USUAL, strict=True))
     return named == wanted and settings == tuple(
@@ -132,6 +138,14 @@ def note_of(config: Mapping[str, Any]) -> str:
     for key, what in (("max_train", "training"), ("max_test", "test")):
         if data[key] is not None:
             notes.append(f"{data[key]} {what} images")
+    if _fills(config):
+        filling = config["unlabelled"]
+        if filling["below"] != 0.9:
+            notes.append(f"filled below {filling['below']:.0%}")
+        if filling["train_on_filled"] == "no":
+            notes.append("trained on annotated pixels")
+        if filling["every"] != 1:
+            notes.append(f"filled {filling['every']} pixels apart")
     if train["max_steps"] is not None:
         notes.append(f"{train['max_steps']} steps a phase")
     if config["network"]["weights"] == "none":
@@ -142,13 +156,14 @@ def note_of(config: Mapping[str, Any]) -> str:
 
 
 def _name(config: Mapping[str, Any]) -> str:
-    _, network, strategy, kind, region, (rho, k_scale) = _setting(config)
+    _, network, strategy, kind, region, (rho, k_scale), fills = _setting(config)
     name = f"ours: {network}"
     if strategy == "baseline":
         return f"{name} baseline"
     letter = {"sequential": "S", "hierarchical": "H"}[strategy]
     name += f"+{letter}+{'LC' if kind == 'label_clusters' else 'SN'}"
     name += f" (R={region})" if region else ""
+    name += ", filled" if fills else ""
     return name if (rho, k_scale) == USUAL else f"{name}, rho={rho:g}, K x {k_scale:g}"
 
 

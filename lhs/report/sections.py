@@ -108,6 +108,7 @@ def scores_section(
             "class's pixels that are found; IoU also counts the pixels that other classes lost "
             "to it. A dash stands for a class without a test pixel.",
             frame=per_class_table(class_names, confusion.sum(axis=1), own, baseline, common),
+            folded=len(class_names) > figures.MOST,
             formats={
                 "test pixels": "count",
                 "accuracy": "score",
@@ -258,6 +259,15 @@ def hierarchy_section(class_names: Sequence[str], hierarchy: HierarchyArrays) ->
 
 def confusion_section(confusion: np.ndarray, class_names: Sequence[str]) -> Section:
     """Show what is taken for what."""
+    others = len(class_names) - figures.MOST
+    together = (
+        ""
+        if others < 2
+        else (
+            f" The {others} classes with the fewest test pixels are taken together at the end; "
+            "right there means to be taken for any of them."
+        )
+    )
     return Section(
         key="confusion-section",
         title="What is taken for what",
@@ -269,7 +279,7 @@ def confusion_section(confusion: np.ndarray, class_names: Sequence[str]) -> Sect
                 "A row is an annotated class, a column a predicted one; numbers are percent of "
                 "the row's test pixels, so the diagonal is the class's accuracy. Classes stand "
                 "in order of their test pixels. Colour grows with the square root, so that small "
-                "confusions show. Grey rows have no test pixel.",
+                f"confusions show. Grey rows have no test pixel.{together}",
                 f"Confusion matrix of {len(class_names)} classes in percent of each row.",
                 lambda theme: figures.confusion(confusion, class_names, theme=theme),
             ),

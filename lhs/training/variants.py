@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lhs.config import ContextConfig, TrainConfig
-from lhs.data.augmentation import variant
+from lhs.data.augmentation import variant, variant_label_map
 from lhs.data.patches import mean_colour
 from lhs.data.scenes import Scene
 from lhs.hierarchy import Hierarchy
@@ -55,12 +55,18 @@ class VariantFeed:
         """Decode, augment and relabel one example."""
         image_number, which = divmod(number, self.context.variants + 1)
         scene = self.scenes[image_number]
+        seed, void = self.context.seed, self.void
         image, label_map = variant(
-            *scene.load(), seed=self.context.seed, image_id=scene.id, number=which, void=self.void
+            *scene.load(), seed=seed, image_id=scene.id, number=which, void=void
         )
         subclass_map, void_subclass = label_map, self.void
         if self.hierarchy is not None:
-            subclass_map = self.hierarchy.relabel(label_map, scene.name)
+            around = scene.surroundings()
+            if around is not None:
+                around = variant_label_map(
+                    around, seed=seed, image_id=scene.id, number=which, void=void
+                )
+            subclass_map = self.hierarchy.relabel(label_map, scene.name, around)
             void_subclass = self.hierarchy.void_subclass
         return filled_up(Example(image, label_map, subclass_map), self.multiple, self.void,
                          void_subclass)  # fmt: skip

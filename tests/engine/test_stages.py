@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lhs.engine.plan import needs_of
 from lhs.engine.stages import SUCCESS, VERSIONS, Stages, stage_key
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
+from lhs.loading import load_config
 from tests.engine.conftest import isolated
 
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.floats(0, 1))
@@ -53,6 +55,29 @@ def test_key_forgets_order_and_follows_the_version(
 def test_key_takes_no_nan() -> None:
     with pytest.raises(ValueError, match="JSON"):
         stage_key("samples", {"rho": float("nan")}, {})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "keys"),
+    [
+        ("siftflow-overfeat-baseline", ["e4ef55d9c920a163", None, None, "34349d0ff9dec793"]),
+        ("siftflow-overfeat-s-lc",
+         ["e4ef55d9c920a163", "bb43c153fd13f964", "f998b05c2a4c91bb", "cb77f0899195a721"]),
+        ("siftflow-overfeat-s-sn",
+         ["e4ef55d9c920a163", None, "32b039566e48ea4b", "4035dda48daf6a3a"]),
+        ("siftflow-overfeat-h-lc",
+         ["e4ef55d9c920a163", "bb43c153fd13f964", "f998b05c2a4c91bb", "476d55866e970c74"]),
+        ("siftflow-fcn16s-h-lc",
+         ["e4ef55d9c920a163", "bb43c153fd13f964", "f998b05c2a4c91bb", "7d69fc31ad3db3fb"]),
+    ],
+)  # fmt: skip
+def test_keys_stay_what_they_were(recipe: str, keys: list[str | None]) -> None:
+    """Finished results are found again; who changes a key on purpose raises a version."""
+    config = load_config(recipe, ["hierarchy.backend=sklearn", "network.weights=none"])
+    needs = needs_of(config, "scenes")
+    assert needs.filled is None
+    found = [needs.samples, needs.histograms, needs.hierarchy, needs.training]
+    assert [key and key[:16] for key in found] == keys
 
 
 class Builder:

@@ -152,6 +152,18 @@ def test_relabeling_takes_the_nearest_centre_of_the_pixels_class(label_map, regi
     np.testing.assert_allclose(chosen, distances.min(axis=1, initial=np.inf), atol=1e-6)
 
 
+def test_windows_may_be_counted_in_another_map():
+    rng = np.random.default_rng(1)
+    hierarchy = cluster_hierarchy(5)
+    around = rng.integers(0, 5, (12, 14)).astype(np.uint8)
+    label_map = np.where(rng.random(around.shape) < 0.5, around, 255).astype(np.uint8)
+    subclass_map = hierarchy.relabel(label_map, surroundings=around)
+    labelled = label_map != 255
+    assert (subclass_map[~labelled] == hierarchy.void_subclass).all()
+    np.testing.assert_array_equal(subclass_map[labelled], hierarchy.relabel(around)[labelled])
+    assert (subclass_map[labelled] != hierarchy.relabel(label_map)[labelled]).any()
+
+
 @settings(deadline=None, max_examples=30)
 @given(LABEL_MAPS, st.integers(0, 20))
 def test_samples_and_pixels_get_the_same_subclass(label_map, seed):

@@ -116,6 +116,39 @@ def test_per_class_change_grows_with_the_classes():
     assert many.get_figheight() > 2 * few.get_figheight()
 
 
+def test_per_class_change_draws_the_largest_of_very_many_and_tells_of_the_rest():
+    rng = np.random.default_rng(0)
+    change = rng.permutation(np.linspace(-0.4, 0.3, 232))
+    names = [f"class {i}" for i in range(232)]
+    figure = figures.per_class_change(names, np.full(232, 0.5), 0.5 + change, np.arange(20))
+    (axes,) = figure.axes
+    lengths = bar_lengths(axes, "width")
+    by_size = sorted(change, key=abs, reverse=True)
+    assert lengths == pytest.approx(sorted(by_size[:60], reverse=True))
+    for label, length in zip(axes.get_yticklabels(), lengths, strict=True):
+        assert change[names.index(label.get_text())] == pytest.approx(length)
+    assert axes.get_title(loc="left") == (
+        f"not drawn: 172 other classes that changed by {abs(by_size[60]):.3f} at most"
+    )
+    assert figure.get_figheight() < 20
+
+
+def test_confusion_takes_the_rarest_of_very_many_together():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 5, (300, 300)) * np.arange(300)[:, None]
+    names = [f"class {i}" for i in range(300)]
+    (axes,) = figures.confusion(counts, names).axes
+    assert [t.get_text() for t in axes.get_yticklabels()][-1] == "240 others"
+    order = np.argsort(-counts.sum(axis=1), kind="stable")
+    shown = axes.images[0].get_array()
+    assert shown.shape == (61, 61)
+    np.testing.assert_allclose(shown.sum(axis=1), 100)
+    first, rest = order[0], order[60:]
+    assert shown[0, 60] == pytest.approx(100 * counts[first, rest].sum() / counts[first].sum())
+    inside = counts[np.ix_(rest, rest)].sum() / counts[rest].sum()
+    assert shown[60, 60] == pytest.approx(100 * inside)
+
+
 def test_confusion_orders_by_pixels_and_writes_row_percents():
     counts = np.array([[6, 2, 0], [0, 0, 0], [10, 0, 90]])
     figure = figures.confusion(counts, ["car", "moon", "sky"])

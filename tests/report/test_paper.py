@@ -27,6 +27,13 @@ ROWS = {
     "siftflow-fcn16s-baseline": "FCN (Long et al. 2014)",
     "siftflow-fcn16s-s-lc": "FCN+S+LC (R=129)",
     "siftflow-fcn16s-h-lc": "FCN+H+LC (R=129)",
+    "barcelona-overfeat-baseline": "OverFeat baseline",
+    "barcelona-overfeat-s-lc-naive": "OverFeat+S+LC (R=129) (Naive)",
+    "barcelona-overfeat-s-lc": "OverFeat+S+LC (R=129)",
+    "barcelona-overfeat-h-lc": "OverFeat+H+LC (R=129)",
+    "lmsun-overfeat-baseline": "OverFeat baseline",
+    "lmsun-overfeat-s-lc": "OverFeat+S+LC (R=129)",
+    "lmsun-overfeat-h-lc": "OverFeat+H+LC (R=129)",
     "stanford-overfeat-baseline": "OverFeat baseline",
     "stanford-overfeat-s-lc": "OverFeat+S+LC (R=129)",
     "stanford-overfeat-s-lc-r227": "OverFeat+S+LC (R=227)",
@@ -53,12 +60,29 @@ def test_every_recipe_of_a_paper_s_network_is_known_here() -> None:
 
 @pytest.mark.parametrize("recipe", OWN)
 def test_a_recipe_stands_in_the_paper_s_row_and_its_header_says_its_score(recipe: str) -> None:
-    number = 1 if recipe.startswith("siftflow") else 3
+    number = {"siftflow": 1, "stanford": 3, "barcelona": 4, "lmsun": 5}[recipe.split("-")[0]]
     [row] = filled(number, run(recipe, 0.75))
     assert row["method"] == ROWS[recipe]
     assert (row["per_pixel"], row["per_class"], row["seeds"]) == (0.75, 0.375, 1)
     header = recipes()[recipe].read_text().split("description")[0]
-    assert f"{row['paper_per_pixel']:.3f}" in header
+    assert f"{row['paper_per_pixel']:.3f} per pixel, {row['paper_per_class']:.3f} per" in header
+
+
+def test_filled_or_not_is_told_apart() -> None:
+    naive = run("lmsun-overfeat-s-lc", 0.6, "unlabelled.mode=naive")
+    annotated = run("lmsun-overfeat-s-lc", 0.7, "unlabelled.train_on_filled=no")
+    few = run("lmsun-overfeat-s-lc", 0.8, "unlabelled.below=0.5", "unlabelled.every=8")
+    rows = {row["per_pixel"]: row for row in filled(5, naive, annotated, few)}
+    assert rows[0.6]["method"] == "ours: overfeat+S+LC (R=129)"
+    assert rows[0.7]["method"] == rows[0.8]["method"] == "OverFeat+S+LC (R=129)"
+    assert "trained on annotated pixels" in rows[0.7]["note"]
+    assert "filled below 50%, filled 8 pixels apart" in rows[0.8]["note"]
+    elsewhere = run("siftflow-overfeat-s-lc", 0.5, "unlabelled.mode=filled")
+    old = run("siftflow-overfeat-s-lc", 0.4)
+    del old.config["unlabelled"]
+    assert {row["per_pixel"]: row["method"] for row in filled(1, elsewhere, old)} == {
+        0.5: "ours: overfeat+S+LC (R=129), filled", 0.4: "OverFeat+S+LC (R=129)",
+    }  # fmt: skip
 
 
 def test_the_settings_of_table_2_stand_there() -> None:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from lhs.data.augmentation import variant
+from lhs.data.augmentation import variant, variant_label_map
 from lhs.data.scenes import Scene
 from lhs.loading import build_config
-from lhs.training.crops import Example
+from lhs.training.crops import Example, TrainingScenes
 from lhs.training.variants import VariantFeed, filled_up
+from tests.hierarchy.test_hierarchy import cluster_hierarchy
 
 VOID = 255
 
@@ -42,6 +43,36 @@ def expected(number):
         *scene.load(), seed=3, image_id=scene.id, number=number % 3, void=VOID
     )
     return filled_up(Example(image, label_map, label_map), 32, VOID, VOID)
+
+
+class Sparse(Noise):
+    """Scenes of which the right half is unlabelled, among labels that another map holds."""
+
+    def label_map(self):
+        label_map = super().label_map()
+        label_map[:, 25:] = VOID
+        return label_map
+
+    def surroundings(self):
+        return super().label_map()
+
+
+def test_subclasses_go_by_the_map_that_tells_the_surroundings():
+    hierarchy = cluster_hierarchy(5)
+    scene = Sparse(id="1", split="train", num_classes=5)
+    crops = TrainingScenes([scene], hierarchy, cache_mb=0)
+    train = build_config({}).train
+    whole = VariantFeed([scene], hierarchy, train, CONTEXT, VOID, 8)
+    change = {"seed": 3, "image_id": "1", "void": VOID}
+    for example, number in ((crops.example(0), 0), (whole.example(0), 0), (whole.example(1), 1)):
+        label_map = variant_label_map(scene.label_map(), number=number, **change)
+        around = variant_label_map(scene.surroundings(), number=number, **change)
+        labelled = label_map != VOID
+        assert (example.label_map == label_map).all()
+        assert (example.subclass_map[~labelled] == hierarchy.void_subclass).all()
+        expected = hierarchy.relabel(around)[labelled]
+        assert (example.subclass_map[labelled] == expected).all()
+        assert (expected != hierarchy.relabel(label_map)[labelled]).any()
 
 
 def by_id(shares):

@@ -14,6 +14,8 @@ from lhs.report.figures.style import LIGHT, Theme, heading, new_figure, plain, s
 from lhs.report.wording import count, plural, share, signed
 
 MOST_NAMES = 64
+MOST_BARS = 60
+"""Classes of which the change is drawn; more would be a figure of several pages."""
 
 
 def class_frequencies(
@@ -55,7 +57,9 @@ def class_frequencies(
     """
     class_counts, subclass_counts = np.asarray(class_counts), np.asarray(subclass_counts)
     parents, common = np.asarray(parents, dtype=int), np.asarray(common, dtype=int)
-    figure = new_figure(11, 7.4, theme, constrained=True)
+    many = len(class_names) > MOST_NAMES
+    width = float(np.clip(0.11 * len(class_names), 11, 27))
+    figure = new_figure(width, 7.4, theme, constrained=True)
     top, bottom = figure.subplots(2, 1, sharey=True)
 
     is_common = np.zeros(len(class_names), dtype=bool)
@@ -71,7 +75,7 @@ def class_frequencies(
                 xytext=(0, 2),
                 textcoords="offset points",
                 ha="center",
-                fontsize=8,
+                fontsize=6 if many else 8,
                 color=theme.common,
             )
     _name_bars(top, [class_names[i] for i in order], len(common))
@@ -121,11 +125,13 @@ def _frequency_bars(axes: Axes, counts: np.ndarray, common: np.ndarray, theme: T
 
 
 def _name_bars(axes: Axes, names: Sequence[str], at_least: int) -> None:
-    shown = len(names) if len(names) <= MOST_NAMES else at_least
+    shown = len(names) if len(names) <= MOST_NAMES else min(at_least, MOST_NAMES)
     axes.set_xticks(
         np.arange(shown), list(names[:shown]), rotation=45, ha="right", rotation_mode="anchor"
     )
-    axes.tick_params(axis="x", labelsize=9 if shown <= 40 else 7)
+    # Bars stand closer where there are more than have names.
+    usual = 9 if shown <= 40 else 7
+    axes.tick_params(axis="x", labelsize=usual if len(names) <= MOST_NAMES else 5.5)
     plain(axes.get_xticklabels())
 
 
@@ -140,7 +146,8 @@ def per_class_change(
     """Draw each class's change in accuracy against the baseline (the paper's Fig. 7).
 
     One bar a class, largest gain on top; gain and loss differ in colour and side, common classes
-    are solid and rare ones outlined. A class without a test pixel (nan) is left out.
+    are solid and rare ones outlined. A class without a test pixel (nan) is left out. Of very many
+    classes those are drawn that changed most, and a line says how many others there are.
 
     Parameters
     ----------
@@ -156,11 +163,13 @@ def per_class_change(
     Returns
     -------
     Figure
-        One axes with a bar for each class present.
+        One axes with a bar for each class present, `MOST_BARS` at most.
     """
     change = np.asarray(scores, dtype=float) - np.asarray(baseline_scores, dtype=float)
     present = np.flatnonzero(~np.isnan(change))
-    order = present[np.argsort(-change[present], kind="stable")]
+    drawn = present[np.argsort(-np.abs(change[present]), kind="stable")]
+    drawn, left = np.sort(drawn[:MOST_BARS]), drawn[MOST_BARS:]
+    order = drawn[np.argsort(-change[drawn], kind="stable")]
     values = change[order]
     is_common = np.isin(order, order if common is None else np.asarray(common, dtype=int))
 
@@ -194,6 +203,10 @@ def per_class_change(
     axes.set_xlim(low - room, high + room)
     axes.xaxis.set_major_formatter(lambda value, _: signed(value).rstrip("0").rstrip("."))
     axes.set_xlabel("change in the class's accuracy", fontsize=9, color=theme.muted)
+    if left.size:
+        most = f"{np.abs(change[left]).max():.3f}"
+        others = plural(left.size, "other class", "other classes")
+        heading(axes, f"not drawn: {others} that changed by {most} at most", theme)
     handles = [Patch(color=theme.gain, label="gain"), Patch(color=theme.loss, label="loss")]
     if common is not None:
         pale = to_rgba(theme.muted, 0.22)

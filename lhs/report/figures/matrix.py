@@ -11,13 +11,17 @@ from matplotlib.image import AxesImage
 
 from lhs.report.figures.style import LIGHT, Theme, new_figure, plain, style_axes, text_on
 
+MOST = 60
+"""Classes with a row and a column of their own."""
+
 
 def confusion(counts: np.ndarray, class_names: Sequence[str], *, theme: Theme = LIGHT) -> Figure:
     """Draw a confusion matrix, each row in percent of the class's test pixels.
 
     Classes stand in the order of their test pixels, so that the common ones and what is lost to
     them meet in the upper left. Colour grows with the square root: 1 % can still be seen. Rows
-    of classes without a test pixel stay empty.
+    of classes without a test pixel stay empty. Of very many classes, the ones with the fewest test
+    pixels are taken together in the last row and column.
 
     Parameters
     ----------
@@ -34,13 +38,16 @@ def confusion(counts: np.ndarray, class_names: Sequence[str], *, theme: Theme = 
         One axes with the matrix.
     """
     counts = np.asarray(counts, dtype=float)
-    pixels = counts.sum(axis=1)
-    order = np.argsort(-pixels, kind="stable")
-    ordered = counts[np.ix_(order, order)]
-    rows = pixels[order][:, None]
+    order = np.argsort(-counts.sum(axis=1), kind="stable")
+    ordered, names = counts[np.ix_(order, order)], [class_names[i] for i in order]
+    if len(names) > MOST + 1:
+        names = [*names[:MOST], f"{len(names) - MOST} others"]
+        for axis in (0, 1):
+            ordered = np.add.reduceat(ordered, np.arange(MOST + 1), axis=axis)
+    rows = ordered.sum(axis=1, keepdims=True)
     shares = np.divide(100 * ordered, rows, out=np.full_like(ordered, np.nan), where=rows > 0)
 
-    size = len(class_names)
+    size = len(names)
     cell = float(np.clip(9.0 / max(size, 1), 0.12 if size > 40 else 0.27, 0.62))
     side = size * cell
     figure = new_figure(side + 2.0, side + 1.7, theme, constrained=True)
@@ -52,7 +59,6 @@ def confusion(counts: np.ndarray, class_names: Sequence[str], *, theme: Theme = 
     image = axes.imshow(
         np.ma.masked_invalid(shares), cmap=colours, norm=norm, interpolation="nearest"
     )
-    names = [class_names[i] for i in order]
     font = float(np.clip(cell * 26, 4.0, 10.0))
     axes.set_xticks(np.arange(size), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(np.arange(size), names)
