@@ -52,13 +52,13 @@ def check(place: Path, description: bytes, weights: bytes) -> None:
         assert model.colours.shape == (len(model.classes), 3)
 
 
-@fuzzed(15)
+@fuzzed(8)
 @given(edits)
 def test_damaged_descriptions(place: Path, parts: tuple[bytes, bytes], damage: list) -> None:
     check(place, edited(parts[0], damage), parts[1])
 
 
-@fuzzed(30)
+@fuzzed(20)
 @given(changes, names, st.sampled_from(["baseline", "sequential", "hierarchical"]), counts, counts,
        st.booleans())  # fmt: skip
 def test_descriptions(
@@ -76,7 +76,7 @@ def test_descriptions(
     check(place, json.dumps(tree).encode(), parts[1])
 
 
-@fuzzed(30)
+@fuzzed(15)
 @given(edits, st.booleans())
 def test_damaged_weights(
     place: Path, parts: tuple[bytes, bytes], damage: list, fitting: bool
@@ -88,7 +88,7 @@ def test_damaged_weights(
     check(place, parts[0], length + header + weights[8 + size :])
 
 
-@fuzzed(30)
+@fuzzed(15)
 @given(changes)
 def test_headers_of_weights(place: Path, parts: tuple[bytes, bytes], wanted: list) -> None:
     weights = parts[1]
@@ -100,7 +100,7 @@ def test_headers_of_weights(place: Path, parts: tuple[bytes, bytes], wanted: lis
     check(place, parts[0], struct.pack("<Q", len(header)) + header + weights[8 + size :])
 
 
-@fuzzed(15)
+@fuzzed(8)
 @given(st.binary())
 def test_weights_of_any_bytes(place: Path, parts: tuple[bytes, bytes], data: bytes) -> None:
     check(place, parts[0], data)

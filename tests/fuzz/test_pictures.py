@@ -84,13 +84,13 @@ def test_most_formats_are_among_them() -> None:
     assert formats >= set(FORMATS) - {"DIB"}
 
 
-@fuzzed(150)
+@fuzzed(100)
 @given(encodings, edits, st.booleans(), st.sampled_from([64, 10**9]))
 def test_damaged_pictures(place: Path, which: int, damage: list, upright: bool, most: int) -> None:
     check(place, edited(ENCODINGS[which], damage, most), upright)
 
 
-@fuzzed(60)
+@fuzzed(30)
 @given(edits, st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF"]), st.integers(0, 65535))
 def test_damaged_exif(place: Path, damage: list, format: str, orientation: int) -> None:
     exif = Image.Exif()
@@ -119,7 +119,7 @@ MATS = [
 ] + [_mat(S=NAMES, names=SHADES), _mat(S={"a": 1}, names={"b": NAMES}), _mat(S="text", names="x")]
 
 
-@fuzzed(100)
+@fuzzed(60)
 @given(st.sampled_from(range(len(MATS))), edits, st.sampled_from([200, 10**9]))
 def test_damaged_mat_files(place: Path, which: int, damage: list, most: int) -> None:
     path = place / "labels.mat"
@@ -138,7 +138,7 @@ tokens = st.sampled_from(
 )
 
 
-@fuzzed(60)
+@fuzzed(30)
 @given(edits, st.lists(tokens), st.booleans())
 def test_damaged_stanford_labels(place: Path, damage: list, words: list, whole: bool) -> None:
     path = place / "labels.regions.txt"

@@ -38,7 +38,7 @@ def check(recipe: str, settings: list[str]) -> None:
         assert Config.model_validate(yaml.safe_load(text)) == config
 
 
-@fuzzed(60)
+@fuzzed(40)
 @given(texts)
 def test_yaml(place: Path, text: str) -> None:
     path = place / "recipe.yaml"
@@ -46,7 +46,7 @@ def test_yaml(place: Path, text: str) -> None:
     check(str(path), [])
 
 
-@fuzzed(60)
+@fuzzed(40)
 @given(st.sampled_from(TEXTS), edits)
 def test_damaged_recipes(place: Path, text: bytes, changes: list) -> None:
     path = place / "recipe.yaml"
@@ -54,7 +54,7 @@ def test_damaged_recipes(place: Path, text: bytes, changes: list) -> None:
     check(str(path), [])
 
 
-@fuzzed(60)
+@fuzzed(40)
 @given(st.lists(st.tuples(keys, texts).map("=".join) | texts, min_size=1, max_size=3))
 def test_settings(settings: list[str]) -> None:
     check("demo", settings)
