@@ -37,7 +37,9 @@ def connected() -> Iterator[None]:
     context.print_on_execution_start = False
     # Otherwise a user's mistake that a mapped function finds comes back as text only.
     context.raise_original_map_exception = True
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # Tune prints a traceback for every process of a trial that dies, also where it goes on.
+    for chatty in ("ray.data", "ray.tune"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield
         return

@@ -24,7 +24,7 @@ from lhs.engine.progress import say
 from lhs.engine.relay import heard
 from lhs.engine.resources import trainings_that_fit
 from lhs.engine.stages import StageResult
-from lhs.engine.storage import Storage
+from lhs.engine.storage import Storage, explained
 from lhs.engine.sweep import SweepOutcome, begin, parent_run, settings_of, trial_tags
 from lhs.engine.tracking import Tracker, find_runs, noted
 from lhs.engine.trials import (
@@ -194,7 +194,8 @@ def _run(
             ),
         )  # fmt: skip
         try:
-            results = tuner.fit()
+            with explained(storage.uri):
+                results = tuner.fit()
         finally:
             storage.delete(f"{folder}/tune")
     given = ray.get(numbers.all.remote())

@@ -18,7 +18,7 @@ from lhs.engine.pipeline import run_one
 from lhs.engine.relay import Sender, heard
 from lhs.engine.resources import trainings_that_fit, trials_at_once
 from lhs.engine.stages import StageResult
-from lhs.engine.storage import Storage
+from lhs.engine.storage import Storage, explained
 from lhs.engine.tracking import find_runs, tracking_uri
 from lhs.engine.turns import HEAD, TRIAL_SHARE, turn
 from lhs.errors import UserError
@@ -79,7 +79,8 @@ def run_trials(
                 verbose=0,
             ),
         )
-        results = tuner.fit()
+        with explained(storage.uri):
+            results = tuner.fit()
     check_results(storage, folder, by_number, results.errors)
 
 
@@ -175,7 +176,8 @@ def check_results(
         told = "\n".join(f"  trial {number}: {mistake}" for number, mistake in failed.items())
         raise UserError(f"{len(failed)} trials failed:\n{told}")
     if errors:
-        raise RuntimeError(f"{len(errors)} trials failed:\n{errors[0]}")
+        # A mistake of the user's in it is told as such: a trial can't leave it on a full disk.
+        raise RuntimeError(f"{len(errors)} trials failed:\n{errors[0]}") from errors[0]
 
 
 def record_of(trial: Trial, done: Sequence[StageResult]) -> dict[str, Any]:
