@@ -48,6 +48,7 @@ def made(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleNames
         data={"dataset": "lmsun", "root": str(folder)},
         context={"superpixel_size": 40, "variants": 1},
         unlabelled__mode="filled",
+        hierarchy={"rho": 0.3, "n_star": 5, "region": 33},
         network={"channels": 8, "weights": "none"},
     )
     stages = Stages(Storage(config.storage))
@@ -141,7 +142,8 @@ def test_test_labels_are_not_read_and_a_killed_filling_goes_on(
     left = sorted(first)[0]
     fill = np.array(Image.open(io.BytesIO(first[left])))
     fill[tuple(np.argwhere(fill != VOID)[0])] = 7
-    path = Path(made.stages.storage.path("stages", "filled", f".filling-{key}", f"{left}.png"))
+    folder = f".filling-{key[:16]}-{made.result.facts['digest'][:16]}"
+    path = Path(made.stages.storage.path("stages", "filled", folder, f"{left}.png"))
     path.parent.mkdir(parents=True)
     Image.fromarray(fill).save(path)
     monkeypatch.setattr(filling, "predictors_at_once", lambda gpu: 2)

@@ -4,7 +4,7 @@ import pytest
 
 from lhs.config import Config
 from lhs.engine import resources
-from lhs.engine.resources import trainings_that_fit, trials_at_once
+from lhs.engine.resources import predictors_at_once, trainings_that_fit, trials_at_once
 from lhs.errors import UserError
 from lhs.loading import build_config
 
@@ -67,3 +67,14 @@ def test_what_never_fits_is_told_with_its_numbers(cluster_of, there, train, told
     cluster_of(**there)
     with pytest.raises(UserError, match=told):
         trainings_that_fit(config(**train))
+
+
+def test_a_model_labels_on_every_gpu_or_on_every_node_that_has_cores(
+    cluster_of, monkeypatch
+) -> None:
+    cluster_of(CPU=8, GPU=4)
+    assert predictors_at_once(gpu=True) == 4
+    nodes = [(True, {"CPU": 4}), (True, {"CPU": 4}), (False, {"CPU": 4}), (True, {"CPU": 0})]
+    told = [{"Alive": alive, "Resources": there} for alive, there in nodes]
+    monkeypatch.setattr(resources.ray, "nodes", lambda: told)
+    assert predictors_at_once(gpu=False) == 2
