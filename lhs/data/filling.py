@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lhs.data.scenes import Dataset, Scene
+from lhs.data.scenes import Dataset, Scene, void_of
 from lhs.errors import BadImageError
 
 
@@ -59,8 +59,6 @@ class FilledScene(Scene):
         The scene as it was annotated.
     read_fill
         Reads the fill (H, W); picklable.
-    void
-        Id of unlabelled pixels.
     trains_on_fill
         Whether its label map is the filled one. Otherwise it is the annotated one, and the filled
         one only tells what surrounds a pixel.
@@ -68,7 +66,6 @@ class FilledScene(Scene):
 
     base: Scene
     read_fill: Callable[[], np.ndarray]
-    void: int
     trains_on_fill: bool = True
 
     def files(self) -> tuple[Path, ...]:
@@ -89,7 +86,8 @@ class FilledScene(Scene):
 
     def _filled(self) -> np.ndarray:
         try:
-            return filled_map(self.base.label_map(), self.read_fill(), self.void)
+            void = void_of(self.num_classes)
+            return filled_map(self.base.label_map(), self.read_fill(), void)
         except ValueError as error:
             raise BadImageError(
                 f"{self.id}: {error}; its label file was changed after the map was filled"
@@ -131,7 +129,6 @@ def with_fills(
             name=scene.name,
             base=scene,
             read_fill=fills[scene.id],
-            void=dataset.void,
             trains_on_fill=trains_on_fill,
         )
 

@@ -94,44 +94,41 @@ def filled_stage(
     """
     storage, dataset = stages.storage, scenes.dataset
     slice_ = filled_slice(config, scenes.key)
-    maps = storage.path("stages", "filled", f".filling-{stage_key('filled', *slice_)}")
 
     def build(path: str) -> dict[str, Any]:
         sparse = _sparse(storage, scenes, config.unlabelled.below)
         say(f"{len(sparse)} of {len(scenes.split('train'))} training images are less than "
             f"{config.unlabelled.below:.0%} labelled: the baseline fills them")  # fmt: skip
-        storage.make_folder(maps)
-        weights = f"{model.path}/model/{WEIGHTS}"
-        facts = {
-            "model": model.key,
-            "digest": hashlib.sha256(storage.read(weights)).hexdigest(),
-            "images": len(sparse),
-            "training_images": len(scenes.split("train")),
-        }
+        weights = storage.read(f"{model.path}/model/{WEIGHTS}")
+        digest = hashlib.sha256(weights).hexdigest()
         table = _SCHEMA.empty_table()
         if sparse:
+            # Where a killed attempt with these very weights goes on.
+            name = f".filling-{stage_key('filled', *slice_)[:16]}-{digest[:16]}"
+            maps = storage.path("stages", "filled", name)
+            storage.make_folder(maps)
             gpu = wants_gpu(config.train.gpu)
             table = _fill(storage, f"{model.path}/model", dataset, sparse, maps, gpu, config)
+            storage.move(maps, f"{path}/{MAPS}")
         with (
             explained(storage.uri),
             storage.filesystem.open_output_stream(f"{path}/{IMAGES}") as stream,
         ):
             pq.write_table(table, stream)
-        if sparse:
-            storage.move(maps, f"{path}/{MAPS}")
         counts = np.zeros(len(dataset.classes), np.int64)
         for row in table["counts"]:
             counts += row.values.to_numpy()
-        annotated = int(scenes.class_pixels.sum())
-        return facts | {
-            "annotated_pixels": annotated,
+        return {
+            "model": model.key,
+            "digest": digest,
+            "images": len(sparse),
+            "training_images": len(scenes.split("train")),
+            "annotated_pixels": int(scenes.class_pixels.sum()),
             "filled_pixels": int(counts.sum()),
             "filled_class_pixels": counts.tolist(),
         }
 
-    result = stages.run("filled", *slice_, build)
-    storage.delete(maps)
-    return result
+    return stages.run("filled", *slice_, build)
 
 
 def filled_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str, str]]:

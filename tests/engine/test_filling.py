@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -48,6 +50,7 @@ def made(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleNames
         data={"dataset": "lmsun", "root": str(folder)},
         context={"superpixel_size": 40, "variants": 1},
         unlabelled__mode="filled",
+        hierarchy={"rho": 0.3, "n_star": 5, "region": 33},
         network={"channels": 8, "weights": "none"},
     )
     stages = Stages(Storage(config.storage))
@@ -109,6 +112,9 @@ def test_only_sparse_training_images_are_filled_and_only_where_nobody_labelled(
         assert row["counts"] == np.bincount(predicted[void], minlength=CLASSES).tolist()
         seen |= set(predicted[void].tolist())
     assert 3 < len(maps) < 14
+    # To a worker that trains on them they travel as they are.
+    sent, kept = pickle.loads(pickle.dumps(made.around.split("train"))), made.around.split("train")
+    assert all((a.label_map() == b.label_map()).all() for a, b in zip(sent, kept, strict=True))
     assert max(seen) > 255, "ids that one byte can't hold"
 
 
@@ -141,7 +147,8 @@ def test_test_labels_are_not_read_and_a_killed_filling_goes_on(
     left = sorted(first)[0]
     fill = np.array(Image.open(io.BytesIO(first[left])))
     fill[tuple(np.argwhere(fill != VOID)[0])] = 7
-    path = Path(made.stages.storage.path("stages", "filled", f".filling-{key}", f"{left}.png"))
+    folder = f".filling-{key[:16]}-{made.result.facts['digest'][:16]}"
+    path = Path(made.stages.storage.path("stages", "filled", folder, f"{left}.png"))
     path.parent.mkdir(parents=True)
     Image.fromarray(fill).save(path)
     monkeypatch.setattr(filling, "predictors_at_once", lambda gpu: 2)
@@ -210,27 +217,38 @@ def test_nothing_to_fill(made: SimpleNamespace) -> None:
 
 
 def test_the_experiment_fills_with_its_baseline(
-    finished: list[Outcome], folder: Path, outcome: Outcome
+    finished: list[Outcome], folder: Path, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled = {"mode": "filled", "below": 1.0}
-    config = tiny(folder, unlabelled=filled, report__baseline="reuse")
+    """All but its training: of what that is given."""
+    taken: list[Any] = []
+
+    def train(stages: Stages, *given: Any) -> StageResult:
+        taken.extend(given)
+        stages.done.append(outcome.model)
+        return outcome.model
+
+    monkeypatch.setattr(pipeline, "training_stage", train)
+    config = tiny(folder, unlabelled={"mode": "filled", "below": 1.0}, report__baseline="reuse")
     [done] = pipeline.run(config, "filled")
     names = [result.name for result in done.stages.done]
     assert names == [
         "scenes", "filled", "samples", "histograms", "hierarchy", "model", "evaluation",
     ]  # fmt: skip
-    made_now = [result.name for result in done.stages.done if not result.reused]
-    assert made_now == names[1:]
+    assert not any(result.reused for result in done.stages.done[1:5])
     result = stage(done.stages, "filled")
     assert result.facts["model"] == finished[0].model.key, "the baseline was not trained again"
     assert result.facts["images"] == 24
-    assert done.baseline is not None
-    # Void is gone from what the hierarchy is made of, and from nothing that is scored.
-    samples = stage(done.stages, "samples")
-    assert samples.facts["samples"] > stage(outcome.stages, "samples").facts["samples"]
+    # What is trained on is filled, and nothing of what is scored.
+    _, learned, hierarchy, *_ = taken
+    assert (learned.key, hierarchy.key) == (result.key, stage(done.stages, "hierarchy").key)
+    void = learned.dataset.void
+    assert not any((scene.label_map() == void).any() for scene in learned.split("train"))
+    assert any((scene.label_map() == void).any() for scene in learned.split("test"))
     assert done.evaluation.counts.sum() == outcome.evaluation.counts.sum()
-    text = Path(done.report).read_text()
-    assert "The baseline filled 24 of 24 training images" in text
+    samples = stage(done.stages, "samples").facts["samples"]
+    assert samples > stage(outcome.stages, "samples").facts["samples"]
+    assert done.baseline is not None
+    assert "The baseline filled 24 of 24 training images" in Path(done.report).read_text()
     needs = needs_of(config, stage(done.stages, "scenes").key)
     for name in ("scenes", "filled", "samples", "histograms", "hierarchy"):
         assert getattr(needs, name) == stage(done.stages, name).key

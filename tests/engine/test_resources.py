@@ -7,6 +7,7 @@ from lhs.engine import resources
 from lhs.engine.preflight import preflight
 from lhs.engine.resources import (
     clustering_backend,
+    predictors_at_once,
     training_workers,
     trainings_that_fit,
     trials_at_once,
@@ -118,3 +119,14 @@ def test_the_cluster_and_what_runs_where(cluster_of, monkeypatch) -> None:
         "cluster: 2 nodes, 8 CPUs, 4 GPUs (T4)",
         "samples on 8 CPUs, clustering by cuml on GPUs, training by 4 workers on GPUs",
     ]
+
+
+def test_a_model_labels_on_every_gpu_or_on_every_node_that_has_cores(
+    cluster_of, monkeypatch
+) -> None:
+    cluster_of(CPU=8, GPU=4)
+    assert predictors_at_once(gpu=True) == 4
+    nodes = [(True, {"CPU": 4}), (True, {"CPU": 4}), (False, {"CPU": 4}), (True, {"CPU": 0})]
+    told = [{"Alive": alive, "Resources": there} for alive, there in nodes]
+    monkeypatch.setattr(resources.ray, "nodes", lambda: told)
+    assert predictors_at_once(gpu=False) == 2
