@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ray.train import UserCallback
 
-from lhs.config import Config
+from lhs.config import IMAGE_KINDS, Config
 from lhs.engine.clustering import hierarchy_stage
+from lhs.engine.descriptors import descriptor_stage
 from lhs.engine.evaluation import Evaluation, evaluation_stage, read_evaluation
 from lhs.engine.progress import say
 from lhs.engine.reporting import baseline_of, write_report
@@ -53,7 +54,10 @@ def make_hierarchy(
     histograms = None
     if config.hierarchy.kind == "label_clusters":
         histograms = histogram_stage(stages, config, scenes, samples)
-    hierarchy = hierarchy_stage(stages, config, scenes, samples, histograms)
+    descriptors = None
+    if config.hierarchy.kind in IMAGE_KINDS:
+        descriptors = descriptor_stage(stages, config, scenes)
+    hierarchy = hierarchy_stage(stages, config, scenes, samples, histograms, descriptors)
     return histograms or samples, hierarchy
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lhs.config import Config
+from lhs.config import IMAGE_KINDS, Config
 from lhs.engine.clustering import hierarchy_slice, hierarchy_stage
+from lhs.engine.descriptors import descriptor_slice, descriptor_stage
 from lhs.engine.samples import histogram_slice, histogram_stage, sample_slice, sample_stage
 from lhs.engine.scenes import CheckedScenes, checked_scenes
 from lhs.engine.stages import SUCCESS, StageResult, Stages, stage_key
@@ -32,6 +33,7 @@ class Needs:
     histograms: str | None
     hierarchy: str | None
     training: str
+    descriptors: str | None = None
 
 
 def check_scenes(
@@ -50,18 +52,20 @@ def check_scenes(
 def needs_of(config: Config, scenes: str) -> Needs:
     """What a trial needs, from keys alone: nothing is made."""
     samples = stage_key("samples", *sample_slice(config, scenes))
-    histograms = hierarchy = targets = None
+    histograms = descriptors = hierarchy = targets = None
     learns = config.train.strategy != "baseline"
     if learns:
         rows = samples
         if config.hierarchy.kind == "label_clusters":
             rows = histograms = stage_key("histograms", *histogram_slice(config, samples))
-        hierarchy = stage_key("hierarchy", *hierarchy_slice(config, rows))
+        elif config.hierarchy.kind in IMAGE_KINDS:
+            descriptors = stage_key("descriptors", *descriptor_slice(config, scenes))
+        hierarchy = stage_key("hierarchy", *hierarchy_slice(config, rows, descriptors))
     if config.network.patches:
         targets = stage_key("targets", *target_slice(config, histograms or samples, hierarchy))
     training = stage_key("model", *training_slice(config, scenes, hierarchy, targets))
     sampled = learns or config.network.patches
-    return Needs(scenes, samples if sampled else None, histograms, hierarchy, training)
+    return Needs(scenes, samples if sampled else None, histograms, hierarchy, training, descriptors)
 
 
 def plan_text(
@@ -81,7 +85,7 @@ def plan_text(
         Whether trials differ in their training in ways that are not known yet.
     """
     parts = []
-    for name in ("samples", "histograms", "hierarchy"):
+    for name in ("samples", "histograms", "descriptors", "hierarchy"):
         keys = {getattr(need, name) for need in needs} - {None}
         if keys:
             made = sum(storage.exists(storage.path("stages", name, key, SUCCESS)) for key in keys)
@@ -102,13 +106,14 @@ def make_shared(
 ) -> list[list[StageResult]]:
     """Make the stages up to the hierarchy, each distinct one once.
 
-    Samples and histograms one after the other, since each takes the whole cluster; hierarchies side
-    by side.
+    Samples, histograms and descriptors one after the other, since each takes the whole cluster;
+    hierarchies side by side.
 
     Returns
     -------
     list of list of StageResult
-        For each trial its scenes, samples, histograms and hierarchy, as far as it has them.
+        For each trial its scenes, samples, histograms, descriptors and hierarchy, as far as it has
+        them.
     """
     made: dict[str, StageResult] = {}
     for config, (checked, _), need in zip(configs, scenes, needs, strict=True):
@@ -119,6 +124,8 @@ def make_shared(
         if need.histograms is not None and need.histograms not in made:
             samples = made[need.samples]
             made[need.histograms] = histogram_stage(Stages(storage), config, checked, samples)
+        if need.descriptors is not None and need.descriptors not in made:
+            made[need.descriptors] = descriptor_stage(Stages(storage), config, checked)
     distinct = {
         need.hierarchy: place for place, need in enumerate(needs) if need.hierarchy is not None
     }
@@ -127,8 +134,11 @@ def make_shared(
         need = needs[place]
         assert need.samples is not None
         histograms = None if need.histograms is None else made[need.histograms]
+        descriptors = None if need.descriptors is None else made[need.descriptors]
         samples, checked = made[need.samples], scenes[place][0]
-        return hierarchy_stage(Stages(storage), configs[place], checked, samples, histograms)
+        return hierarchy_stage(
+            Stages(storage), configs[place], checked, samples, histograms, descriptors
+        )
 
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
@@ -137,6 +147,9 @@ def make_shared(
         # Who is stopped does not wait for what is being made.
         pool.shutdown(wait=False, cancel_futures=True)
     return [
-        [result, *(made[key] for key in (n.samples, n.histograms, n.hierarchy) if key is not None)]
+        [
+            result,
+            *(made[k] for k in (n.samples, n.histograms, n.descriptors, n.hierarchy) if k),
+        ]
         for (_, result), n in zip(scenes, needs, strict=True)
     ]

@@ -19,6 +19,7 @@ VERSIONS = {
     "scenes": 1,
     "samples": 1,
     "histograms": 1,
+    "descriptors": 1,
     "hierarchy": 1,
     "targets": 1,
     "model": 2,

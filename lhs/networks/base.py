@@ -42,9 +42,9 @@ class SceneNetwork(nn.Module):
     """Scores n outputs from RGB images 0..255; its last layers can be taken off and made new.
 
     A subclass gives `lower` (image to features), `upper` (features to scores), `pooled`,
-    `last_layers` and `renew`. `multiple` is what image sides are padded to a multiple of before they go in. `reach`,
-    such a multiple too, is how many pixels away a score depends on others at most, where that is
-    known and the network scores every pixel.
+    `last_layers` and `renew`. `multiple` is what image sides are padded to a multiple of before
+    they go in. `reach`, such a multiple too, is how many pixels away a score depends on others at
+    most, where that is known and the network scores every pixel.
     """
 
     multiple = 1

@@ -60,7 +60,7 @@ class VariantFeed:
         )
         subclass_map, void_subclass = label_map, self.void
         if self.hierarchy is not None:
-            subclass_map = self.hierarchy.relabel(label_map, scene.name)
+            subclass_map = self.hierarchy.relabel(label_map, self.hierarchy.scene_of(scene))
             void_subclass = self.hierarchy.void_subclass
         return filled_up(Example(image, label_map, subclass_map), self.multiple, self.void,
                          void_subclass)  # fmt: skip
