@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes, blocks, worker_dataset
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage, explained
-from lhs.networks.embedding import embedder_of, image_embedding, pretrained
-from lhs.networks.weights import weights_digest
+
+# What needs torch is imported where it is used: processes that make GIST or clusters do without.
 
 BATCH = 8
 """Images that an actor takes at a time."""
@@ -57,10 +58,18 @@ def descriptor_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[
     """What descriptors depend on: how they are made, and the key of the checked scenes."""
     if config.hierarchy.kind == "image_clusters":
         return {"by": "gist"}, {"scenes": scenes}
+    from lhs.networks.weights import weights_digest
+
     network = embedder_of(config.network)
     digest = weights_digest(network)
     inputs = {"scenes": scenes} | ({} if digest is None else {"weights": digest})
     return {"by": "embedding", "network": network.name, "weights": network.weights}, inputs
+
+
+def embedder_of(config: NetworkConfig) -> NetworkConfig:
+    """The network that describes images: the one that is trained, or `lite` where that starts from
+    random weights, which see nothing."""
+    return NetworkConfig() if config.weights == "none" else config
 
 
 def described_by(config: Config) -> str:
@@ -108,18 +117,18 @@ class _Embedder:
     def __init__(self, data: DataConfig, network: NetworkConfig, gpu: bool, progress: Any) -> None:
         import torch
 
+        from lhs.networks.embedding import image_embedding, pretrained
+
         if not gpu:
             torch.set_num_threads(cores())
-        self.network = pretrained(network).to("cuda" if gpu else "cpu")
+        ready = pretrained(network).to("cuda" if gpu else "cpu")
+        self.describe = partial(image_embedding, ready)
         self.data, self.progress = data, progress
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         dataset = worker_dataset(self.data)
         rows = [
-            {
-                "image": name,
-                "descriptor": image_embedding(self.network, dataset.scene(name).image()),
-            }
+            {"image": name, "descriptor": self.describe(dataset.scene(name).image())}
             for name in batch["image"].to_pylist()
         ]
         self.progress.add.remote(len(rows))

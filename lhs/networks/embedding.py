@@ -12,12 +12,6 @@ from lhs.networks.build import build_network
 from lhs.networks.weights import load_weights
 
 
-def embedder_of(config: NetworkConfig) -> NetworkConfig:
-    """The network that describes images: the one that is trained, or `lite` where that starts from
-    random weights, which see nothing."""
-    return NetworkConfig() if config.weights == "none" else config
-
-
 def pretrained(config: NetworkConfig) -> SceneNetwork:
     """A network with its weights, ready to describe images.
 
