@@ -45,6 +45,8 @@ def make_hierarchy(
 ) -> tuple[StageResult, StageResult]:
     """Sections 2 and 3: images -> superpixel samples -> label histograms -> subclasses.
 
+    Hierarchies of image clusters come of whole images' descriptors instead of histograms.
+
     Returns
     -------
     rows, hierarchy : StageResult

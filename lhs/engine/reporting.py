@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from lhs.config import Config, ReportConfig
+from lhs.config import IMAGE_KINDS, Config, ReportConfig
 from lhs.engine import tracking
 from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
 from lhs.engine.evaluation import (
@@ -170,11 +170,11 @@ def _hierarchy_arrays(
     samples = next(stage for stage in reversed(stages.done) if "samples" in stage.facts)
     patch_class, patches = subclass_patches(storage, config, scenes, hierarchy, samples)
     settings = config.hierarchy
-    how = (
-        f"label-map clusters, R = {settings.region:g}"
-        if settings.kind == "label_clusters"
-        else "scene names"
-    )
+    how = "scene names"
+    if settings.kind == "label_clusters":
+        how = f"label-map clusters, R = {settings.region:g}"
+    elif settings.kind in IMAGE_KINDS:
+        how = f"{settings.image_clusters} image clusters ({hierarchy.made['described_by']})"
     return HierarchyArrays(
         class_counts=np.array(hierarchy.made["class_counts"]),
         common=hierarchy.common,
