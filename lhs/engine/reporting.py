@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from lhs.config import IMAGE_KINDS, Config, ReportConfig
+from lhs.config import Config, ReportConfig
 from lhs.engine import tracking
 from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
 from lhs.engine.evaluation import (
@@ -173,7 +173,7 @@ def _hierarchy_arrays(
     how = "scene names"
     if settings.kind == "label_clusters":
         how = f"label-map clusters, R = {settings.region:g}"
-    elif settings.kind in IMAGE_KINDS:
+    elif "images" in hierarchy.made:
         how = f"{settings.image_clusters} image clusters ({hierarchy.made['described_by']})"
     return HierarchyArrays(
         class_counts=np.array(hierarchy.made["class_counts"]),

@@ -83,12 +83,6 @@ class Hierarchy:
         """sha256 of the canonical JSON of all the rest of the file."""
         return document.digest_of(document.to_document(self))
 
-    def matrix(self) -> np.ndarray:
-        """Give W of METHOD section 4: (L, n) float32, 1 where the subclass belongs to the class."""
-        matrix = np.zeros((len(self.classes), len(self.subclasses)), np.float32)
-        matrix[self.parents, np.arange(len(self.subclasses))] = 1
-        return matrix
-
     def scene_of(self, scene: Scene) -> str | None:
         """Name what subclasses of an image go by: its scene name, or its image cluster.
 
@@ -107,6 +101,12 @@ class Hierarchy:
                 f"{self.dataset} that the hierarchy's image clusters are made of"
             )
         return cluster
+
+    def matrix(self) -> np.ndarray:
+        """Give W of METHOD section 4: (L, n) float32, 1 where the subclass belongs to the class."""
+        matrix = np.zeros((len(self.classes), len(self.subclasses)), np.float32)
+        matrix[self.parents, np.arange(len(self.subclasses))] = 1
+        return matrix
 
     def relabel(self, label_map: np.ndarray, scene_name: str | None = None) -> np.ndarray:
         """Give every labelled pixel its subclass.

@@ -12,19 +12,27 @@ SHAPE = (4, 8, 4, 4)
 """Scales, orientations, columns and rows of blocks."""
 
 
-def theirs(image: np.ndarray) -> np.ndarray:
+@pytest.fixture(scope="module")
+def theirs():
     """torchgist's descriptor of a square image (256, 256, 3)."""
     with warnings.catch_warnings():
         # It silences all warnings when it is imported, and makes some when it runs.
         from torchgist.models import GIST
 
         warnings.simplefilter("ignore")
-        return GIST()(torch.from_numpy(image).permute(2, 0, 1).float()).numpy()
+        network = GIST()
+
+    def describe(image: np.ndarray) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return network(torch.from_numpy(image).permute(2, 0, 1).float()).numpy()
+
+    return describe
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["stanford", "siftflow"])
-def test_a_second_implementation_has_the_same_numbers_on_real_images(real_dataset, name):
+def test_a_second_implementation_has_the_same_numbers_on_real_images(theirs, real_dataset, name):
     scenes = real_dataset(name).split("test")
     for scene in scenes[:: len(scenes) // 4]:
         image = scene.image()
@@ -33,7 +41,7 @@ def test_a_second_implementation_has_the_same_numbers_on_real_images(real_datase
         np.testing.assert_allclose(gist(image), expected, atol=1e-4, rtol=0)
 
 
-def test_a_second_implementation_has_the_same_numbers_on_noise():
+def test_a_second_implementation_has_the_same_numbers_on_noise(theirs):
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3)).astype(np.uint8)
     np.testing.assert_allclose(gist(image), theirs(image), atol=1e-4, rtol=0)
 
