@@ -27,6 +27,8 @@ from pydantic import (
 
 DATASETS = ("synthetic", "siftflow", "stanford", "barcelona", "lmsun", "folder")
 STRATEGIES = ("baseline", "sequential", "hierarchical")
+IMAGE_KINDS = ("image_clusters", "image_embedding")
+"""Hierarchies of clusters of whole images: of their GIST, or of what a pretrained network sees."""
 
 WEIGHTS = {
     "lite": ("imagenet",),
@@ -142,7 +144,9 @@ def _odd_or_inf(value: Any) -> float:
 
 
 class HierarchyConfig(Section):
-    kind: Literal["label_clusters", "scene_names"] = "label_clusters"
+    kind: Literal["label_clusters", "scene_names", "image_clusters", "image_embedding"] = (
+        "label_clusters"
+    )
     rho: float = Field(0.93, gt=0.0, le=1.0)
     """Share of samples at which classes stop being common."""
     region: Annotated[float, AllowInfNan(True), BeforeValidator(_odd_or_inf)] = 129.0
@@ -151,6 +155,9 @@ class HierarchyConfig(Section):
     """Factor on every K_j that Algorithm 1 finds."""
     n_star: Literal["largest_rare"] | Annotated[int, Field(ge=0)] = "largest_rare"
     """Algorithm 1's bound: every cluster must have more samples than this."""
+    image_clusters: int = Field(8, ge=2, le=1000)
+    """Clusters of images (`image_clusters`, `image_embedding`). The paper gives no number; 8 is as
+    many as SIFTFlow has scene names."""
     max_fit_samples: int = Field(200_000, ge=100)
     """Above this many samples of a class, k-means fits a seeded sample and assigns the rest."""
     backend: Literal["auto", "sklearn", "cuml"] = "auto"

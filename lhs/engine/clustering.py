@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import ray
 
 from lhs.config import Config
 from lhs.context.histograms import SparseHistograms, from_sparse, normalise
+from lhs.engine.descriptors import read_descriptors
 from lhs.engine.progress import say
 from lhs.engine.resources import clustering_backend
 from lhs.engine.samples import row_tables
@@ -23,6 +25,7 @@ from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
 from lhs.hierarchy.classes import common_classes, least_size
 from lhs.hierarchy.clustering import ClassClusters, cluster_class
+from lhs.hierarchy.image_clusters import cluster_images, from_image_clusters
 from lhs.hierarchy.kmeans import Backend
 from lhs.hierarchy.label_clusters import from_label_clusters
 from lhs.hierarchy.scene_names import from_scene_names
@@ -36,10 +39,12 @@ def hierarchy_stage(
     scenes: CheckedScenes,
     samples: StageResult,
     histograms: StageResult | None,
+    descriptors: StageResult | None = None,
 ) -> StageResult:
     """Common classes and their subclasses (METHOD section 3).
 
-    The folder holds `hierarchy.json`; the facts the numbers that `lhs hierarchy` prints.
+    Label clusters are made of `histograms`, image clusters of `descriptors`. The folder holds
+    `hierarchy.json`; the facts the numbers that `lhs hierarchy` prints.
     """
     settings = config.hierarchy
     backend = clustering_backend(settings.backend)
@@ -47,7 +52,11 @@ def hierarchy_stage(
     common = common_classes(class_counts, settings.rho)
 
     def build(path: str) -> dict[str, Any]:
-        if histograms is None:
+        if descriptors is not None:
+            hierarchy = _by_image_clusters(
+                stages.storage, config, scenes, samples, descriptors, backend
+            )
+        elif histograms is None:
             hierarchy = _by_scene_names(stages.storage, config, scenes, samples)
         else:
             hierarchy = _by_clusters(
@@ -59,16 +68,24 @@ def hierarchy_stage(
         return _facts(hierarchy)
 
     rows = samples if histograms is None else histograms
-    return stages.run("hierarchy", *hierarchy_slice(config, rows.key), build)
+    described = None if descriptors is None else descriptors.key
+    return stages.run("hierarchy", *hierarchy_slice(config, rows.key, described), build)
 
 
-def hierarchy_slice(config: Config, rows: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the hierarchy depends on: its settings, and the key of the samples or histograms."""
+def hierarchy_slice(
+    config: Config, rows: str, descriptors: str | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the hierarchy depends on: its settings, and the key of the samples or histograms, and
+    of the descriptors, where it is made of image clusters."""
     settings = config.hierarchy
     if settings.kind == "scene_names":
         return {"kind": settings.kind, "rho": settings.rho}, {"samples": rows}
+    if descriptors is not None:
+        slice_ = settings.model_dump(include={"kind", "rho", "image_clusters", "seed"})
+        inputs = {"samples": rows, "descriptors": descriptors}
+        return slice_ | {"backend": clustering_backend(settings.backend)}, inputs
     # R is in the histograms' key.
-    slice_ = settings.model_dump(mode="json", exclude={"backend", "region"})
+    slice_ = settings.model_dump(mode="json", exclude={"backend", "region", "image_clusters"})
     return slice_ | {"backend": clustering_backend(settings.backend)}, {"histograms": rows}
 
 
@@ -186,7 +203,7 @@ def _by_scene_names(
     if not dataset.scene_names:
         raise UserError(
             f"hierarchy.kind = scene_names: {dataset.name} has no scene names; "
-            "allowed there is label_clusters"
+            "allowed there are label_clusters and image clusters"
         )
     names = {scene.id: scene.name for scene in scenes.split("train")}
     nameless = [image for image, name in names.items() if name is None]
@@ -195,16 +212,53 @@ def _by_scene_names(
             f"hierarchy.kind = scene_names: {len(nameless)} images of {dataset.name} have no "
             f"scene name, such as {nameless[0]}"
         )
-    pairs = np.zeros((len(dataset.scene_names), len(dataset.classes)), np.int64)
-    places = {name: place for place, name in enumerate(dataset.scene_names)}
-    for table in row_tables(storage, samples.path, ["image", "label"]):
-        images = table["image"].combine_chunks().dictionary_encode()
-        scene_of = np.array([places[str(names[image])] for image in images.dictionary.to_pylist()])
-        np.add.at(pairs, (scene_of[images.indices.to_numpy()], table["label"].to_numpy()), 1)
     return from_scene_names(
         dataset=dataset.name,
         classes=dataset.classes,
         scene_names=dataset.scene_names,
-        counts=pairs,
+        counts=_pair_counts(storage, samples, scenes, names, dataset.scene_names),
         rho=config.hierarchy.rho,
     )
+
+
+def _by_image_clusters(
+    storage: Storage,
+    config: Config,
+    scenes: CheckedScenes,
+    samples: StageResult,
+    descriptors: StageResult,
+    backend: Backend,
+) -> Hierarchy:
+    settings, dataset = config.hierarchy, scenes.dataset
+    ids, described = read_descriptors(storage, descriptors.path)
+    labels, centres = cluster_images(described, settings.image_clusters, settings.seed, backend)
+    images = dict(zip(ids, labels.tolist(), strict=True))
+    return from_image_clusters(
+        kind=settings.kind,
+        dataset=dataset.name,
+        classes=dataset.classes,
+        counts=_pair_counts(storage, samples, scenes, images, range(len(centres))),
+        images=images,
+        centres=centres,
+        rho=settings.rho,
+        described_by=descriptors.facts["described_by"],
+        seed=settings.seed,
+        backend=backend,
+    )
+
+
+def _pair_counts(
+    storage: Storage,
+    samples: StageResult,
+    scenes: CheckedScenes,
+    group_of: Mapping[str, Any],
+    groups: Sequence[Any],
+) -> np.ndarray:
+    """Samples (G, L) of each class in the images of each group."""
+    pairs = np.zeros((len(groups), len(scenes.dataset.classes)), np.int64)
+    places = {group: place for place, group in enumerate(groups)}
+    for table in row_tables(storage, samples.path, ["image", "label"]):
+        images = table["image"].combine_chunks().dictionary_encode()
+        rows = np.array([places[group_of[image]] for image in images.dictionary.to_pylist()], int)
+        np.add.at(pairs, (rows[images.indices.to_numpy()], table["label"].to_numpy()), 1)
+    return pairs

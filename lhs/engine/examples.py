@@ -63,7 +63,8 @@ def subclass_patches(
             scenes.dataset, scene, 0, centres, region=config.hierarchy.region, seed=0
         )
         classes = np.full(len(centres), label)
-        subclasses = hierarchy.subclass_of(classes, histograms, [scene.name or ""] * len(classes))
+        names = [hierarchy.scene_of(scene) or ""] * len(classes)
+        subclasses = hierarchy.subclass_of(classes, histograms, names)
         # One patch an image and subclass, so that a row shows different places.
         image = scene.image()
         for subclass in np.unique(subclasses):

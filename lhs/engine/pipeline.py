@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ray.train import UserCallback
 
-from lhs.config import Config
+from lhs.config import IMAGE_KINDS, Config
 from lhs.engine.clustering import hierarchy_stage
+from lhs.engine.descriptors import descriptor_stage
 from lhs.engine.evaluation import Evaluation, evaluation_stage, read_evaluation
 from lhs.engine.filling import labelled_scenes
 from lhs.engine.preflight import preflight
@@ -62,13 +63,18 @@ def make_hierarchy(
 ) -> tuple[StageResult, StageResult]:
     """Sections 2 and 3: images -> samples -> histograms -> subclasses.
 
+    Hierarchies of image clusters come of whole images' descriptors instead of histograms.
+
     Returns
     -------
     rows, hierarchy : StageResult
         The samples, with their histograms where the hierarchy is made of those; the hierarchy.
     """
     samples, histograms = make_rows(stages, config, scenes, scenes)
-    hierarchy = hierarchy_stage(stages, config, scenes, samples, histograms)
+    descriptors = None
+    if config.hierarchy.kind in IMAGE_KINDS:
+        descriptors = descriptor_stage(stages, config, scenes)
+    hierarchy = hierarchy_stage(stages, config, scenes, samples, histograms, descriptors)
     return histograms or samples, hierarchy
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lhs.config import Config
+from lhs.config import IMAGE_KINDS, Config
 from lhs.engine.clustering import hierarchy_slice, hierarchy_stage
+from lhs.engine.descriptors import descriptor_slice, descriptor_stage
 from lhs.engine.filling import filled_slice, labelled_scenes, learned_key
 from lhs.engine.samples import histogram_slice, histogram_stage, sample_slice, sample_stage
 from lhs.engine.scenes import CheckedScenes, checked_scenes
@@ -34,6 +35,7 @@ class Needs:
     histograms: str | None
     hierarchy: str | None
     training: str
+    descriptors: str | None = None
 
 
 def check_scenes(
@@ -51,7 +53,7 @@ def check_scenes(
 
 def needs_of(config: Config, scenes: str) -> Needs:
     """What a trial needs, from keys alone: nothing is made."""
-    filled = hierarchy = targets = None
+    filled = descriptors = hierarchy = targets = None
     around = learned = scenes
     if config.unlabelled.mode == "filled":
         around = filled = stage_key("filled", *filled_slice(config, scenes))
@@ -59,7 +61,10 @@ def needs_of(config: Config, scenes: str) -> Needs:
     samples, histograms = _rows(config, around, filled)
     learns = config.train.strategy != "baseline"
     if learns:
-        hierarchy = stage_key("hierarchy", *hierarchy_slice(config, histograms or samples))
+        if config.hierarchy.kind in IMAGE_KINDS:
+            descriptors = stage_key("descriptors", *descriptor_slice(config, around))
+        rows = histograms or samples
+        hierarchy = stage_key("hierarchy", *hierarchy_slice(config, rows, descriptors))
     else:
         histograms = None
     if config.network.patches:
@@ -70,7 +75,9 @@ def needs_of(config: Config, scenes: str) -> Needs:
         targets = stage_key("targets", *target_slice(config, rows, hierarchy))
     training = stage_key("model", *training_slice(config, learned, hierarchy, targets))
     sampled = learns or config.network.patches
-    return Needs(scenes, filled, samples if sampled else None, histograms, hierarchy, training)
+    return Needs(
+        scenes, filled, samples if sampled else None, histograms, hierarchy, training, descriptors
+    )
 
 
 def _rows(config: Config, scenes: str, filled: str | None) -> tuple[str, str | None]:
@@ -98,7 +105,7 @@ def plan_text(
         Whether trials differ in their training in ways that are not known yet.
     """
     parts = []
-    for name in ("filled", "samples", "histograms", "hierarchy"):
+    for name in ("filled", "samples", "histograms", "descriptors", "hierarchy"):
         keys = {getattr(need, name) for need in needs} - {None}
         if keys:
             made = sum(storage.exists(storage.path("stages", name, key, SUCCESS)) for key in keys)
@@ -119,14 +126,14 @@ def make_shared(
 ) -> list[list[StageResult]]:
     """Make the stages up to the hierarchy, each distinct one once.
 
-    Filled maps, samples and histograms one after the other, since each takes the whole cluster;
-    hierarchies side by side.
+    Filled maps, samples, histograms and descriptors one after the other, since each takes the whole
+    cluster; hierarchies side by side.
 
     Returns
     -------
     list of list of StageResult
-        For each trial its scenes, filled maps, samples, histograms and hierarchy, as far as it has
-        them.
+        For each trial its scenes, filled maps, samples, histograms, descriptors and hierarchy, as
+        far as it has them.
     """
     made: dict[str, StageResult] = {}
     around: dict[str, CheckedScenes] = {need.scenes: checked for need, (checked, _)
@@ -144,6 +151,8 @@ def make_shared(
         if need.histograms is not None and need.histograms not in made:
             samples = made[need.samples]
             made[need.histograms] = histogram_stage(Stages(storage), config, checked, samples)
+        if need.descriptors is not None and need.descriptors not in made:
+            made[need.descriptors] = descriptor_stage(Stages(storage), config, checked)
     distinct = {
         need.hierarchy: place for place, need in enumerate(needs) if need.hierarchy is not None
     }
@@ -152,8 +161,11 @@ def make_shared(
         need = needs[place]
         assert need.samples is not None
         histograms = None if need.histograms is None else made[need.histograms]
+        descriptors = None if need.descriptors is None else made[need.descriptors]
         samples, checked = made[need.samples], around[need.filled or need.scenes]
-        return hierarchy_stage(Stages(storage), configs[place], checked, samples, histograms)
+        return hierarchy_stage(
+            Stages(storage), configs[place], checked, samples, histograms, descriptors
+        )
 
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
@@ -162,6 +174,13 @@ def make_shared(
         # Who is stopped does not wait for what is being made.
         pool.shutdown(wait=False, cancel_futures=True)
     return [
-        [result, *(made[key] for key in (n.filled, n.samples, n.histograms, n.hierarchy) if key)]
+        [
+            result,
+            *(
+                made[key]
+                for key in (n.filled, n.samples, n.histograms, n.descriptors, n.hierarchy)
+                if key
+            ),
+        ]
         for (_, result), n in zip(scenes, needs, strict=True)
     ]

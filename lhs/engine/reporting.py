@@ -184,11 +184,11 @@ def _hierarchy_arrays(
     samples = next(stage for stage in reversed(stages.done) if "samples" in stage.facts)
     patch_class, patches = subclass_patches(storage, config, scenes, hierarchy, samples)
     settings = config.hierarchy
-    how = (
-        f"label-map clusters, R = {settings.region:g}"
-        if settings.kind == "label_clusters"
-        else "scene names"
-    )
+    how = "scene names"
+    if settings.kind == "label_clusters":
+        how = f"label-map clusters, R = {settings.region:g}"
+    elif "images" in hierarchy.made:
+        how = f"{settings.image_clusters} image clusters ({hierarchy.made['described_by']})"
     return HierarchyArrays(
         class_counts=np.array(hierarchy.made["class_counts"]),
         common=hierarchy.common,

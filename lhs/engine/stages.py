@@ -20,6 +20,7 @@ VERSIONS = {
     "filled": 1,
     "samples": 1,
     "histograms": 1,
+    "descriptors": 1,
     "hierarchy": 1,
     "targets": 1,
     "model": 2,

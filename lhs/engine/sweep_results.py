@@ -131,16 +131,17 @@ def agreement_of(
     chosen = [
         train[round(place)] for place in np.linspace(0, len(train) - 1, min(IMAGES, len(train)))
     ]
-    scene_names = {scene.id: scene.name for scene in chosen}
+    places = {scene.id: scene for scene in chosen}
     found = {}
     for trial in compared:
         stage = "histograms" if "histograms" in trial.keys else "samples"
         rows = storage.path("stages", stage, trial.keys[stage], "rows")
-        table = _rows(storage.filesystem, rows, list(scene_names))
+        table = _rows(storage.filesystem, rows, list(places))
         hierarchy = read_hierarchy(
             storage, storage.path("stages", "hierarchy", trial.keys["hierarchy"])
         )
-        images = [scene_names[image] for image in table["image"].to_pylist()]
+        names = {image: hierarchy.scene_of(scene) for image, scene in places.items()}
+        images = [names[image] for image in table["image"].to_pylist()]
         found[name_of(trial.changes)] = subclasses_of(
             hierarchy, table, images, len(scenes.dataset.classes)
         )

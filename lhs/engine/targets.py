@@ -52,12 +52,12 @@ def target_stage(
     """
     seed = config.train.seed
     storage = stages.storage
-    names = [scene.name for scene in scenes.split("train")]
     places = {scene.id: place for place, scene in enumerate(scenes.split("train"))}
 
     def build(path: str) -> dict[str, Any]:
         parts = [f"{rows.path}/rows/{part}" for part in storage.list(f"{rows.path}/rows")]
         made = None if hierarchy is None else read_hierarchy(storage, hierarchy.path)
+        names = [None if made is None else made.scene_of(scene) for scene in scenes.split("train")]
         shared = ray.put((places, names, made))
         title = "files of samples put in order"
         with followed(title, len(parts)) as progress, explained(storage.uri):
@@ -123,9 +123,9 @@ def target_batch(
 def subclasses_of(
     hierarchy: Hierarchy, table: pa.Table, scene_names: Sequence[str | None], classes: int
 ) -> np.ndarray:
-    """Subclasses (N,) of rows of samples or histograms, whose images have these scene names."""
+    """Subclasses (N,) of rows of samples or histograms, of whose images `scene_of` gives these."""
     label = table["label"].to_numpy()
-    if hierarchy.kind == "scene_names":
+    if hierarchy.by_scene:
         return hierarchy.subclass_of(label, scene_names=[str(name) for name in scene_names])
     bins, counts = table["bins"].combine_chunks(), table["counts"].combine_chunks()
     offsets = np.concatenate([[0], np.cumsum(bins.value_lengths().to_numpy())]).astype(np.int64)

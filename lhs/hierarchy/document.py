@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lhs.config import IMAGE_KINDS
 from lhs.data.scenes import void_of
 from lhs.errors import UserError
 from lhs.untrusted import parse_json, shortened
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 LARGEST_FILE = 64 * 2**20
+
+_CLUSTERED = {"seed", "backend"}
+_OF_IMAGES = _CLUSTERED | {"described_by", "image_centres", "images"}
+REQUIRED = {
+    "scene_names": set[str](),
+    "label_clusters": _CLUSTERED | {"region", "k_scale", "n_star", "min_size", "clusterings"},
+    **dict.fromkeys(IMAGE_KINDS, _OF_IMAGES),
+}
+"""What `made` has by its kind, besides what it always has."""
 
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 ClassId = Annotated[int, Field(ge=0, lt=65535)]
@@ -69,9 +79,9 @@ class ClusteringEntry(_Entry):
 
 
 class Made(_Entry):
-    """How a hierarchy was made; the fields from `region` on belong to label clusters."""
+    """How a hierarchy was made; the fields from `region` on belong to clusters."""
 
-    kind: Literal["scene_names", "label_clusters"]
+    kind: Literal["scene_names", "label_clusters", "image_clusters", "image_embedding"]
     rho: Annotated[float, Field(gt=0, le=1)]
     common_classes: list[ClassId]
     class_counts: list[Count]
@@ -85,6 +95,14 @@ class Made(_Entry):
     backend: Literal["sklearn", "cuml"] | None = None
     max_fit_samples: Count | None = None
     clusterings: list[ClusteringEntry] | None = None
+    described_by: Name | None = None
+    """Image clusters: what was clustered."""
+    image_centres: (
+        dict[Name, Annotated[list[float], Field(min_length=1, max_length=65535)]] | None
+    ) = None
+    """By the clusters' names, which are the scenes of the subclasses."""
+    images: dict[Name, Name] | None = None
+    """Cluster of every training image, by its id."""
 
 
 class Document(_Entry):
@@ -119,8 +137,10 @@ class Document(_Entry):
             where, common = f"subclasses.{place}", subclass.parent in made.common_classes
             if per_class[subclass.parent] > 1 and not common:
                 raise ValueError(f"{where} is one of several of a class that is not common")
-            if (subclass.scene is not None) != (common and made.kind == "scene_names"):
-                raise ValueError(f"{where}.scene: the common classes have one with scene_names")
+            if (subclass.scene is not None) != (common and made.kind != "label_clusters"):
+                raise ValueError(
+                    f"{where}.scene: the common classes have one, but not with label_clusters"
+                )
             if (subclass.centre is not None) != (common and made.kind == "label_clusters"):
                 raise ValueError(f"{where}.centre: the common classes have one with label_clusters")
             if subclass.centre is not None and len(subclass.centre) != total:
@@ -130,17 +150,27 @@ class Document(_Entry):
 
     def _check_clustering(self) -> None:
         made = self.made
-        required = {"region", "k_scale", "n_star", "min_size", "seed", "backend", "clusterings"}
-        if made.kind == "scene_names":
-            return
-        missing = sorted(name for name in required if getattr(made, name) is None)
+        missing = sorted(name for name in REQUIRED[made.kind] if getattr(made, name) is None)
         if missing:
             raise ValueError(f"made.{missing[0]} is missing")
+        if made.kind in IMAGE_KINDS:
+            self._check_image_clusters()
+        if made.kind != "label_clusters":
+            return
         if isinstance(made.region, int) and made.region % 2 == 0:
             raise ValueError(f"made.region is {made.region}, allowed are odd numbers and 'inf'")
         clustered = [entry.parent for entry in made.clusterings or []]
         if sorted(clustered) != sorted(made.common_classes):
             raise ValueError("made.clusterings are not those of made.common_classes")
+
+    def _check_image_clusters(self) -> None:
+        centres, images = self.made.image_centres or {}, self.made.images or {}
+        if len({len(centre) for centre in centres.values()}) != 1:
+            raise ValueError("made.image_centres are not all of one length")
+        unknown = {subclass.scene for subclass in self.subclasses} - {None} - set(centres)
+        unknown |= set(images.values()) - set(centres)
+        if unknown:
+            raise ValueError(f"made.image_centres has no {min(map(str, unknown))!r}")
 
 
 def _once(what: str, values: list[Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lhs.context.histograms import class_counts, normalise, pixel_histograms
-from lhs.data.scenes import void_of
+from lhs.data.scenes import Scene, void_of
 from lhs.errors import UserError
 from lhs.hierarchy import document
 from lhs.hierarchy.kmeans import nearest_centres
@@ -28,7 +28,7 @@ class Subclass:
     count: int
     """Training samples."""
     scene: str | None = None
-    """The scene name, for hierarchies from scene names."""
+    """The scene name, or the image cluster that stands for it, where subclasses go by scenes."""
     centre: np.ndarray | None = None
     """(L,) float32 mean histogram, for hierarchies from label clusters."""
 
@@ -37,8 +37,9 @@ class Subclass:
 class Hierarchy:
     """A two-level label hierarchy (METHOD section 3).
 
-    Made by `lhs.hierarchy.scene_names` and `lhs.hierarchy.label_clusters`, or read from its file.
-    Two hierarchies are the same where their `digest` is.
+    Made by `lhs.hierarchy.scene_names`, `lhs.hierarchy.label_clusters` and
+    `lhs.hierarchy.image_clusters`, or read from its file. Two hierarchies are the same where their
+    `digest` is.
     """
 
     dataset: str
@@ -54,8 +55,13 @@ class Hierarchy:
 
     @property
     def kind(self) -> str:
-        """`scene_names` or `label_clusters`."""
+        """`scene_names`, `label_clusters`, `image_clusters` or `image_embedding`."""
         return self.made["kind"]
+
+    @property
+    def by_scene(self) -> bool:
+        """Whether a class's subclass is the same in all of an image: see `scene_of`."""
+        return self.kind != "label_clusters"
 
     @property
     def common(self) -> np.ndarray:
@@ -77,6 +83,25 @@ class Hierarchy:
         """sha256 of the canonical JSON of all the rest of the file."""
         return document.digest_of(document.to_document(self))
 
+    def scene_of(self, scene: Scene) -> str | None:
+        """Name what subclasses of an image go by: its scene name, or its image cluster.
+
+        Raises
+        ------
+        lhs.errors.UserError
+            With image clusters, if it is none of the images that were clustered: only training
+            needs subclasses.
+        """
+        if "images" not in self.made:
+            return scene.name
+        cluster: str | None = self.made["images"].get(scene.id)
+        if cluster is None:
+            raise UserError(
+                f"{scene.id}: none of the {len(self.made['images'])} training images of "
+                f"{self.dataset} that the hierarchy's image clusters are made of"
+            )
+        return cluster
+
     def matrix(self) -> np.ndarray:
         """Give W of METHOD section 4: (L, n) float32, 1 where the subclass belongs to the class."""
         matrix = np.zeros((len(self.classes), len(self.subclasses)), np.float32)
@@ -96,9 +121,9 @@ class Hierarchy:
         label_map
             (H, W) class ids, `void` where unlabelled.
         scene_name
-            The image's scene name; only hierarchies from scene names use it, and need it. Where
-            the pair of scene and class was not seen in training, the class's most frequent
-            subclass is taken.
+            What `scene_of` gives; only hierarchies `by_scene` use it, and need it. Where the pair
+            of scene and class was not seen in training, the class's most frequent subclass is
+            taken.
         surroundings
             (H, W) the label map that windows are counted in, where it is not `label_map` itself.
 
@@ -147,7 +172,7 @@ class Hierarchy:
         histograms
             (N, L) label histograms, counted or normalised; needed with label clusters.
         scene_names
-            (N,) scene names; needed with scene names.
+            (N,) what `scene_of` gives; needed where subclasses go `by_scene`.
 
         Returns
         -------
@@ -155,9 +180,9 @@ class Hierarchy:
             (N,) int64.
         """
         classes = np.asarray(classes, np.int64)
-        if self.kind == "scene_names":
+        if self.by_scene:
             if scene_names is None:
-                raise UserError("a hierarchy from scene names needs the samples' scene names")
+                raise UserError(f"a hierarchy of {self.kind} needs the samples' scene names")
             names, which = np.unique(np.asarray(scene_names), return_inverse=True)
             tables = [self._whole_class(str(name)) for name in names]
             return np.array(tables, np.int64).reshape(-1, len(self.classes))[which, classes]
@@ -234,15 +259,15 @@ class Hierarchy:
         """For each class of several clusters: its subclass ids, centres, and their squares."""
         found = {}
         for label, ids in enumerate(self._members):
-            if self.kind == "label_clusters" and len(ids) > 1:
+            if not self.by_scene and len(ids) > 1:
                 centres = np.stack([self.subclasses[i].centre for i in ids]).astype(np.float64)
                 found[label] = ids, centres, np.einsum("kl,kl->k", centres, centres)
         return found
 
     def _whole_class(self, scene_name: str | None) -> np.ndarray:
         """(L,) subclass that each class has in a scene, as far as the scene alone says."""
-        if self.kind == "scene_names" and scene_name is None:
-            raise UserError("a hierarchy from scene names needs the image's scene name")
+        if self.by_scene and scene_name is None:
+            raise UserError(f"a hierarchy of {self.kind} needs the image's scene name")
         table = np.empty(len(self.classes), np.int64)
         for label, ids in enumerate(self._members):
             here = [

@@ -48,20 +48,41 @@ def from_scene_names(
     counts = np.asarray(counts, np.int64).reshape(len(scene_names), len(classes))
     totals = counts.sum(axis=0)
     common = common_classes(totals, rho)
-    subclasses = []
-    for label, name in enumerate(classes):
-        if label not in common:
-            subclasses.append(Subclass(name, label, int(totals[label])))
-            continue
-        for row in np.flatnonzero(counts[:, label]).tolist():
-            scene = scene_names[row]
-            subclasses.append(
-                Subclass(f"{scene}+{name}", label, int(counts[row, label]), scene=scene)
-            )
     made = {
         "kind": "scene_names",
         "rho": float(rho),
         "common_classes": common.tolist(),
         "class_counts": totals.tolist(),
     }
-    return Hierarchy(dataset, tuple(classes), void_of(len(classes)), tuple(subclasses), made)
+    return Hierarchy(
+        dataset,
+        tuple(classes),
+        void_of(len(classes)),
+        scene_subclasses(classes, scene_names, counts, common),
+        made,
+    )
+
+
+def scene_subclasses(
+    classes: Sequence[str], scene_names: Sequence[str], counts: np.ndarray, common: np.ndarray
+) -> tuple[Subclass, ...]:
+    """A subclass for each scene that a common class has samples in, one for each rare class.
+
+    Parameters
+    ----------
+    classes, scene_names, counts
+        As of `from_scene_names`; what stands for scenes may also be clusters of images.
+    common
+        (C,) ids of the common classes.
+    """
+    subclasses = []
+    for label, name in enumerate(classes):
+        if label not in common:
+            subclasses.append(Subclass(name, label, int(counts[:, label].sum())))
+            continue
+        for row in np.flatnonzero(counts[:, label]).tolist():
+            scene = scene_names[row]
+            subclasses.append(
+                Subclass(f"{scene}+{name}", label, int(counts[row, label]), scene=scene)
+            )
+    return tuple(subclasses)

@@ -41,10 +41,10 @@ class Normalise(nn.Module):
 class SceneNetwork(nn.Module):
     """Scores n outputs from RGB images 0..255; its last layers can be taken off and made new.
 
-    A subclass gives `lower` (image to features), `upper` (features to scores), `last_layers` and
-    `renew`. `multiple` is what image sides are padded to a multiple of before they go in. `reach`,
-    such a multiple too, is how many pixels away a score depends on others at most, where that is
-    known and the network scores every pixel.
+    A subclass gives `lower` (image to features), `upper` (features to scores), `pooled`,
+    `last_layers` and `renew`. `multiple` is what image sides are padded to a multiple of before
+    they go in. `reach`, such a multiple too, is how many pixels away a score depends on others at
+    most, where that is known and the network scores every pixel.
     """
 
     multiple = 1
@@ -61,6 +61,10 @@ class SceneNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.upper(self.lower(image))
+
+    def pooled(self, image: Tensor) -> Tensor:
+        """Means (B, C) over whole images (B, 3, H, W) of the deepest maps that weights are for."""
+        raise NotImplementedError
 
     def last_layers(self) -> list[nn.Module]:
         """What depends on the number of outputs."""

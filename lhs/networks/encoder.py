@@ -95,6 +95,9 @@ class EncoderNetwork(SceneNetwork):
         """Scores (B, outputs, H / 8, W / 8)."""
         return self.last(self.dropout(features[0]))
 
+    def pooled(self, image: Tensor) -> Tensor:
+        return self.encoder(self.normalise(image))[-1].mean(dim=(2, 3))
+
     def last_layers(self) -> list[nn.Module]:
         return [self.last]
 

@@ -93,6 +93,12 @@ class FCN(SceneNetwork):
             scores = up(scores) + score(finer)
         return self.up_last(scores)
 
+    def pooled(self, image: Tensor) -> Tensor:
+        features = self.normalise(image)
+        for block in self.blocks:
+            features = block(features)
+        return features.mean(dim=(2, 3))
+
     def last_layers(self) -> list[nn.Module]:
         return [self.score, self.score_pool, self.up, self.up_last]
 

@@ -62,6 +62,9 @@ class PatchNetwork(SceneNetwork):
     def upper(self, features: tuple[Tensor, ...]) -> Tensor:
         return self.last(features[0])
 
+    def pooled(self, image: Tensor) -> Tensor:
+        return self.lower(image)[0].mean(dim=(2, 3))
+
     def last_layers(self) -> list[nn.Module]:
         return [self.last]
 

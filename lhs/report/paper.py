@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lhs.config import IMAGE_KINDS
 from lhs.report.page import environment, table_of
 
 TITLES = {
@@ -24,6 +25,10 @@ DATASETS = {"siftflow": (1, 2), "stanford": (3,), "barcelona": (4,), "lmsun": (5
 SCORES = ("per_pixel", "per_class")
 USUAL = (0.93, 1.0)
 """rho and k_scale of all rows but Table 2's."""
+LETTERS = {
+    "label_clusters": "LC", "scene_names": "SN", "image_clusters": "IC",
+    "image_embedding": "IC of the encoder's features",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,9 @@ def _stands_in(config: Mapping[str, Any], row: Mapping[Any, Any]) -> bool:
         return False
     *named, settings, fills = _setting(config)
     wanted = [row[key] for key in ("dataset", "network", "strategy", "hierarchy", "region")]
+    if row["hierarchy"] in IMAGE_KINDS:
+        # Its R is the side of the patches: image clusters have no window.
+        wanted[-1] = ""
     varied = dict(part.split("=") for part in row["variant"].split(";") if "=" in part)
     if fills != (row["variant"] == "imputed"):
         return False
@@ -148,6 +156,8 @@ def note_of(config: Mapping[str, Any]) -> str:
             notes.append(f"filled {filling['every']} pixels apart")
     if train["max_steps"] is not None:
         notes.append(f"{train['max_steps']} steps a phase")
+    if train["strategy"] != "baseline" and config["hierarchy"]["kind"] in IMAGE_KINDS:
+        notes.append(f"{config['hierarchy']['image_clusters']} image clusters")
     if config["network"]["weights"] == "none":
         notes.append("from random weights")
     if config["evaluation"]["every"] != 1:
@@ -161,7 +171,7 @@ def _name(config: Mapping[str, Any]) -> str:
     if strategy == "baseline":
         return f"{name} baseline"
     letter = {"sequential": "S", "hierarchical": "H"}[strategy]
-    name += f"+{letter}+{'LC' if kind == 'label_clusters' else 'SN'}"
+    name += f"+{letter}+{LETTERS[kind]}"
     name += f" (R={region})" if region else ""
     name += ", filled" if fills else ""
     return name if (rho, k_scale) == USUAL else f"{name}, rho={rho:g}, K x {k_scale:g}"

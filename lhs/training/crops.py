@@ -65,7 +65,9 @@ class TrainingScenes:
         image, label_map = scene.load()
         subclass_map = label_map
         if self.hierarchy is not None:
-            subclass_map = self.hierarchy.relabel(label_map, scene.name, scene.surroundings())
+            subclass_map = self.hierarchy.relabel(
+                label_map, self.hierarchy.scene_of(scene), scene.surroundings()
+            )
         example = Example(image, label_map, subclass_map)
         size = sum(array.nbytes for array in example)
         with self._lock:

@@ -66,7 +66,7 @@ class VariantFeed:
                 around = variant_label_map(
                     around, seed=seed, image_id=scene.id, number=which, void=void
                 )
-            subclass_map = self.hierarchy.relabel(label_map, scene.name, around)
+            subclass_map = self.hierarchy.relabel(label_map, self.hierarchy.scene_of(scene), around)
             void_subclass = self.hierarchy.void_subclass
         return filled_up(Example(image, label_map, subclass_map), self.multiple, self.void,
                          void_subclass)  # fmt: skip

@@ -83,6 +83,8 @@ def test_every_block_halves_the_side_and_the_top_keeps_it(coarse):
                     assert features.shape[2:] == before.shape[2:]
             found.append(features.shape[1:])
         top = coarse.top(features)
+        pooled = coarse.pooled(image_of(224, 224))
+    torch.testing.assert_close(pooled, features.mean(dim=(2, 3)))
     assert found == [
         (64, 112, 112), (128, 56, 56), (256, 28, 28), (512, 14, 14), (512, 7, 7)
     ]  # fmt: skip

@@ -35,6 +35,7 @@ ROWS = {
     "lmsun-overfeat-s-lc": "OverFeat+S+LC (R=129)",
     "lmsun-overfeat-h-lc": "OverFeat+H+LC (R=129)",
     "stanford-overfeat-baseline": "OverFeat baseline",
+    "stanford-overfeat-s-ic": "OverFeat+S+IC (R=227)",
     "stanford-overfeat-s-lc": "OverFeat+S+LC (R=129)",
     "stanford-overfeat-s-lc-r227": "OverFeat+S+LC (R=227)",
     "stanford-overfeat-h-lc": "OverFeat+H+LC (R=227)",
@@ -95,6 +96,27 @@ def test_the_settings_of_table_2_stand_there() -> None:
     usual = run("siftflow-overfeat-s-lc")
     assert [row["method"] for row in filled(2, usual)] == ["rho=93%, K"]
     assert [row["method"] for row in filled(1, usual)] == ["OverFeat+S+LC (R=129)"]
+
+
+def test_image_clusters_stand_in_the_paper_s_row_by_gist_alone_and_tell_their_number() -> None:
+    runs = [
+        run("stanford-overfeat-s-ic", 0.5),
+        run("stanford-overfeat-s-ic", 0.6, "hierarchy.image_clusters=20", "hierarchy.region=33"),
+        run("stanford-overfeat-s-ic", 0.7, "hierarchy.kind=image_embedding"),
+        run("stanford-lite-s-ic", 0.8),
+        run("stanford-overfeat-baseline", 0.9),
+    ]
+    rows = {row["per_pixel"]: row for row in filled(3, *runs)}
+    assert {score: row["method"] for score, row in rows.items()} == {
+        0.5: "OverFeat+S+IC (R=227)",
+        0.6: "OverFeat+S+IC (R=227)",
+        0.7: "ours: overfeat+S+IC of the encoder's features",
+        0.8: "ours: lite+S+IC",
+        0.9: "OverFeat baseline",
+    }
+    for score, number in {0.5: 8, 0.6: 20, 0.7: 8, 0.8: 8}.items():
+        assert f"{number} image clusters" in rows[score]["note"]
+    assert "clusters" not in rows[0.9]["note"]
 
 
 def test_seeds_are_one_row_with_their_spread() -> None:
