@@ -294,10 +294,13 @@ def test_a_bad_image_stops_the_epoch_with_its_own_error():
 
 
 class TenMore:
-    """Stands in for a hierarchy: subclass = class + 10, and notes the scene name."""
+    """Stands in for a hierarchy: subclass = class + 10, and checks what it is told."""
 
-    def relabel(self, label_map, scene_name):
-        assert scene_name == "coast"
+    def scene_of(self, scene):
+        return f"the {scene.name}"
+
+    def relabel(self, label_map, scene_name, surroundings):
+        assert (scene_name, surroundings) == ("the coast", None)
         return np.where(label_map == VOID, 255, label_map + 10).astype(np.uint8)
 
 
