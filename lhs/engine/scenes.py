@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,8 +103,26 @@ def checked_scenes(stages: Stages, config: DataConfig) -> CheckedScenes:
             "void_images": table.filter(pa.compute.equal(table["labelled"], 0))["id"].to_pylist(),
         }
 
-    result = stages.run("scenes", {}, {"dataset": dataset.fingerprint()}, build)
+    inputs = {"dataset": dataset.fingerprint()}
+    result = stages.run("scenes", {}, inputs, build)
+    mended = _mended(dataset, result.facts["problems"]) if result.reused else []
+    if mended:
+        # The fingerprint, of names and sizes, is that of the damaged files.
+        say(f"{len(mended)} images that were bad are whole now")
+        stages.done.pop()
+        inputs["mended"] = hashlib.sha256("\n".join(mended).encode()).hexdigest()
+        result = stages.run("scenes", {}, inputs, build)
     return _judged(dataset, result, config.on_bad_image)
+
+
+def _mended(dataset: Dataset, problems: Mapping[str, str]) -> list[str]:
+    """Those of the bad images that can be read by now, sorted."""
+    found = []
+    for name in sorted(problems):
+        with suppress(UserError):
+            dataset.scene(name).load()
+            found.append(name)
+    return found
 
 
 def _judged(dataset: Dataset, result: StageResult, on_bad_image: str) -> CheckedScenes:

@@ -68,6 +68,25 @@ def test_bad_files_are_all_named_or_left_out(
     assert "beach_1.jpg" in told
 
 
+def test_an_image_mended_to_its_old_size_is_bad_no_more(stages: Stages, tmp_path: Path) -> None:
+    root = plain(tmp_path / "mended", [*TRAIN, *TEST], suffix=".jpg",
+                 splits={"train": TRAIN, "test": TEST})  # fmt: skip
+    image = root / "images" / "beach_1.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:100] + bytes(len(whole) - 100))
+    with pytest.raises(UserError, match=r"beach_1\.jpg"):
+        checked_scenes(stages, settings(root))
+    left_out = checked_scenes(stages, settings(root, on_bad_image="skip"))
+    image.write_bytes(whole)
+    checked = checked_scenes(stages, settings(root))
+    assert not checked.skipped
+    assert len(checked.split("train")) == len(TRAIN)
+    # What was made without the image is not taken for what is made with it.
+    assert checked.key != left_out.key
+    assert checked_scenes(stages, settings(root)).key == checked.key
+    assert [result.reused for result in stages.done] == [False, True, False, True]
+
+
 def test_a_label_out_of_range_stops_even_where_bad_images_are_skipped(
     stages: Stages, tmp_path: Path
 ) -> None:
