@@ -24,7 +24,7 @@ from lhs.engine.progress import say
 from lhs.engine.relay import heard
 from lhs.engine.resources import trainings_that_fit
 from lhs.engine.stages import StageResult
-from lhs.engine.storage import Storage, explained
+from lhs.engine.storage import Storage
 from lhs.engine.sweep import SweepOutcome, begin, parent_run, settings_of, trial_tags
 from lhs.engine.tracking import Tracker, find_runs, noted
 from lhs.engine.trials import (
@@ -34,6 +34,7 @@ from lhs.engine.trials import (
     record_of,
     record_path,
     run_trial,
+    told_by_tune,
 )
 from lhs.engine.turns import HEAD, TRIAL_SHARE
 from lhs.loading import build_config
@@ -194,12 +195,13 @@ def _run(
             ),
         )  # fmt: skip
         try:
-            with explained(storage.uri):
+            with told_by_tune(storage):
                 results = tuner.fit()
+                errors = results.errors
         finally:
             storage.delete(f"{folder}/tune")
     given = ray.get(numbers.all.remote())
-    check_results(storage, folder, given.values(), results.errors)
+    check_results(storage, folder, given.values(), errors)
     for result in results:
         assert result.metrics is not None
         number = given[result.metrics["trial_id"]]

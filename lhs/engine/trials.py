@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -79,9 +79,29 @@ def run_trials(
                 verbose=0,
             ),
         )
+        with told_by_tune(storage):
+            errors = tuner.fit().errors
+    check_results(storage, folder, by_number, errors)
+
+
+@contextlib.contextmanager
+def told_by_tune(storage: Storage) -> Iterator[None]:
+    """`explained`, also where Tune reads back an error that it could not write whole.
+
+    Raises
+    ------
+    UserError
+        If the storage is full, closed or read-only.
+    """
+    try:
         with explained(storage.uri):
-            results = tuner.fit()
-    check_results(storage, folder, by_number, results.errors)
+            yield
+    except EOFError:
+        raise UserError(
+            f"storage = {storage.uri}: what Tune wrote there of a failed trial is cut off, as it "
+            "is where no space is left; nothing finished is lost: make room and start again with "
+            "--resume"
+        ) from None
 
 
 def record_path(folder: str, number: int) -> str:
