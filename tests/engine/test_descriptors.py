@@ -18,8 +18,10 @@ from lhs.engine.pipeline import make_hierarchy
 from lhs.engine.plan import make_shared, needs_of, plan_text
 from lhs.engine.samples import row_tables
 from lhs.engine.stages import Stages, stage_key
+from lhs.engine.sweep_results import agreement_of
 from lhs.engine.targets import TargetReader, target_stage
 from lhs.loading import build_config
+from lhs.report.sensitivity import Trial
 from lhs.training.crops import TrainingScenes
 from tests.engine.conftest import stage, tiny
 
@@ -185,3 +187,23 @@ def test_a_sweep_plans_the_same_stages(made: SimpleNamespace, seen: SimpleNamesp
         assert [result.name for result in results[1:]] == ["samples", "descriptors", "hierarchy"]
         assert results[-1].key == found.result.key
         assert all(result.reused for result in results[1:])
+
+
+def test_sweeps_compare_them_with_each_other_and_with_label_clusters(
+    made: SimpleNamespace, seen: SimpleNamespace, prepared: SimpleNamespace
+) -> None:
+    runs = {"gist": made.stages, "lite": seen.stages, "labels": prepared.stages}
+    trials = [
+        Trial(
+            number=number, changes={"hierarchy.kind": name}, scores={}, common_classes=0,
+            subclasses=0, seconds={}, keys={r.name: r.key for r in stages.done[:4]}, run_id="",
+        )
+        for number, (name, stages) in enumerate(runs.items())
+    ]  # fmt: skip
+    found = agreement_of(made.stages.storage, trials, made.scenes)
+    assert found is not None
+    values = found.to_numpy(float)
+    assert values.shape == (3, 3)
+    np.testing.assert_allclose(values.diagonal(), 1)
+    np.testing.assert_allclose(values, values.T)
+    assert (values[np.triu_indices(3, 1)] < 0.99).all()
