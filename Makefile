@@ -14,7 +14,7 @@ run: setup
 # Two files at a time: most of a test with Ray waits for one process that starts. Threads that wait
 # for each other sleep, or those of two processes on two cores would hold each other up.
 test: setup
-	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check

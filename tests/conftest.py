@@ -63,3 +63,9 @@ def real_dataset() -> Callable[[str], Dataset]:
         return open_dataset(name, _unpacked(name).parent)
 
     return opener
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where two files run at a time, begin with the longest, or it would run alone at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.name != "test_resume.py")
