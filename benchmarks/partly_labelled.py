@@ -3,8 +3,7 @@
 Barcelona and LM+Sun are not at hand everywhere: this writes datasets of their layout, numbers of
 classes and shares of labelled pixels (`tests/data/partly_labelled.py`), 180 training and 20 test
 images each, and runs the seven recipes on them: OverFeat at full width, batches of 8 patches, every
-8th pixel scored. It shows that the recipes run from end to end; the scores mean nothing. It takes
-some 20 minutes on two cores and 10 GB of disk for a while.
+8th pixel scored. It shows that the recipes run from end to end; the scores mean nothing.
 """
 
 from __future__ import annotations

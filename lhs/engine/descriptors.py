@@ -13,7 +13,7 @@ from lhs.config import Config, DataConfig, NetworkConfig
 from lhs.context.gist import gist
 from lhs.engine.cluster import cores
 from lhs.engine.progress import followed
-from lhs.engine.resources import wants_gpu
+from lhs.engine.resources import predictors_at_once, wants_gpu
 from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes, blocks, worker_dataset
 from lhs.engine.stages import StageResult, Stages
@@ -92,7 +92,7 @@ def gist_batch(batch: pa.Table, data: DataConfig, progress: Any) -> pa.Table:
 
 def _embedded(config: Config, rows: list[dict[str, str]], progress: Any) -> ray.data.Dataset:
     gpu = wants_gpu(config.train.gpu)
-    actors = max(1, int(ray.cluster_resources().get("GPU", 0))) if gpu else 1
+    actors = predictors_at_once(gpu)
     return ray.data.from_items(
         rows, override_num_blocks=max(1, -(-len(rows) // BATCH))
     ).map_batches(

@@ -165,7 +165,7 @@ def with_fill(
 def _sparse(storage: Storage, scenes: CheckedScenes, below: float) -> list[Scene]:
     """The readable training scenes of which less than this share is labelled."""
     table = pq.read_table(
-        storage.path("stages", "scenes", scenes.key, "scenes.parquet"),
+        f"{scenes.path}/scenes.parquet",
         columns=["id", "split", "height", "width", "labelled"],
         filesystem=storage.filesystem,
     ).filter(pc.field("split") == "train")

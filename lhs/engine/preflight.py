@@ -25,7 +25,7 @@ def preflight(config: Config) -> str:
     parts = []
     if config.train.strategy != "baseline" or config.network.patches:
         parts.append(f"samples on {cpus}")
-    if config.train.strategy != "baseline" and config.hierarchy.kind == "label_clusters":
+    if config.train.strategy != "baseline" and config.hierarchy.kind != "scene_names":
         backend = clustering_backend(config.hierarchy.backend)
         parts.append(f"clustering by {backend} on {'GPUs' if backend == 'cuml' else 'CPUs'}")
     workers = training_workers(config)

@@ -38,6 +38,8 @@ class CheckedScenes:
         With its classes.
     key
         Of what was checked and left out; later stages depend on it.
+    path
+        Folder of the finished stage, with `scenes.parquet`, a row an image.
     class_pixels
         Labelled training pixels per class, (L,).
     skipped
@@ -48,6 +50,7 @@ class CheckedScenes:
 
     dataset: Dataset
     key: str
+    path: str
     class_pixels: np.ndarray
     skipped: dict[str, str]
     fills: Fills | None = None
@@ -108,9 +111,9 @@ def checked_scenes(stages: Stages, config: DataConfig) -> CheckedScenes:
     mended = _mended(dataset, result.facts["problems"]) if result.reused else []
     if mended:
         # The fingerprint, of names and sizes, is that of the damaged files.
-        say(f"{len(mended)} images that were bad are whole now")
+        say(f"{len(mended)} images that were bad are whole now: all are read again")
         stages.done.pop()
-        inputs["mended"] = hashlib.sha256("\n".join(mended).encode()).hexdigest()
+        stages.storage.delete(result.path)
         result = stages.run("scenes", {}, inputs, build)
     return _judged(dataset, result, config.on_bad_image)
 
@@ -142,9 +145,14 @@ def _judged(dataset: Dataset, result: StageResult, on_bad_image: str) -> Checked
                 f"{told}\nmend or remove them, or leave them out with --set data.on_bad_image=skip"
             )
         say(f"{told}\nleft out: data.on_bad_image = skip")
+    key = result.key
+    if problems:
+        # What is made without some images is not what is made with them, once they are mended.
+        key = hashlib.sha256("\n".join([key, *sorted(problems)]).encode()).hexdigest()
     checked = CheckedScenes(
         dataset=dataset,
-        key=result.key,
+        key=key,
+        path=result.path,
         class_pixels=np.array(result.facts["class_pixels"], np.int64),
         skipped=problems,
     )

@@ -83,6 +83,8 @@ def test_an_image_mended_to_its_old_size_is_bad_no_more(stages: Stages, tmp_path
     assert len(checked.split("train")) == len(TRAIN)
     # What was made without the image is not taken for what is made with it.
     assert checked.key != left_out.key
+    # As if it had never been bad.
+    assert checked.key == stages.done[0].key == stages.done[-1].key
     assert checked_scenes(stages, settings(root)).key == checked.key
     assert [result.reused for result in stages.done] == [False, True, False, True]
 

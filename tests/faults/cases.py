@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lhs.config import STRATEGIES, TrainConfig
+
 STEPS = 8
 """Of every phase of a training."""
-PHASES = {
-    "baseline": ("new_layers", "all_layers"),
-    "sequential": (
-        "subclass_new_layers",
-        "subclass_all_layers",
-        "class_last_layer",
-        "class_all_layers",
-    ),
-    "hierarchical": ("fixed_w", "learned_w"),
-}
+PHASES = {name: tuple(dict(getattr(TrainConfig(), name))) for name in STRATEGIES}
 FAULTS = {
     "worker": "SIGKILL of the process that does the work",
     "raylet": "SIGKILL of the raylet, and all below it, of one of two nodes that work",
