@@ -96,11 +96,13 @@ def told_by_tune(storage: Storage) -> Iterator[None]:
     try:
         with explained(storage.uri):
             yield
-    except EOFError:
+    except Exception as error:
+        # By name: nothing of this program's own imports pickle.
+        if not isinstance(error, EOFError) and type(error).__name__ != "UnpicklingError":
+            raise
         raise UserError(
-            f"storage = {storage.uri}: what Tune wrote there of a failed trial is cut off, as it "
-            "is where no space is left; nothing finished is lost: make room and start again with "
-            "--resume"
+            f"storage = {storage.uri}: no space left, it seems (what Tune wrote there of a failed "
+            "trial is cut off); nothing finished is lost: make room and start again with --resume"
         ) from None
 
 
