@@ -9,6 +9,7 @@ the size that the network was made for.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import math
@@ -29,8 +30,10 @@ CHUNK = 8_000_000
 for its cores."""
 MEMORY = 2e9
 """Bytes that a tile of an image may need."""
-LARGE = 36
-"""Positions of a kernel from which a sum of matrix products is quicker than a convolution."""
+LARGE, MANY = 6, 1024
+"""Sides of a kernel, and channels, from which matrix products are quicker than a convolution."""
+_PLAIN = ((0, 0), (1, 1), (1, 1))
+"""Padding, stride and dilation of a plain convolution."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,11 @@ class DenseNetwork(nn.Module):
             (B, outputs, h', w'): output (i, j) is that of the patch whose top left pixel is
             (start + i * every, start + j * every).
         """
-        return self._run(canvas.contiguous(memory_format=torch.channels_last), 0)
+        with contextlib.ExitStack() as stack:
+            for layer in self.layers:
+                if isinstance(layer, SummedConvolution):
+                    stack.enter_context(layer.prepared())
+            return self._run(canvas.contiguous(memory_format=torch.channels_last), 0)
 
     def _run(self, maps: Tensor, place: int) -> Tensor:
         for number in range(place, len(self.steps)):
@@ -210,7 +217,8 @@ def _without_padding(layer: nn.Module, stride: int, phases: int) -> nn.Module:
         return copy.copy(layer)
     if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and _ones(layer.dilation):
         size = layer.kernel_size[0]
-        if size**2 >= LARGE and stride == layer.groups == 1 and layer.in_channels >= 64:
+        large = (size >= LARGE and layer.in_channels >= 64) or layer.in_channels >= MANY
+        if large and stride == layer.groups == 1:
             return SummedConvolution(layer)
         twin = copy.copy(layer)
         twin.stride, twin.padding = (stride, stride), (0, 0)
@@ -279,21 +287,53 @@ class SummedConvolution(nn.Module):
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
+        self.products: list[Tensor] = []
+
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Hold a copy of the weights meanwhile, laid out for the products."""
+        positions = self.weight.permute(2, 3, 0, 1).flatten(0, 1).contiguous()
+        self.products = [_laid_out(weight) for weight in positions]
+        try:
+            yield
+        finally:
+            self.products = []
 
     def forward(self, features: Tensor) -> Tensor:
-        outputs, channels, size, _ = self.weight.shape
+        """Scores (B, L, h, w), where `prepared` holds the weights."""
+        outputs, _, size, _ = self.weight.shape
         height, width = (side - size + 1 for side in features.shape[2:])
-        rows = features.permute(0, 2, 3, 1)
-        count = len(features) * height * width
-        if self.bias is None:
-            total = features.new_zeros(count, outputs)
-        else:
-            total = self.bias.expand(count, outputs).contiguous()
-        for down in range(size):
-            for across in range(size):
-                seen = rows[:, down : down + height, across : across + width]
-                total.addmm_(seen.reshape(-1, channels), self.weight[:, :, down, across].t())
-        return total.view(len(features), height, width, outputs).permute(0, 3, 1, 2)
+        total = features.new_zeros(len(features), height, width, outputs)
+        if self.bias is not None:
+            total += self.bias
+        for place, weight in enumerate(self.products):
+            down, across = divmod(place, size)
+            seen = features[:, :, down : down + height, across : across + width]
+            _add_product(total, seen, weight)
+        return total.permute(0, 3, 1, 2)
+
+
+def _laid_out(weight: Tensor) -> Tensor:
+    """(L, C) as `_add_product` takes it: in oneDNN's own blocks where that library is at hand."""
+    known = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if not known or torch.compiler.is_exporting():
+        return weight
+    # Without an example of the maps it lays them out for one position, which is slow for many.
+    maps = [16, weight.shape[1], 8, 8]
+    return torch.ops.mkldnn._reorder_convolution_weight(weight[:, :, None, None], *_PLAIN, 1, maps)
+
+
+def _add_product(total: Tensor, features: Tensor, weight: Tensor) -> None:
+    """Add to (B, h, w, L), in place, the products of (B, C, h, w) with (L, C)."""
+    if weight.layout == torch.strided:
+        rows = features.permute(0, 2, 3, 1).flatten(0, 2)
+        total.view(len(rows), -1).addmm_(rows, weight.t())
+    else:
+        # A convolution that adds: here its products are quicker than those of `addmm`.
+        maps = total.permute(0, 3, 1, 2)
+        torch.ops.mkldnn._convolution_pointwise_.binary(
+            maps, features, weight, None, *_PLAIN, 1, "add", 1.0, None, [], None
+        )
 
 
 class DenseFire(nn.Module):

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lhs.networks.patch import BatchDropout, PatchNetwork
-from lhs.networks.pixelwise import DenseNetwork, dense_scores, divide, join, to_dense
+from lhs.networks.pixelwise import (
+    DenseNetwork,
+    SummedConvolution,
+    dense_scores,
+    divide,
+    join,
+    to_dense,
+)
 from lhs.networks.squeezenet import Fire
 
 MOST = 40
@@ -333,6 +340,25 @@ def test_the_network_itself_stays_as_it_was():
     assert all(module.training for module in network.modules())
     assert str(network) == described
     torch.testing.assert_close(network.eval()(image), before)
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_large_layers_equal_patch_by_patch_with_either_product(onednn, bias, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 64, 3, 2), nn.Conv2d(64, 1024, 6, bias=bias), nn.Conv2d(1024, 8, 2, bias=bias),
+        nn.MaxPool2d(2), nn.Conv2d(8, 1024, 1), nn.Conv2d(1024, 3, 1, bias=bias),
+    ]  # fmt: skip
+    network = PatchNetwork(nn.Sequential(*layers), 3, 2, stride=4).eval()
+    image = image_of(22, 25, batch=2)
+    with torch.inference_mode():
+        dense = DenseNetwork(network)
+        assert sum(isinstance(layer, SummedConvolution) for layer in dense.layers) == 3
+        canvas = torch.zeros(2, 3, dense.side(6), dense.side(9))
+        canvas[:, :, :22, :25] = image
+        close(dense(canvas)[:, :, :6, :9], patch_by_patch(network, image, 17))
 
 
 # Whole images
