@@ -28,7 +28,8 @@ from lhs.evaluation.model import Model, ModelDescription
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.patch import PATCH, PatchNetwork
-from lhs.networks.pixelwise import DenseNetwork, SummedConvolution, dense_scores
+from lhs.networks.pixelwise import DenseNetwork, dense_scores
+from lhs.networks.products import SummedConvolution
 
 SIDE, CLASSES = 256, 33
 NETWORKS = ["squeezenet", "clarifai", "overfeat", "lite", "fcn16s"]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lhs.networks.base import Normalise
 from lhs.networks.patch import PATCH, PatchNetwork
+from lhs.networks.products import SummedConvolution
 from lhs.networks.squeezenet import Fire
 
 POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.BatchNorm2d, Normalise)
@@ -32,8 +33,6 @@ MEMORY = 2e9
 """Bytes that a tile of an image may need."""
 LARGE, MANY = 6, 1024
 """Sides of a kernel, and channels, from which matrix products are quicker than a convolution."""
-_PLAIN = ((0, 0), (1, 1), (1, 1))
-"""Padding, stride and dilation of a plain convolution."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,10 @@ class DenseNetwork(nn.Module):
         return maps
 
     def _phase_by_phase(self, parts: Tensor, phases: int, place: int) -> Tensor:
-        together = int(min(len(parts), self.chunk // (parts[0].numel() * parts.element_size())))
-        done = [self._run(part, place) for part in parts.split(max(1, together))]
+        most = self.chunk / (parts[0].numel() * parts.element_size())
+        most = max(1, int(min(most, len(parts))))
+        together = -(-len(parts) // -(-len(parts) // most))
+        done = [self._run(part, place) for part in parts.split(together)]
         return join(done[0] if len(done) == 1 else torch.cat(done), phases)
 
 
@@ -279,61 +280,6 @@ class Sliding(nn.Module):
         for view in views[2:]:
             total = self.combine(total, view, out=total)
         return total if out is None or self.size > 1 else out.copy_(total)
-
-
-class SummedConvolution(nn.Module):
-    """A convolution as the sum of a matrix product for each position of its kernel."""
-
-    def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
-        self.products: list[Tensor] = []
-
-    @contextlib.contextmanager
-    def prepared(self) -> Iterator[None]:
-        """Hold a copy of the weights meanwhile, laid out for the products."""
-        positions = self.weight.permute(2, 3, 0, 1).flatten(0, 1).contiguous()
-        self.products = [_laid_out(weight) for weight in positions]
-        try:
-            yield
-        finally:
-            self.products = []
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Scores (B, L, h, w), where `prepared` holds the weights."""
-        outputs, _, size, _ = self.weight.shape
-        height, width = (side - size + 1 for side in features.shape[2:])
-        total = features.new_zeros(len(features), height, width, outputs)
-        if self.bias is not None:
-            total += self.bias
-        for place, weight in enumerate(self.products):
-            down, across = divmod(place, size)
-            seen = features[:, :, down : down + height, across : across + width]
-            _add_product(total, seen, weight)
-        return total.permute(0, 3, 1, 2)
-
-
-def _laid_out(weight: Tensor) -> Tensor:
-    """(L, C) as `_add_product` takes it: in oneDNN's own blocks where that library is at hand."""
-    known = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    if not known or torch.compiler.is_exporting():
-        return weight
-    # Without an example of the maps it lays them out for one position, which is slow for many.
-    maps = [16, weight.shape[1], 8, 8]
-    return torch.ops.mkldnn._reorder_convolution_weight(weight[:, :, None, None], *_PLAIN, 1, maps)
-
-
-def _add_product(total: Tensor, features: Tensor, weight: Tensor) -> None:
-    """Add to (B, h, w, L), in place, the products of (B, C, h, w) with (L, C)."""
-    if weight.layout == torch.strided:
-        rows = features.permute(0, 2, 3, 1).flatten(0, 2)
-        total.view(len(rows), -1).addmm_(rows, weight.t())
-    else:
-        # A convolution that adds: here its products are quicker than those of `addmm`.
-        maps = total.permute(0, 3, 1, 2)
-        torch.ops.mkldnn._convolution_pointwise_.binary(
-            maps, features, weight, None, *_PLAIN, 1, "add", 1.0, None, [], None
-        )
 
 
 class DenseFire(nn.Module):

@@ -14,12 +14,12 @@ from torch import nn
 from lhs.networks.patch import BatchDropout, PatchNetwork
 from lhs.networks.pixelwise import (
     DenseNetwork,
-    SummedConvolution,
     dense_scores,
     divide,
     join,
     to_dense,
 )
+from lhs.networks.products import SummedConvolution
 from lhs.networks.squeezenet import Fire
 
 MOST = 40
