@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import ray
 
 from lhs.config import Config
-from lhs.context.histograms import SparseHistograms, from_sparse, normalise
+from lhs.context.histograms import SparseHistograms
 from lhs.engine.descriptors import read_descriptors
 from lhs.engine.progress import say
 from lhs.engine.resources import clustering_backend
@@ -29,6 +29,7 @@ from lhs.hierarchy.image_clusters import cluster_images, from_image_clusters
 from lhs.hierarchy.kmeans import Backend
 from lhs.hierarchy.label_clusters import from_label_clusters
 from lhs.hierarchy.scene_names import from_scene_names
+from lhs.hierarchy.sparse_rows import SparseRows
 
 HIERARCHY_FILE = "hierarchy.json"
 
@@ -162,16 +163,16 @@ def cluster_label(
     backend: Backend,
 ) -> ClassClusters:
     """Read the histograms of one class and cluster them."""
-    bins, counts = from_sparse(class_histograms(storage, path, label))
+    rows = SparseRows(class_histograms(storage, path, label))
     settings = config.hierarchy
     return cluster_class(
-        normalise(counts),
+        rows if len(rows) > settings.max_fit_samples else rows[:],
         min_size=min_size,
         k_scale=settings.k_scale,
         seed=settings.seed,
         backend=backend,
         max_fit_samples=settings.max_fit_samples,
-        bins=bins,
+        bins=rows.bins,
         num_classes=num_classes,
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 from lhs.errors import UserError
 from lhs.hierarchy.distinct import Rows, distinct_rows
 from lhs.hierarchy.kmeans import Backend, KMeansFit, fit_kmeans, nearest_centres
+from lhs.hierarchy.sparse_rows import Values
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def choose_cluster_count(
 
 
 def search_cluster_counts(
-    histograms: np.ndarray,
+    histograms: Values,
     min_size: int,
     seed: int,
     *,
@@ -196,7 +197,7 @@ def scaled_count(count: int, k_scale: float) -> int:
 
 
 def cluster_class(
-    histograms: np.ndarray,
+    histograms: Values,
     *,
     min_size: int,
     k_scale: float = 1.0,
@@ -214,7 +215,8 @@ def cluster_class(
     Parameters
     ----------
     histograms
-        (N, L) normalised histograms of the class's samples, or (N, P) in the bins that occur.
+        (N, L) normalised histograms of the class's samples, or (N, P) in the bins that occur;
+        `SparseRows` are made dense a chunk at a time.
     min_size
         n* of Algorithm 1, compared with sizes over all N samples.
     k_scale
@@ -242,7 +244,6 @@ def cluster_class(
     ValueError
         If there are no samples.
     """
-    histograms = np.asarray(histograms)
     if not len(histograms):
         raise ValueError("a class without samples has no clusters")
     search = search_cluster_counts(

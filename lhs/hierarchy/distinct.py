@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lhs.hierarchy.sparse_rows import SparseRows, Values, select
+
 # Folding rows pays where k-means then sees fewer than this share of them.
 _WORTHWHILE = 0.5
 _HASHED_ROWS = 16384
@@ -15,7 +17,7 @@ _HASHED_ROWS = 16384
 class Rows:
     """The samples of a class as rows with weights."""
 
-    values: np.ndarray
+    values: Values
     """(M, L) rows."""
     weights: np.ndarray | None
     """(M,) whole numbers, samples that each row stands for; None is 1 each."""
@@ -55,12 +57,12 @@ class Rows:
             chosen, weights = np.unique(
                 samples[drawn.choice(len(samples), most, replace=False)], return_counts=True
             )
-        values = self.values[chosen]
+        values = select(self.values, chosen)
         distinct = len(_first_of_equals(values)[0])
         return replace(self, values=values, weights=weights, inverse=None, distinct=distinct)
 
 
-def distinct_rows(histograms: np.ndarray, weights: np.ndarray | None = None) -> Rows:
+def distinct_rows(histograms: Values, weights: np.ndarray | None = None) -> Rows:
     """Fold equal rows into one with a weight, where that at least halves them.
 
     Parameters
@@ -75,17 +77,18 @@ def distinct_rows(histograms: np.ndarray, weights: np.ndarray | None = None) -> 
     Rows
         `M < N / 2` folded rows, or the N rows as they are.
     """
-    histograms = np.ascontiguousarray(histograms, np.float32)
+    if not isinstance(histograms, SparseRows):
+        histograms = np.ascontiguousarray(histograms, np.float32)
     if weights is not None:
         weights = np.asarray(weights, np.int64)
     first, inverse = _first_of_equals(histograms)
     if len(first) >= _WORTHWHILE * len(histograms):
         return Rows(histograms, weights, None, len(first))
     folded = np.bincount(inverse, weights=weights, minlength=len(first))
-    return Rows(histograms[first], np.rint(folded).astype(np.int64), inverse, len(first))
+    return Rows(select(histograms, first), np.rint(folded).astype(np.int64), inverse, len(first))
 
 
-def _first_of_equals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _first_of_equals(values: Values) -> tuple[np.ndarray, np.ndarray]:
     """Index of one row of each kind of equal rows, and for every row which kind it is."""
     # Hashing rows to one number and sorting those is several times faster than sorting rows;
     # that equal hashes are equal rows is then checked.
@@ -99,7 +102,9 @@ def _first_of_equals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for rows in [values[start : start + _HASHED_ROWS]]
     ):
         return first, inverse
-    _, first, inverse = np.unique(values, axis=0, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(
+        np.asarray(values), axis=0, return_index=True, return_inverse=True
+    )
     return first, inverse.reshape(-1)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from lhs.errors import UserError
+from lhs.hierarchy.sparse_rows import Values
 
 Backend = Literal["sklearn", "cuml"]
 TOLERANCE = 1e-4
@@ -49,7 +50,7 @@ def pick_backend(backend: str) -> Backend:
 
 
 def fit_kmeans(
-    histograms: np.ndarray,
+    histograms: Values,
     clusters: int,
     *,
     seed: int,
@@ -93,7 +94,7 @@ def fit_kmeans(
 
 
 def nearest_centres(
-    histograms: np.ndarray, centres: np.ndarray, squares: np.ndarray | None = None
+    histograms: Values, centres: np.ndarray, squares: np.ndarray | None = None
 ) -> np.ndarray:
     """Assign rows to their nearest centre, in chunks of bounded memory.
 
