@@ -54,7 +54,7 @@ class SummedConvolution(nn.Module):
             total += self.bias
         seen = rows[:count].view(batch, height, width, size, channels)
         windows = features.permute(0, 2, 3, 1).unfold(2, size, 1).transpose(3, 4)
-        for row, weight in enumerate(by_onednn or self._rows()):
+        for row, weight in enumerate(by_onednn or self._kernel_rows()):
             seen.copy_(windows[:, row : row + height])
             if by_onednn:
                 for part, own in zip(total.split(self.rows), rows.split(self.rows), strict=True):
@@ -69,12 +69,12 @@ class SummedConvolution(nn.Module):
         if self.laid_out is None or not known or torch.compiler.is_exporting():
             return None
         if not self.laid_out:
-            # By the first maps of a pass; 8 rows' work is about what it costs to begin a product.
+            # By the first maps of a pass: few rows in vain, and no more products than need be.
             self.rows = min(ROWS, key=lambda rows: -(-count // rows) * (rows + 8))
-            self.laid_out = [_laid_out(weight, self.rows) for weight in self._rows()]
+            self.laid_out = [_laid_out(weight, self.rows) for weight in self._kernel_rows()]
         return self.laid_out
 
-    def _rows(self) -> Iterator[Tensor]:
+    def _kernel_rows(self) -> Iterator[Tensor]:
         """(L, k C) weights of each row of the kernel."""
         for row in self.weight.unbind(2):
             yield row.transpose(1, 2).flatten(1)
