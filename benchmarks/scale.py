@@ -3,8 +3,8 @@
 Datasets of its layout, classes and shares of labelled pixels (`tests/data/partly_labelled.py`):
 
 1. samples and histograms of 500, 1000, 2000 and 4000 images, each size in a process, and a Ray, of
-   its own: seconds against a straight line through the four, and, in runs of their own, the peak
-   memory of all of Ray's processes together;
+   its own: seconds, the quicker of two runs, against a straight line through the four; and, in
+   runs of their own, the peak memory of all of Ray's processes together;
 2. bytes that a sample's histogram takes in storage, against its 232 bins in float32;
 3. five million samples of one class, clustered by all fits that Algorithm 1 can ask for, in a
    process of its own: its peak memory;
@@ -44,6 +44,7 @@ SIDE = 160
 MACHINES = (1, 8, 64)
 LMSUN = PUBLISHED["lmsun"]
 SAMPLES, CHUNK, KINDS = 5_000_000, 50_000, 40
+ROUNDS = 2
 CORES = multiprocessing.cpu_count()
 
 
@@ -125,7 +126,7 @@ def cluster_all(folder: Path) -> dict[str, Any]:
 
     config = stage_config(folder, folder, SAMPLES)
     started = time.perf_counter()
-    found = cluster_label(Storage(folder), str(folder), 0, LMSUN.classes, config, 0, "sklearn")
+    found = cluster_label(Storage(str(folder)), str(folder), 0, LMSUN.classes, config, 0, "sklearn")
     return {
         "cluster_seconds": time.perf_counter() - started,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
@@ -184,7 +185,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_partly_labelled(folder / "lmsun", "lmsun", train=max(SIZES), test=4, side=SIDE)
-        timed = [in_a_process("time", folder, images) for images in SIZES]
+        rounds = [[in_a_process("time", folder, n) for n in SIZES] for _ in range(ROUNDS)]
+        # Of each size the run that least else on the machine disturbed.
+        timed = [
+            min(found, key=lambda one: float(one["seconds"])) for found in zip(*rounds, strict=True)
+        ]
         watched = [in_a_process("memory", folder, images) for images in SIZES]
         write_samples(folder / "millions" / "rows")
         clustered = in_a_process("cluster", folder / "millions")
