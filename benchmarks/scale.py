@@ -153,15 +153,15 @@ def cost_table(slope: float, fixed: float, a_million: float, per_image: float, c
     lines = [
         f"A machine has {CORES} cores. Samples and histograms: {fixed:.0f} s to start and "
         f"{1000 * slope:.1f} ms an image.",
-        f"Clustering: {a_million:.0f} s a million samples on one core, {per_image:.0f} samples an "
-        f"image, {common} common classes of one task each.",
+        f"Clustering: {a_million:.0f} s a million samples with a machine to itself, "
+        f"{per_image:.0f} samples an image, {common} common classes as if all were of one size.",
         "",
         "| machines | images each | samples and histograms | classes in turn | clustering |",
         "|---|---|---|---|---|",
     ]
     for machines in MACHINES:
         images = math.ceil(LMSUN.train / machines)
-        turns = math.ceil(common / (machines * CORES))
+        turns = math.ceil(common / machines)
         clustering = turns * a_million * millions / common
         lines.append(
             f"| {machines} | {images} | {fixed + slope * images:.0f} s | {turns} "
