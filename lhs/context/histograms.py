@@ -244,14 +244,31 @@ def from_sparse(sparse: SparseHistograms) -> tuple[np.ndarray, np.ndarray]:
     counts
         (N, P) int32.
     """
-    ids = np.asarray(sparse.bins, np.int64)
-    occurs = np.bincount(ids) > 0
-    bins = np.flatnonzero(occurs)
+    bins, columns = occurring_bins(sparse)
     lengths = np.diff(sparse.offsets)
     dense = np.zeros((len(lengths), len(bins)), np.int32)
-    columns = np.cumsum(occurs) - 1
-    dense[np.repeat(np.arange(len(lengths)), lengths), columns[ids]] = sparse.counts
+    dense[np.repeat(np.arange(len(lengths)), lengths), columns] = sparse.counts
     return bins, dense
+
+
+def occurring_bins(sparse: SparseHistograms) -> tuple[np.ndarray, np.ndarray]:
+    """Name the bins that occur in any histogram.
+
+    Parameters
+    ----------
+    sparse
+        N histograms of Z bins in all.
+
+    Returns
+    -------
+    bins
+        (P,) class ids, ascending.
+    columns
+        (Z,) place in `bins` of each of `sparse.bins`.
+    """
+    ids = np.asarray(sparse.bins, np.int64)
+    occurs = np.bincount(ids) > 0
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[ids]
 
 
 def _reach(region: float, height: int, width: int) -> int:

@@ -10,14 +10,21 @@ from lhs.context.histograms import from_sparse, normalise, to_sparse
 from lhs.hierarchy.clustering import cluster_class
 from lhs.hierarchy.sparse_rows import SparseRows
 
-COUNTS = hnp.arrays(
-    np.int32,
-    st.tuples(st.integers(1, 12), st.integers(1, 9)),
-    elements=st.one_of(st.just(0), st.integers(0, 2**31 - 1)),
-)
+
+def counts_up_to(most: int) -> st.SearchStrategy[np.ndarray]:
+    """(N, L), many of them zero."""
+    shapes = st.tuples(st.integers(1, 12), st.integers(1, 9))
+    return hnp.arrays(np.int32, shapes, elements=st.one_of(st.just(0), st.integers(0, most)))
 
 
-@given(COUNTS, st.data())
+@given(counts_up_to(2**31 - 1))
+def test_counts_of_any_size_are_divided_by_their_norm(counts):
+    _, dense = from_sparse(to_sparse(counts))
+    np.testing.assert_allclose(SparseRows(to_sparse(counts))[:], normalise(dense), rtol=2e-7)
+
+
+# The squares of nine such add up to less than 2**53: in any order to the same number.
+@given(counts_up_to(30_000_000), st.data())
 def test_rows_are_those_of_the_dense_form_to_the_last_bit(counts, data):
     bins, dense = from_sparse(to_sparse(counts))
     rows, expected = SparseRows(to_sparse(counts)), normalise(dense)

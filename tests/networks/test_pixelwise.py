@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lhs.networks.patch import BatchDropout, PatchNetwork
-from lhs.networks.pixelwise import (
-    DenseNetwork,
-    dense_scores,
-    divide,
-    join,
-    to_dense,
-)
+from lhs.networks.pixelwise import DenseNetwork, dense_scores, divide, join, to_dense
 from lhs.networks.products import SummedConvolution
 from lhs.networks.squeezenet import Fire
 
