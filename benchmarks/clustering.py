@@ -14,6 +14,7 @@ import warnings
 import numpy as np
 from reporting import options, report
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from lhs.hierarchy.clustering import choose_cluster_count, search_cluster_counts
 
@@ -41,11 +42,13 @@ def label_histograms(samples: int, classes: int, seed: int) -> np.ndarray:
 
 
 def bare_fits(histograms: np.ndarray, counts: list[int]) -> None:
-    """The fits, called directly."""
-    for clusters in counts:
-        KMeans(
-            clusters, init="k-means++", n_init=1, max_iter=100, algorithm="lloyd", random_state=SEED
-        ).fit(histograms)
+    """The fits, called directly, on one thread as a task has it."""
+    with threadpool_limits(1):
+        for clusters in counts:
+            KMeans(
+                clusters, init="k-means++", n_init=1, max_iter=100, algorithm="lloyd",
+                random_state=SEED,
+            ).fit(histograms)  # fmt: skip
 
 
 def main() -> None:

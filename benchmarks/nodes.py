@@ -11,12 +11,9 @@ The figure goes to `--figure`, the table to stdout.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,11 @@ from reporting import options, report
 
 from lhs.engine.samples import blocks
 from lhs.loading import load_config
+from lhs.report.figures.style import LIGHT, new_figure, style_axes, to_png
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.faults.nodes import nodes
+from tests.faults.runs import environment
 
 NODES = (1, 2, 4, 8, 16, 32, 64)
 RECIPE = "siftflow-lite-s-lc"
@@ -34,29 +36,12 @@ STEPS = 12
 """Of each phase of a run that is measured."""
 
 
-@contextmanager
-def raylets(*cpus: int) -> Iterator[dict[str, str]]:
-    """A cluster on this machine; yields the environment of those who join it."""
-    from ray.cluster_utils import Cluster
-
-    head, *others = cpus
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": head, "include_dashboard": False}
-    )
-    try:
-        for count in others:
-            cluster.add_node(num_cpus=count)
-        yield {**os.environ, "RAY_ADDRESS": cluster.address}
-    finally:
-        cluster.shutdown()
-
-
-def run(recipe: str, storage: Path, environment: dict[str, str], *settings: str) -> dict[str, Any]:
+def run(recipe: str, storage: Path, place: dict[str, str], *settings: str) -> dict[str, Any]:
     """Run the program; seconds of its stages, by name, and the last hierarchy's digest."""
     chosen = [f"storage={storage}", *settings]
     command = [sys.executable, "-m", "lhs.run", "run", recipe]
     command += [word for setting in chosen for word in ("--set", setting)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=place)
     found: dict[str, Any] = {}
     for name in storage.glob("stages/*/*/_SUCCESS.json"):
         stage = json.loads(name.read_text())
@@ -74,8 +59,9 @@ def overhead(scratch: Path) -> dict[str, Any]:
     """Figures (a)."""
     sides: dict[str, dict[str, Any]] = {}
     for name, cpus in (("one raylet", (2,)), ("two raylets", (1, 1))):
-        with raylets(*cpus) as environment:
-            sides[name] = run("demo", scratch / name.replace(" ", "-"), environment)
+        with nodes(*cpus, environment=environment()) as cluster:
+            joined = environment(RAY_ADDRESS=cluster.address)
+            sides[name] = run("demo", scratch / name.replace(" ", "-"), joined)
     one, two = sides.values()
     stages = [name for name in one if isinstance(one[name], float) and name != "looped"]
     return {
@@ -93,11 +79,11 @@ def costs(data_root: Path, scratch: Path) -> dict[str, Any]:
         *(f"train.sequential.{phase}.steps={STEPS}" for phase in phases),
     ]  # fmt: skip
     few, many = (
-        run(RECIPE, scratch / str(count), dict(os.environ), *common, f"data.max_train={count}")
+        run(RECIPE, scratch / str(count), environment(), *common, f"data.max_train={count}")
         for count in (FEW, MANY)
     )
     shared = run(
-        RECIPE, scratch / "shared", dict(os.environ), *common, f"data.max_train={FEW}",
+        RECIPE, scratch / "shared", environment(), *common, f"data.max_train={FEW}",
         "train.workers=2", "train.threads=1",
     )  # fmt: skip
     images = {
@@ -116,7 +102,7 @@ def costs(data_root: Path, scratch: Path) -> dict[str, Any]:
     }
 
 
-def modelled(cost: dict[str, Any], nodes: int) -> dict[str, float]:
+def modelled(cost: dict[str, Any], machines: int) -> dict[str, float]:
     """Seconds of each stage on so many machines.
 
     Samples and histograms: the start, and the tasks in as many rounds as the machines need.
@@ -131,15 +117,15 @@ def modelled(cost: dict[str, Any], nodes: int) -> dict[str, float]:
     seconds = {}
     for name in ("samples", "histograms"):
         tasks = blocks(train * (config.context.variants + 1))
-        rounds = -(-tasks // (2 * nodes)) * 2 / tasks
+        rounds = -(-tasks // (2 * machines)) * 2 / tasks
         seconds[name] = cost["starts"][name] + cost["a_training_image"][name] * train * rounds
     classes = 11
-    rounds = -(-classes // (2 * nodes)) * 2 / classes
+    rounds = -(-classes // (2 * machines)) * 2 / classes
     seconds["hierarchy"] = (
         cost["starts"]["hierarchy"] + cost["a_training_image"]["hierarchy"] * train * rounds
     )
     batch = config.train.batch_size
-    shares = min(nodes, batch)
+    shares = min(machines, batch)
     share = -(-batch // shares) / batch
     trained = cost["starts"]["model"]
     for phase, step in cost["a_step"].items():
@@ -152,26 +138,25 @@ def modelled(cost: dict[str, Any], nodes: int) -> dict[str, float]:
     return seconds
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
-    """Hours of each stage, stacked, against machines."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
+def draw(table: pd.DataFrame) -> bytes:
+    """A PNG: hours of each stage, stacked, against machines."""
+    figure = new_figure(7, 3.4, LIGHT, constrained=True)
+    axes = figure.add_subplot()
+    style_axes(axes, LIGHT, grid="y")
     hours = table / 3600
+    names = [str(count) for count in hours.index]
     bottom = hours.iloc[:, 0] * 0
-    for name in hours:
-        axes.bar([str(count) for count in hours.index], hours[name], bottom=bottom, label=name)
+    for shade, name in enumerate(hours):
+        axes.bar(names, hours[name], bottom=bottom, label=name, color=f"C{shade}")
         bottom = bottom + hours[name]
     for place, whole in enumerate(bottom):
-        axes.annotate(f"{whole:.2f} h", (place, whole), ha="center", va="bottom", fontsize=8)
-    axes.set(xlabel="machines of two cores", ylabel="hours, modelled")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+        axes.annotate(
+            f"{whole:.2f} h", (place, whole), ha="center", va="bottom", color=LIGHT.ink, fontsize=9
+        )
+    axes.set_xlabel("machines of two cores", color=LIGHT.muted)
+    axes.set_ylabel("hours, modelled", color=LIGHT.muted)
+    axes.legend(frameon=False, fontsize=9, labelcolor=LIGHT.ink)
+    return to_png(figure)
 
 
 def main() -> None:
@@ -183,7 +168,7 @@ def main() -> None:
         figures = {"overhead": overhead(scratch)}
         cost = costs(chosen.data_root, scratch)
     table = pd.DataFrame([modelled(cost, count) for count in NODES], index=list(NODES))
-    draw(table, chosen.figure)
+    chosen.figure.write_bytes(draw(table))
     print(table.assign(whole=table.sum(axis=1)).round(0).to_string())
     figures |= {
         "costs": cost,

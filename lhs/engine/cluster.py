@@ -17,6 +17,9 @@ QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     # Trials of a sweep see relative paths as their user does.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # A stage runs in the processes that the last one left, also after a training between them: one
+    # takes a second to start, and two to import torch.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",

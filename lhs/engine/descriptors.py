@@ -12,7 +12,7 @@ import ray
 from lhs.config import Config, DataConfig, NetworkConfig
 from lhs.context.gist import gist
 from lhs.engine.cluster import cores
-from lhs.engine.progress import followed
+from lhs.engine.progress import Progress, followed
 from lhs.engine.resources import predictors_at_once, wants_gpu
 from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes, blocks, worker_dataset
@@ -80,17 +80,17 @@ def described_by(config: Config) -> str:
     return f"{network.name}, {network.weights} weights"
 
 
-def gist_batch(batch: pa.Table, data: DataConfig, progress: Any) -> pa.Table:
+def gist_batch(batch: pa.Table, data: DataConfig, progress: Progress) -> pa.Table:
     """Rows `DESCRIPTORS` of the images that a batch names."""
     dataset = worker_dataset(data)
     rows = []
     for name in batch["image"].to_pylist():
         rows.append({"image": name, "descriptor": gist(dataset.scene(name).image())})
-        progress.add.remote(1)
+        progress.add(1)
     return pa.Table.from_pylist(rows, schema=DESCRIPTORS)
 
 
-def _embedded(config: Config, rows: list[dict[str, str]], progress: Any) -> ray.data.Dataset:
+def _embedded(config: Config, rows: list[dict[str, str]], progress: Progress) -> ray.data.Dataset:
     gpu = wants_gpu(config.train.gpu)
     actors = predictors_at_once(gpu)
     return ray.data.from_items(
@@ -114,7 +114,9 @@ def _embedded(config: Config, rows: list[dict[str, str]], progress: Any) -> ray.
 class _Embedder:
     """An actor: a pretrained network, and the images it looks at."""
 
-    def __init__(self, data: DataConfig, network: NetworkConfig, gpu: bool, progress: Any) -> None:
+    def __init__(
+        self, data: DataConfig, network: NetworkConfig, gpu: bool, progress: Progress
+    ) -> None:
         import torch
 
         from lhs.networks.embedding import image_embedding, pretrained
@@ -131,7 +133,7 @@ class _Embedder:
             {"image": name, "descriptor": self.describe(dataset.scene(name).image())}
             for name in batch["image"].to_pylist()
         ]
-        self.progress.add.remote(len(rows))
+        self.progress.add(len(rows))
         return pa.Table.from_pylist(rows, schema=DESCRIPTORS)
 
 

@@ -17,7 +17,7 @@ from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
 from lhs.data.scenes import Dataset, Scene
 from lhs.engine.cluster import cores
-from lhs.engine.progress import followed
+from lhs.engine.progress import Progress, followed
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage, explained
@@ -26,8 +26,8 @@ from lhs.evaluation.metrics import Scores, confusion_counts, scores
 from lhs.evaluation.model import load_model
 
 COUNTS = "counts.npy"
-BATCH = 8
-"""Images that an actor takes at a time."""
+IMAGES_A_TASK = 256
+"""Images that a task labels with the model that it has read."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ def predict_scenes(
     gpu: bool,
     every: int = 1,
 ) -> pa.Table:
-    """Predict scenes with one model per actor.
+    """Predict scenes with one model, a task after another.
+
+    Tasks, not an actor: they run in processes that earlier work left, where there are any.
 
     Returns
     -------
@@ -92,18 +94,18 @@ def predict_scenes(
     rows = [{"place": place} for place in range(len(scenes))]
     with followed("images labelled", len(rows)) as progress:
         predicted = (
-            ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // BATCH)))
+            ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // IMAGES_A_TASK)))
             .map_batches(
-                _Predictor,
-                batch_size=BATCH,
+                predict_batch,
+                batch_size=None,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=1),
+                compute=ray.data.TaskPoolStrategy(size=1),
                 num_cpus=1,
                 num_gpus=1 if gpu else None,
-                fn_constructor_kwargs={
+                fn_kwargs={
                     "storage": storage,
                     "model": model,
-                    "scenes": tuple(scenes),
+                    "scenes": [ray.put(scenes)],
                     "void": dataset.void,
                     "progress": progress,
                     "gpu": gpu,
@@ -145,36 +147,33 @@ def total_counts(table: pa.Table, num_classes: int) -> np.ndarray:
     return total.reshape(num_classes, num_classes)
 
 
-class _Predictor:
-    def __init__(
-        self,
-        storage: Storage,
-        model: str,
-        scenes: tuple[Scene, ...],
-        void: int,
-        progress: Any,
-        gpu: bool,
-        every: int,
-    ) -> None:
-        import torch
+def predict_batch(
+    batch: pa.Table,
+    storage: Storage,
+    model: str,
+    scenes: list[Any],
+    void: int,
+    progress: Progress,
+    gpu: bool,
+    every: int,
+) -> pa.Table:
+    """Rows of `predict_scenes` for the places, in the list of scenes, that a batch names."""
+    import torch
 
-        if not gpu:
-            torch.set_num_threads(cores())
-        with storage.as_local(model) as folder:
-            self.model = load_model(folder, "cuda" if gpu else "cpu", every)
-        self.scenes = scenes
-        self.void, self.progress = void, progress
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = []
-        for place in batch["place"].to_pylist():
-            scene = self.scenes[place]
-            image, truth = scene.load()
-            predicted = self.model.predict(image).label_map
-            counts = confusion_counts(predicted, truth, len(self.model.classes), self.void)
-            rows.append({"image": scene.id, "png": png(predicted), "counts": counts.ravel()})
-        self.progress.add.remote(len(rows))
-        return pa.Table.from_pylist(rows, schema=_SCHEMA)
+    if not gpu:
+        torch.set_num_threads(cores())
+    with storage.as_local(model) as folder:
+        ready = load_model(folder, "cuda" if gpu else "cpu", every)
+    found: list[Scene] = ray.get(scenes[0])
+    rows = []
+    for place in batch["place"].to_pylist():
+        scene = found[place]
+        image, truth = scene.load()
+        predicted = ready.predict(image).label_map
+        counts = confusion_counts(predicted, truth, len(ready.classes), void)
+        rows.append({"image": scene.id, "png": png(predicted), "counts": counts.ravel()})
+        progress.add(1)
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 
 _SCHEMA = pa.schema(

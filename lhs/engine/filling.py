@@ -18,7 +18,7 @@ from lhs.data.scenes import Dataset, Scene
 from lhs.engine.cluster import cores
 from lhs.engine.evaluation import png
 from lhs.engine.fills import IMAGES, MAPS, Fills, map_path, read_fill
-from lhs.engine.progress import followed, say
+from lhs.engine.progress import Progress, followed, say
 from lhs.engine.resources import predictors_at_once, wants_gpu
 from lhs.engine.samples import sample_stage
 from lhs.engine.scenes import CheckedScenes
@@ -224,7 +224,7 @@ class _Filler:
         void: int,
         gpu: bool,
         every: int,
-        progress: Any,
+        progress: Progress,
     ) -> None:
         import torch
 
@@ -247,7 +247,7 @@ class _Filler:
                 "annotated": int(counts[self.void]),
                 "counts": counts[: len(self.model.classes)],
             })  # fmt: skip
-            self.progress.add.remote(1)
+            self.progress.add(1)
         return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
     def _fill(self, scene: Scene) -> np.ndarray:

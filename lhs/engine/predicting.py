@@ -19,7 +19,7 @@ from lhs.data.images import read_label_picture
 from lhs.engine.cluster import cores
 from lhs.engine.evaluation import png
 from lhs.engine.looks import PLAIN, Looks, look, opened_for
-from lhs.engine.progress import followed, say
+from lhs.engine.progress import Progress, followed, say
 from lhs.engine.sources import Source, find_sources
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
@@ -179,7 +179,7 @@ class _Labeller:
         looks: Looks,
         threads: int,
         gpu: bool,
-        progress: Any,
+        progress: Progress,
     ) -> None:
         import torch
 
@@ -202,7 +202,7 @@ class _Labeller:
             except UserError as error:
                 out["error"] = str(error)
             rows.append(out)
-            self.progress.add.remote(1)
+            self.progress.add(1)
         return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
     def _labels(self, source: Source) -> tuple[np.ndarray, bool]:

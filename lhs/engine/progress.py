@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -21,42 +23,124 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class Progress:
-    """Counts what workers finished. Runs as an actor; a worker calls `add` or `tell`."""
+@dataclass(frozen=True)
+class State:
+    """Items finished, a worker's last words, the last mistake of the user's that one met."""
+
+    finished: int = 0
+    text: str = ""
+    mistake: str = ""
+
+
+class Desk:
+    """Keeps what workers tell, by their work. Runs as an actor, one for all that a process follows:
+    a process of Ray's takes a second to start."""
 
     def __init__(self) -> None:
-        self.finished = 0
-        self.text = self.mistaken = ""
+        self.states: dict[str, State] = {}
+        self.lines: dict[str, list[str]] = {}
+
+    def open(self, work: str) -> None:
+        """Begin to listen for a work."""
+        self.states[work], self.lines[work] = State(), []
+
+    def close(self, work: str) -> None:
+        """Forget a work; who still speaks of it is not heard."""
+        self.states.pop(work, None)
+        self.lines.pop(work, None)
+
+    def change(self, work: str, finished: int = 0, **words: str) -> None:
+        """So many items more are finished; others of `State`'s words."""
+        if work in self.states:
+            state = self.states[work]
+            self.states[work] = replace(state, finished=state.finished + finished, **words)
+
+    def state(self, work: str) -> State:
+        """What is known of a work that is open."""
+        return self.states[work]
+
+    def add_line(self, work: str, line: str) -> None:
+        """A line for the driver to print as it is."""
+        if work in self.lines:
+            self.lines[work].append(line)
+
+    def take_lines(self, work: str) -> list[str]:
+        """All lines since they were last taken."""
+        taken, self.lines[work] = self.lines[work], []
+        return taken
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Speaks of one work to its desk; travels to workers."""
+
+    desk: Any
+    work: str
 
     def add(self, count: int) -> None:
         """So many items are finished."""
-        self.finished += count
+        self.desk.change.remote(self.work, finished=count)
 
     def tell(self, text: str) -> None:
         """What a worker is at, in its own words."""
-        self.text = text
+        self.desk.change.remote(self.work, text=text)
 
     def met(self, mistake: str) -> None:
-        """A worker met a mistake of the user's."""
-        self.mistaken = mistake
+        """A worker met a mistake of the user's; returns once that is known."""
+        ray.get(self.desk.change.remote(self.work, mistake=mistake))
 
-    def mistake(self) -> str:
-        """The last mistake that was met, or nothing."""
-        return self.mistaken
+    def state(self, timeout: float | None = None) -> State:
+        """What is known by now."""
+        state: State = ray.get(self.desk.state.remote(self.work), timeout=timeout)
+        return state
 
-    def state(self) -> tuple[int, str]:
-        """Items finished, last words."""
-        return self.finished, self.text
+    def say(self, line: str) -> None:
+        """Let the driver print a line."""
+        self.desk.add_line.remote(self.work, line)
+
+    def said(self) -> list[str]:
+        """All lines since they were last asked for."""
+        lines: list[str] = ray.get(self.desk.take_lines.remote(self.work))
+        return lines
 
 
-def beside_driver(kind: type) -> Any:
-    """An actor on the node of who calls this: it is not lost with any other."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(kind).remote()
+_desks: dict[str, Any] = {}
+"""The desk of this process, by the process's number in Ray: another after each `ray.init`."""
+
+
+def use_desk_of(progress: Progress) -> None:
+    """Let what this process follows from now on be kept at the desk of a work of its driver's."""
+    _desks.clear()
+    _desks[ray.get_runtime_context().get_worker_id()] = progress.desk
 
 
 @contextmanager
-def followed(title: str, total: int) -> Iterator[Any]:
+def opened() -> Iterator[Progress]:
+    """A work at this process's desk, which is made where there is none or it was killed."""
+    here, work = ray.get_runtime_context().get_worker_id(), uuid.uuid4().hex
+    try:
+        desk = _desks[here]
+        ray.get(desk.open.remote(work))
+    except (KeyError, ray.exceptions.RayActorError):
+        desk = _new_desk()
+        ray.get(desk.open.remote(work))
+        _desks.clear()
+        _desks[here] = desk
+    progress = Progress(desk, work)
+    try:
+        yield progress
+    finally:
+        desk.close.remote(work)
+
+
+def _new_desk() -> Any:
+    # On the node of who asks: it is not lost with any other.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
+
+
+@contextmanager
+def followed(title: str, total: int) -> Iterator[Progress]:
     """Print how far workers are, every few seconds, while the block runs.
 
     Parameters
@@ -68,38 +152,37 @@ def followed(title: str, total: int) -> Iterator[Any]:
 
     Yields
     ------
-    ray.actor.ActorHandle
-        A `Progress` to hand to workers.
+    Progress
+        To hand to workers.
     """
-    actor = beside_driver(Progress)
-    stop = threading.Event()
-    thread = threading.Thread(target=_follow, args=(title, total, actor, stop), daemon=True)
-    thread.start()
-    try:
-        yield actor
-    finally:
-        stop.set()
-        thread.join(timeout=10)
-        ray.kill(actor)
+    with opened() as progress:
+        stop = threading.Event()
+        thread = threading.Thread(target=_follow, args=(title, total, progress, stop), daemon=True)
+        thread.start()
+        try:
+            yield progress
+        finally:
+            stop.set()
+            thread.join(timeout=10)
 
 
-def _follow(title: str, total: int, actor: Any, stop: threading.Event) -> None:
+def _follow(title: str, total: int, progress: Progress, stop: threading.Event) -> None:
     started, said = time.monotonic(), ""
     while not stop.wait(EVERY):
         try:
-            finished, text = ray.get(actor.state.remote(), timeout=EVERY)
+            state = progress.state(timeout=EVERY)
         except ray.exceptions.RayError:
             continue
-        line = f"{title}: {text}" if text else _rate(title, finished, total, started)
-        if line != said and (finished or text):
+        line = f"{title}: {state.text or _rate(state.finished, total, started)}"
+        if line != said and (state.finished or state.text):
             say(line)
             said = line
 
 
-def _rate(title: str, finished: int, total: int, started: float) -> str:
+def _rate(finished: int, total: int, started: float) -> str:
     speed = finished / (time.monotonic() - started)
     left = clock((total - finished) / speed) if speed else "?"
-    return f"{title}: {finished} of {total}, {speed:.1f} a second, {left} left"
+    return f"{finished} of {total}, {speed:.1f} a second, {left} left"
 
 
 def clock(seconds: float) -> str:

@@ -16,7 +16,7 @@ from lhs.config import Config, ContextConfig, DataConfig
 from lhs.context.extraction import histogram_rows, sample_rows
 from lhs.context.histograms import to_sparse
 from lhs.engine.fills import Fills
-from lhs.engine.progress import followed
+from lhs.engine.progress import Progress, followed
 from lhs.engine.scenes import CheckedScenes, blocks, worker_dataset
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage, explained
@@ -80,7 +80,11 @@ def sample_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str,
 
 
 def sample_batch(
-    batch: pa.Table, data: DataConfig, fills: Fills | None, context: ContextConfig, progress: Any
+    batch: pa.Table,
+    data: DataConfig,
+    fills: Fills | None,
+    context: ContextConfig,
+    progress: Progress,
 ) -> pa.Table:
     """Rows `SAMPLES` of a batch of rows (image, variant)."""
     dataset = worker_dataset(data, fills)
@@ -106,9 +110,9 @@ def sample_batch(
         tables.append(pa.table(columns, schema=SAMPLES))
         finished += 1
         if finished == TELL_EVERY:
-            progress.add.remote(finished)
+            progress.add(finished)
             finished = 0
-    progress.add.remote(finished)
+    progress.add(finished)
     return pa.concat_tables(tables)
 
 
@@ -178,7 +182,7 @@ def histogram_batch(
     fills: Fills | None,
     region: float,
     seed: int,
-    progress: Any,
+    progress: Progress,
 ) -> pa.Table:
     """Rows `HISTOGRAMS` of the files of sample rows that a batch names."""
     dataset = worker_dataset(data, fills)
@@ -198,7 +202,7 @@ def histogram_batch(
             columns = [*group.columns, bins, values]
             tables.append(pa.table(columns, schema=HISTOGRAMS))
             finished += 1
-    progress.add.remote(finished)
+    progress.add(finished)
     return pa.concat_tables(tables)
 
 

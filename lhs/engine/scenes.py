@@ -17,7 +17,7 @@ from lhs.config import DataConfig
 from lhs.data import open_dataset
 from lhs.data.scenes import SPLITS, Dataset, Scene
 from lhs.engine.fills import Fills
-from lhs.engine.progress import followed, say
+from lhs.engine.progress import Progress, followed, say
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import explained
 from lhs.errors import BadImageError, UserError
@@ -169,7 +169,7 @@ def blocks(rows: int) -> int:
     return max(1, -(-rows // BLOCK))
 
 
-def check_batch(batch: pa.Table, config: DataConfig, progress: Any) -> pa.Table:
+def check_batch(batch: pa.Table, config: DataConfig, progress: Progress) -> pa.Table:
     """Read the files of a batch of scenes; a row each: id, split, height, width, labelled,
     counts (L,), problem, wrong (whether the problem is not the image's own)."""
     dataset = worker_dataset(config)
@@ -190,7 +190,7 @@ def check_batch(batch: pa.Table, config: DataConfig, progress: Any) -> pa.Table:
         row |= {"height": height, "width": width, "counts": counts.tolist()}
         row["labelled"] = int(counts.sum())
         rows.append(row)
-    progress.add.remote(len(rows))
+    progress.add(len(rows))
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 

@@ -20,7 +20,7 @@ from lhs.config import Config
 from lhs.engine.numbering import Numbers
 from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
 from lhs.engine.preflight import preflight
-from lhs.engine.progress import say
+from lhs.engine.progress import Progress, say
 from lhs.engine.relay import heard
 from lhs.engine.resources import trainings_that_fit
 from lhs.engine.stages import StageResult
@@ -218,7 +218,7 @@ def _searched(
     space: Mapping[str, Any],
     numbers: Any,
     tracker: Tracker,
-    lines: Any,
+    lines: Progress,
 ) -> None:
     changes = {key: _rounded(parameters[key], values) for key, values in space.items()}
     number = ray.get(numbers.of.remote(tune.get_context().get_trial_id(), changes))

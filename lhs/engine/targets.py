@@ -15,7 +15,7 @@ import ray
 from lhs.config import Config
 from lhs.context.histograms import SparseHistograms, from_sparse
 from lhs.engine.clustering import read_hierarchy
-from lhs.engine.progress import followed
+from lhs.engine.progress import Progress, followed
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage, explained
@@ -97,7 +97,7 @@ def target_batch(
     shared: Sequence[Any],
     classes: int,
     seed: int,
-    progress: Any,
+    progress: Progress,
 ) -> pa.Table:
     """Rows `COLUMNS` and their place in the random order, `order`, of files of samples."""
     places, names, hierarchy = ray.get(shared[0])
@@ -116,7 +116,7 @@ def target_batch(
         for name in ("variant", "y", "x"):
             key = _mixed(key ^ columns[name].astype(np.uint64))
         tables.append(pa.table({"image": image, **columns, "subclass": subclass, "order": key}))
-        progress.add.remote(1)
+        progress.add(1)
     return pa.concat_tables(tables)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import ray
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer
 
 from lhs.config import BaselinePhases, Config, PhaseConfig, ReportConfig, UnlabelledConfig
 from lhs.engine import tracking
-from lhs.engine.progress import followed
+from lhs.engine.progress import Progress, followed
 from lhs.engine.resources import CPU_SHARE, training_workers, wants_gpu
 from lhs.engine.samples import sample_slice
 from lhs.engine.scenes import CheckedScenes
@@ -105,8 +105,9 @@ def training_stage(
         storage.make_folder(resume)
         with followed(f"training {config.network.name} {train.strategy}", 0) as progress:
             trainer = TorchTrainer(
-                train_worker,
-                train_loop_config={"work": work, "storage": storage, "progress": progress},
+                # Not as `train_loop_config`, which Ray Train's controller reads too: it would have
+                # to import all that a worker needs.
+                partial(train_worker, work, storage, progress),
                 scaling_config=ray_train.ScalingConfig(
                     num_workers=training_workers(config),
                     use_gpu=gpu,
@@ -136,12 +137,12 @@ def training_stage(
 
 
 @contextmanager
-def _mistake_told(progress: Any) -> Iterator[None]:
+def _mistake_told(progress: Progress) -> Iterator[None]:
     """Raise the user's mistake that a worker met, whatever else came of it."""
     try:
         yield
     finally:
-        mistake = ray.get(progress.mistake.remote())
+        mistake = progress.state().mistake
         if mistake:
             raise UserError(mistake) from None
 

@@ -15,6 +15,7 @@ from ray.train import UserCallback
 
 from lhs.engine.cluster import connected
 from lhs.engine.pipeline import run_one
+from lhs.engine.progress import Progress, use_desk_of
 from lhs.engine.relay import Sender, heard
 from lhs.engine.resources import trainings_that_fit, trials_at_once
 from lhs.engine.stages import StageResult
@@ -122,7 +123,7 @@ def _trial(
     folder: str,
     trials: Mapping[int, Trial],
     tags: Mapping[int, Mapping[str, str]],
-    lines: Any,
+    lines: Progress,
     turns: int,
 ) -> None:
     trial = trials[parameters["number"]]
@@ -136,7 +137,7 @@ def run_trial(
     folder: str,
     trial: Trial,
     tags: Mapping[str, str],
-    lines: Any,
+    lines: Progress,
     callbacks: Sequence[UserCallback] = (),
     turn: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> None:
@@ -157,6 +158,7 @@ def run_trial(
     """
     sender = Sender(lines, f"[{trial.number} {trial.name}] ")
     with connected(), contextlib.redirect_stderr(sender):
+        use_desk_of(lines)
         try:
             left = find_runs(tracking_uri(storage), tags)
             run_id = left[0].info.run_id if left else None

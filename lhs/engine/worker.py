@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import ray
 import torch
 from ray import train as ray_train
 from ray.train.torch import get_device
@@ -23,7 +22,7 @@ from lhs.engine import tracking
 from lhs.engine.cluster import cores
 from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
 from lhs.engine.feeding import PatchFeed
-from lhs.engine.progress import EVERY, clock
+from lhs.engine.progress import EVERY, Progress, clock
 from lhs.engine.storage import Storage
 from lhs.engine.targets import TargetReader
 from lhs.engine.validation import Validation
@@ -72,25 +71,22 @@ class Work:
     tracker: tracking.Tracker | None
 
 
-def train_worker(parts: dict[str, Any]) -> None:
+def train_worker(work: Work, storage: Storage, progress: Progress) -> None:
     """One worker of the training; rank 0 writes the model and tells how it goes."""
-    work: Work = parts["work"]
-    storage: Storage = parts["storage"]
-    progress = parts["progress"]
-    if ray.get(progress.mistake.remote()):
+    if progress.state().mistake:
         # Trying again does not mend it.
         return
     try:
         _train(work, storage, progress)
     except UserError as mistake:
         # Not through the storage, which may be what is full.
-        ray.get(progress.met.remote(str(mistake)))
+        progress.met(str(mistake))
         if ray_train.get_context().get_world_size() > 1:
             # The others wait for this worker's gradients; they are ended with it.
             raise
 
 
-def _train(work: Work, storage: Storage, progress: Any) -> None:
+def _train(work: Work, storage: Storage, progress: Progress) -> None:
     context = ray_train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     config = work.config
@@ -270,7 +266,7 @@ class Voice:
     `train.log_every` steps; other ranks keep silent."""
 
     def __init__(
-        self, progress: Any, curves: tracking.Curves, config: Config, speaks: bool
+        self, progress: Progress, curves: tracking.Curves, config: Config, speaks: bool
     ) -> None:
         self.progress, self.curves, self.speaks = progress, curves, speaks
         self.train = config.train
@@ -282,7 +278,7 @@ class Voice:
     def say(self, text: str) -> None:
         """Words for people."""
         if self.speaks:
-            self.progress.tell.remote(text)
+            self.progress.tell(text)
 
     def validated(self, epoch: int, scores: Mapping[str, float]) -> None:
         """Note scores on held-out images, at the step that was last told."""

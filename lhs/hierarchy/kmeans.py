@@ -132,6 +132,7 @@ def _fit_sklearn(
 ) -> Any:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     kmeans = KMeans(
         clusters,
@@ -142,7 +143,9 @@ def _fit_sklearn(
         algorithm="lloyd",
         random_state=seed,
     )
-    with warnings.catch_warnings():
+    # One thread: two add up in another order, and whether there are two would hang on what the
+    # process did before, since scikit-learn takes torch's where that was imported first.
+    with threadpool_limits(1), warnings.catch_warnings():
         # It only tells of fewer distinct rows than clusters.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return kmeans.fit(histograms, sample_weight=weights)

@@ -80,13 +80,14 @@ def start(config: Config, step: int, folder: Path) -> subprocess.Popen[str]:
     recipe.write_text(config.yaml(), encoding="utf-8")
     address = ray.get_runtime_context().gcs_address
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.engine.halting", str(recipe), str(step), folder / "halted"],
+        [sys.executable, "-m", "tests.faults.halting", "lhs.training.loop:_PhaseRun._tell",
+         str(step), folder / "halted", "0", "run", str(recipe)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=PROJECT,
         env=isolated(RAY_ADDRESS=address, RAY_AUTH_MODE="disabled"),
-    )
+    )  # fmt: skip
 
 
 def halted(driver: subprocess.Popen[str], folder: Path) -> psutil.Process:
@@ -114,7 +115,7 @@ def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(
     undisturbed: dict[str, Path], tmp_path: Path, seed: int, strategy: str, step: int, victim: str
 ) -> None:
     storage = tmp_path / "storage"
-    without = shutil.ignore_patterns("model", "evaluation", "runs", "mlflow.db*", "mlartifacts")
+    without = shutil.ignore_patterns("model", "runs")
     shutil.copytree(undisturbed[strategy], storage, ignore=without)
     config = experiment(storage, strategy)
     driver = start(config, step, tmp_path)
