@@ -6,9 +6,10 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -155,15 +156,21 @@ def followed(title: str, total: int) -> Iterator[Progress]:
     Progress
         To hand to workers.
     """
-    with opened() as progress:
-        stop = threading.Event()
-        thread = threading.Thread(target=_follow, args=(title, total, progress, stop), daemon=True)
-        thread.start()
-        try:
-            yield progress
-        finally:
-            stop.set()
-            thread.join(timeout=10)
+    with opened() as progress, meanwhile(partial(_follow, title, total, progress)):
+        yield progress
+
+
+@contextmanager
+def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do some work in a thread while the block runs; it is to end soon after the event is set."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
 
 
 def _follow(title: str, total: int, progress: Progress, stop: threading.Event) -> None:

@@ -7,10 +7,11 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import ray
 
-from lhs.engine.progress import Progress, opened, say
+from lhs.engine.progress import Progress, meanwhile, opened, say
 
 TELL_EVERY = 0.5
 """Seconds between two looks at what was said."""
@@ -32,22 +33,14 @@ class Sender(io.TextIOBase):
 @contextmanager
 def heard() -> Iterator[Progress]:
     """Print what others say while the block runs; yields what a `Sender` speaks to."""
-    with opened() as progress:
-        stop = threading.Event()
+    with opened() as progress, meanwhile(partial(_pass_on, progress)):
+        yield progress
 
-        def follow() -> None:
-            while True:
-                ended = stop.wait(TELL_EVERY)
-                with contextlib.suppress(ray.exceptions.RayError):
-                    for line in progress.said():
-                        say(line)
-                if ended:
-                    return
 
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield progress
-        finally:
-            stop.set()
-            thread.join(timeout=10)
+def _pass_on(progress: Progress, stop: threading.Event) -> None:
+    ended = False
+    while not ended:
+        ended = stop.wait(TELL_EVERY)
+        with contextlib.suppress(ray.exceptions.RayError):
+            for line in progress.said():
+                say(line)

@@ -115,7 +115,7 @@ def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(
     undisturbed: dict[str, Path], tmp_path: Path, seed: int, strategy: str, step: int, victim: str
 ) -> None:
     storage = tmp_path / "storage"
-    without = shutil.ignore_patterns("model", "runs")
+    without = shutil.ignore_patterns("model", "runs", "mlflow.db*", "mlartifacts")
     shutil.copytree(undisturbed[strategy], storage, ignore=without)
     config = experiment(storage, strategy)
     driver = start(config, step, tmp_path)
