@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ray.train import UserCallback
@@ -24,6 +23,7 @@ from lhs.engine.storage import Storage
 from lhs.engine.targets import target_stage
 from lhs.engine.tracking import Tracker, log_outcome, log_training, tracked
 from lhs.engine.training import baseline_of, training_stage
+from lhs.engine.turns import Turn, no_turn
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def run_one(
     tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
     callbacks: Sequence[UserCallback] = (),
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    turn: Turn = no_turn,
 ) -> Outcome:
     """Run an experiment alone.
 
@@ -144,8 +144,9 @@ def run_one(
                 samples, histograms = make_rows(stages, config, scenes, around)
                 rows = histograms or samples
             targets = target_stage(stages, config, scenes, rows, hierarchy)
-        with turn():
-            model = training_stage(stages, config, learned, hierarchy, targets, tracker, callbacks)
+        model = training_stage(
+            stages, config, learned, hierarchy, targets, tracker, callbacks, turn
+        )
         log_training(tracker, storage, model, config.train)
         # Section 5: every pixel of the test images, one confusion matrix, the scores.
         scored = evaluation_stage(stages, config, scenes, model, wants_gpu(config.train.gpu))

@@ -14,13 +14,14 @@ from ray.train.torch import TorchTrainer
 from lhs.config import BaselinePhases, Config, PhaseConfig, ReportConfig, UnlabelledConfig
 from lhs.engine import tracking
 from lhs.engine.progress import Progress, followed
-from lhs.engine.resources import CPU_SHARE, training_workers, wants_gpu
+from lhs.engine.resources import CPU_SHARE, ready_before_turn, training_workers, wants_gpu
 from lhs.engine.samples import sample_slice
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages, stage_key
 from lhs.engine.storage import explained
 from lhs.engine.targets import target_slice
-from lhs.engine.worker import Work, train_worker
+from lhs.engine.turns import Turn, no_turn
+from lhs.engine.worker import FACTS, Work, train_worker
 from lhs.errors import UserError
 from lhs.networks.fcn import COARSER
 from lhs.networks.weights import weights_digest
@@ -33,6 +34,7 @@ KEEP_MEMORY = {
     # It does so all the same in arenas of their own, which threads get that are not the first: Ray
     # Train trains in such a thread.
     "MALLOC_ARENA_MAX": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 OPERATIONAL = {
     "gpu", "workers", "accelerator", "cache_mb", "features_gb", "log_every", "checkpoint_minutes",
@@ -49,6 +51,7 @@ def training_stage(
     targets: StageResult | None,
     tracker: tracking.Tracker | None,
     callbacks: Sequence[ray_train.UserCallback] = (),
+    turn: Turn = no_turn,
 ) -> StageResult:
     """Train the network, and before it the coarser one it starts from, where it has one.
 
@@ -66,6 +69,8 @@ def training_stage(
         The samples to train on, for patch networks.
     callbacks
         Ray Train's, that hear of scores on held-out images.
+    turn
+        What it waits for and holds while it trains.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def training_stage(
     before = coarser_of(config)
     start = None
     if before is not None:
-        start = training_stage(stages, before, scenes, None, None, tracker)
+        start = training_stage(stages, before, scenes, None, None, tracker, turn=turn)
     digest = None if hierarchy is None else hierarchy.facts["digest"]
     settings, inputs = training_slice(
         config, scenes.key, digest, None if targets is None else targets.key
@@ -84,6 +89,16 @@ def training_stage(
     resume = storage.path("stages", "model", f".training-{stage_key('model', settings, inputs)}")
 
     def build(path: str) -> dict[str, Any]:
+        if turn is not no_turn and ready_before_turn(config):
+            # Its processes start, for ten seconds and more, beside the training before it.
+            fit(path, turn)
+        if not storage.exists(f"{path}/{FACTS}"):
+            with turn(None):
+                fit(path, no_turn)
+        storage.delete(f"{path}/ray-train")
+        return dict(storage.read_json(f"{path}/{FACTS}"))
+
+    def fit(path: str, turn: Turn) -> None:
         train, dataset = config.train, scenes.dataset
         gpu = wants_gpu(train.gpu)
         work = Work(
@@ -101,6 +116,7 @@ def training_stage(
             target=path,
             resume=resume,
             tracker=tracker,
+            turn=turn,
         )
         storage.make_folder(resume)
         with followed(f"training {config.network.name} {train.strategy}", 0) as progress:
@@ -128,8 +144,6 @@ def training_stage(
             )
             with _mistake_told(progress), explained(storage.uri):
                 trainer.fit()
-        storage.delete(f"{path}/ray-train")
-        return dict(storage.read_json(f"{path}/facts.json"))
 
     result = stages.run("model", settings, inputs, build)
     storage.delete(resume)

@@ -6,8 +6,7 @@ import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -21,7 +20,7 @@ from lhs.engine.resources import trainings_that_fit, trials_at_once
 from lhs.engine.stages import StageResult
 from lhs.engine.storage import Storage, explained
 from lhs.engine.tracking import find_runs, tracking_uri
-from lhs.engine.turns import HEAD, TRIAL_SHARE, turn
+from lhs.engine.turns import HEAD, TRIAL_SHARE, Turn, no_turn, turn
 from lhs.errors import UserError
 from lhs.sweeps import METRICS, Trial
 
@@ -139,7 +138,7 @@ def run_trial(
     tags: Mapping[str, str],
     lines: Progress,
     callbacks: Sequence[UserCallback] = (),
-    turn: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    turn: Turn = no_turn,
 ) -> None:
     """Run one trial in a process of Tune's, report its scores, leave its record in the folder.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import ray
+
+Turn = Callable[[float | None], AbstractContextManager[bool]]
+"""Waits for so many seconds at most, or (None) for ever; tells whether the turn has come."""
 
 HEAD = "node:__internal_head__"
 """A resource of 1 that only the head node has."""
@@ -16,7 +19,13 @@ FOR_TURNS = 0.9
 
 
 @contextmanager
-def turn(trainings: int) -> Iterator[None]:
+def no_turn(patience: float | None = None) -> Iterator[bool]:
+    """The turn of who has nobody to wait for."""
+    yield True
+
+
+@contextmanager
+def turn(trainings: int, patience: float | None = None) -> Iterator[bool]:
     """Wait until fewer than so many trainings run; this one counts while the block runs.
 
     Their CPUs alone would not tell: trainings leave some free for those that read and decode. What
@@ -26,13 +35,19 @@ def turn(trainings: int) -> Iterator[None]:
     ----------
     trainings
         That may run at once, at least 1.
+    patience
+        Seconds to wait at most; None is for ever.
+
+    Yields
+    ------
+    bool
+        Whether the turn has come.
     """
     share = int(FOR_TURNS / trainings * 1e4) / 1e4
     booked = ray.remote(num_cpus=0, resources={HEAD: share}, scheduling_strategy="DEFAULT")
     holder = booked(_Holder).remote()
     try:
-        ray.get(holder.begun.remote())
-        yield
+        yield bool(ray.wait([holder.begun.remote()], timeout=patience)[0])
     finally:
         ray.kill(holder)
 

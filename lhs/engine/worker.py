@@ -25,6 +25,7 @@ from lhs.engine.feeding import PatchFeed
 from lhs.engine.progress import EVERY, Progress, clock
 from lhs.engine.storage import Storage
 from lhs.engine.targets import TargetReader
+from lhs.engine.turns import Turn
 from lhs.engine.validation import Validation
 from lhs.errors import UserError
 from lhs.evaluation.model import ModelDescription, load_model, save_model
@@ -42,7 +43,9 @@ from lhs.training.parallel import keep_to_own_cores
 from lhs.training.phases import Phase
 from lhs.training.variants import VariantFeed
 
-STATE = "state.pt"
+STATE, FACTS = "state.pt", "facts.json"
+PATIENCE = 60.0
+"""Seconds for which a worker that is ready books what it needs and waits for its turn."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Work:
     resume: str
     """Folder in the storage that checkpoints go to."""
     tracker: tracking.Tracker | None
+    turn: Turn
+    """What its loop waits for and holds. If that takes too long, there will be no model."""
 
 
 def train_worker(work: Work, storage: Storage, progress: Progress) -> None:
@@ -106,21 +111,24 @@ def _train(work: Work, storage: Storage, progress: Progress) -> None:
     # Or Python's collector goes through all that was imported at every few steps.
     gc.collect()
     gc.freeze()
-    model, history = train(
-        network,
-        config.train,
-        classes=len(work.classes),
-        matrix=None if hierarchy is None else torch.from_numpy(hierarchy.matrix()),
-        void=work.void,
-        feed=_feed(work, storage, network, hierarchy, rank, world),
-        device=get_device(),
-        on_step=voice,
-        on_resume=voice.catch_up,
-        on_epoch=_validation(work, hierarchy, voice),
-        trained=work.start is not None,
-        checkpoints=_checkpoints(work, storage, rank),
-        say=voice.say,
-    )
+    with work.turn(PATIENCE) as come:
+        if not come:
+            return
+        model, history = train(
+            network,
+            config.train,
+            classes=len(work.classes),
+            matrix=None if hierarchy is None else torch.from_numpy(hierarchy.matrix()),
+            void=work.void,
+            feed=_feed(work, storage, network, hierarchy, rank, world),
+            device=get_device(),
+            on_step=voice,
+            on_resume=voice.catch_up,
+            on_epoch=_validation(work, hierarchy, voice),
+            trained=work.start is not None,
+            checkpoints=_checkpoints(work, storage, rank),
+            say=voice.say,
+        )
     if rank == 0:
         voice.curves.finish()
         _write(storage, work, model, network, history, hierarchy)
@@ -258,7 +266,7 @@ def _write(
     }
     if isinstance(model, HierarchicalNetwork):
         facts |= model.drift()
-    storage.write_json(f"{work.target}/facts.json", facts)
+    storage.write_json(f"{work.target}/{FACTS}", facts)
 
 
 class Voice:
@@ -271,7 +279,8 @@ class Voice:
         self.progress, self.curves, self.speaks = progress, curves, speaks
         self.train = config.train
         self.what = "patches" if config.network.patches else "images"
-        self.started = self.spoken = time.monotonic()
+        self.started: float | None = None
+        self.spoken = time.monotonic()
         self.first = self.step = 0
         self.recent: list[dict[str, Any]] = []
 
@@ -295,6 +304,9 @@ class Voice:
         """Tell of a step, of so many in all."""
         self._note(row, last=row["step"] == total)
         now = time.monotonic()
+        if self.started is None:
+            # Not when it began to wait for its turn.
+            self.started = now - row["seconds"]
         if self.speaks and (now - self.spoken > EVERY or row["step"] == total):
             self.spoken = now
             done = row["step"] - self.first

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +14,7 @@ from lhs.engine.scenes import checked_scenes
 from lhs.engine.stages import Stages
 from lhs.engine.storage import Storage
 from lhs.engine.training import training_slice
+from lhs.engine.worker import PATIENCE
 from lhs.errors import UserError
 from tests.data.builders import plain
 from tests.engine.conftest import tiny
@@ -39,6 +42,27 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
     alone, together = (losses(tmp_path / str(workers), workers) for workers in (1, 2))
     assert len(alone) == 18
     assert together == pytest.approx(alone, rel=0, abs=1e-5)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("patient", [True, False])
+def test_who_waits_too_long_for_its_turn_trains_when_it_comes(
+    cluster: None, tmp_path: Path, patient: bool
+) -> None:
+    log = tmp_path / "asked"
+
+    @contextmanager
+    def turn(patience: float | None = None) -> Iterator[bool]:
+        with log.open("a") as file:
+            file.write(f"{patience}\n")
+        yield patient or patience is None
+
+    config = tiny(
+        tmp_path / "storage", train__strategy="baseline", report__baseline="none", report__scenes=0
+    )
+    outcome = pipeline.run_one(config, "waits", turn=turn)
+    assert outcome.evaluation.counts.sum() > 0
+    assert log.read_text().split() == [str(PATIENCE), "None"][: 1 if patient else 2]
 
 
 @pytest.mark.ray

@@ -34,6 +34,16 @@ def test_so_many_hold_a_turn_at_once(cluster, tmp_path, turns) -> None:
     assert (most, at_once) == (turns, 0)
 
 
+def test_patience_ends_and_takes_nothing(cluster, tmp_path) -> None:
+    with turn(1) as first:
+        with turn(1, patience=0.5) as second:
+            assert (first, second) == (True, False)
+        with turn(2, patience=0.5) as beside:
+            assert not beside, "a whole turn is taken, half of one is not left"
+    with turn(1, patience=30) as third:
+        assert third
+
+
 def test_a_turn_ends_with_its_process(cluster, tmp_path) -> None:
     @ray.remote(num_cpus=0)
     class Killed:
