@@ -20,6 +20,9 @@ QUIET = {
     # A stage runs in the processes that the last one left, also after a training between them: one
     # takes a second to start, and two to import torch.
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
+    # Four times as many processes are told to the user as a fault. Those of two trainings are more
+    # than for two cores.
+    "RAY_worker_maximum_startup_concurrency": str(max(8, os.cpu_count() or 1)),
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",

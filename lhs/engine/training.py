@@ -26,7 +26,7 @@ from lhs.errors import UserError
 from lhs.networks.fcn import COARSER
 from lhs.networks.weights import weights_digest
 
-KEEP_MEMORY = {
+WORKER_ENVIRONMENT = {
     # glibc hands large blocks back to the system and takes a page fault for each page of them at
     # the next step: about a sixth of a CPU step.
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
@@ -34,6 +34,7 @@ KEEP_MEMORY = {
     # It does so all the same in arenas of their own, which threads get that are not the first: Ray
     # Train trains in such a thread.
     "MALLOC_ARENA_MAX": "1",
+    # Threads that spin while they wait take the cores from a trial that is scored or begins beside.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 OPERATIONAL = {
@@ -139,7 +140,7 @@ def training_stage(
                     failure_config=ray_train.FailureConfig(max_failures=train.restarts),
                     logging_config=ray_train.LoggingConfig(log_level="ERROR"),
                     callbacks=list(callbacks),
-                    worker_runtime_env={"env_vars": KEEP_MEMORY | tracking.ONE_TRY},
+                    worker_runtime_env={"env_vars": WORKER_ENVIRONMENT | tracking.ONE_TRY},
                 ),
             )
             with _mistake_told(progress), explained(storage.uri):

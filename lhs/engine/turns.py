@@ -47,7 +47,9 @@ def turn(trainings: int, patience: float | None = None) -> Iterator[bool]:
     booked = ray.remote(num_cpus=0, resources={HEAD: share}, scheduling_strategy="DEFAULT")
     holder = booked(_Holder).remote()
     try:
-        yield bool(ray.wait([holder.begun.remote()], timeout=patience)[0])
+        come, _ = ray.wait([holder.begun.remote()], timeout=patience)
+        ray.get(come)
+        yield bool(come)
     finally:
         ray.kill(holder)
 
