@@ -1,11 +1,14 @@
 """The cluster files: Ray's own schema, the pinned versions, and nothing open to the world."""
 
+import copy
 import ipaddress
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -14,6 +17,45 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "clusters"
 RAY_FILES = ("local.yaml", "aws.yaml", "gcp.yaml")
 KUBERAY_FILES = ("kuberay-job.yaml", "kuberay-cluster.yaml")
+KUBERNETES = "1.30"
+
+
+def fields(**kinds: Any) -> dict[str, Any]:
+    """A schema of exactly these."""
+    known = {
+        name: {"type": kind} if isinstance(kind, str) else kind for name, kind in kinds.items()
+    }
+    return {"type": "object", "properties": known, "additionalProperties": False}
+
+
+START = {"type": "object", "additionalProperties": {"type": "string"}}
+GROUP = {"rayStartParams": START, "template": "object"}
+CLUSTER = fields(
+    rayVersion="string",
+    enableInTreeAutoscaling="boolean",
+    autoscalerOptions=fields(idleTimeoutSeconds="integer"),
+    headGroupSpec=fields(**GROUP),
+    workerGroupSpecs={
+        "type": "array",
+        "items": fields(
+            groupName="string", replicas="integer", minReplicas="integer", maxReplicas="integer",
+            **GROUP,
+        ),
+    },
+)  # fmt: skip
+JOB = fields(
+    entrypoint="string",
+    shutdownAfterJobFinishes="boolean",
+    ttlSecondsAfterFinished="integer",
+    backoffLimit="integer",
+    rayClusterSpec=CLUSTER,
+)
+KUBERAY = {
+    kind: fields(apiVersion={"const": "ray.io/v1"}, kind="string", metadata="object", spec=spec)
+    for kind, spec in {"RayCluster": CLUSTER, "RayJob": JOB}.items()
+}
+"""The fields that the files use, as KubeRay's API reference has them (docs/reference/api.md of its
+repository, ray.io/v1). The CRDs themselves come from no package registry."""
 
 
 def content(name: str) -> dict[str, Any]:
@@ -90,12 +132,42 @@ def test_a_gpu_is_there_from_the_start_and_not_in_the_head(name: str) -> None:
     assert "GPU" not in types["head"]["resources"]
 
 
+def cluster_of(whole: dict[str, Any]) -> dict[str, Any]:
+    return whole["spec"] if whole["kind"] == "RayCluster" else whole["spec"]["rayClusterSpec"]
+
+
+def validate_kuberay(whole: dict[str, Any]) -> None:
+    """KubeRay's own fields, and the pods by Kubernetes' own schema."""
+    jsonschema.validate(whole, KUBERAY[whole["kind"]])
+    spec = cluster_of(whole)
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": whole["metadata"]}
+        kubernetes_validate.validate(pod | group["template"], KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda spec: spec.update(autoscaling=True),
+        lambda spec: spec["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0}),
+        lambda spec: spec["workerGroupSpecs"][0].update(minReplica=1),
+        lambda spec: spec["headGroupSpec"]["template"]["spec"].update(container=[]),
+        lambda spec: spec["workerGroupSpecs"][0]["template"]["spec"]["volumes"][0].pop("name"),
+    ],
+)
+@pytest.mark.parametrize("name", KUBERAY_FILES)
+def test_a_wrong_kuberay_file_is_seen(name: str, spoil: Any) -> None:
+    whole = copy.deepcopy(content(name))
+    spoil(cluster_of(whole))
+    with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
+        validate_kuberay(whole)
+
+
 @pytest.mark.parametrize("name", KUBERAY_FILES)
 def test_kuberay_file(name: str) -> None:
-    """No schema of the CRDs can be had offline: this checks the fields that the files use."""
     whole = content(name)
-    assert whole["apiVersion"] == "ray.io/v1"
-    spec = whole["spec"] if whole["kind"] == "RayCluster" else whole["spec"]["rayClusterSpec"]
+    validate_kuberay(whole)
+    spec = cluster_of(whole)
     assert spec["rayVersion"] == ray_version()
     head = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
     (group,) = spec["workerGroupSpecs"]
