@@ -108,8 +108,9 @@ class Storage:
 
     def delete(self, folder: str) -> None:
         """Delete a folder and all in it, where it is there."""
-        if self.exists(folder):
-            self.filesystem.delete_dir(folder)
+        with explained(self.uri):
+            if self.exists(folder):
+                self.filesystem.delete_dir(folder)
 
     @contextmanager
     def locked(self, *parts: str) -> Iterator[None]:

@@ -48,6 +48,7 @@ def test_what_a_full_or_closed_storage_says(tmp_path: Path, number: int, told: s
         lambda: storage.write(storage.path("a"), b""),
         lambda: storage.write_json(storage.path("a"), {}),
         lambda: storage.move(storage.path("a"), storage.path("b")),
+        lambda: storage.delete(storage.path("made")),
     ]
     for call in calls:
         with pytest.raises(UserError, match=rf"^storage = {tmp_path}: {told}.*--set storage="):
