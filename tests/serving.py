@@ -21,12 +21,14 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def wait_for(process: subprocess.Popen[Any], port: int, seconds: float = 60) -> None:
-    """Wait until a process takes connections on a port of loopback."""
+def wait_for(
+    process: subprocess.Popen[Any], port: int, seconds: float = 60, address: str = "127.0.0.1"
+) -> None:
+    """Wait until a process takes connections on a port, of loopback if no other is named."""
     limit = time.monotonic() + seconds
     while True:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((address, port)) == 0:
                 return
         assert process.poll() is None, "the server ended"
         assert time.monotonic() < limit, "the server does not answer"

@@ -16,6 +16,7 @@ import numpy as np
 
 from lhs.data.images import IMAGE_SUFFIXES
 from lhs.data.layout import find_files, read_lines, scene_ids
+from lhs.data.matlab import read_variable
 from lhs.data.scenes import Dataset, FileScene
 from lhs.errors import BadImageError, UserError
 
@@ -28,7 +29,7 @@ class SuperParsingScene(FileScene):
 
     def read_ids(self) -> np.ndarray:
         """Read `S`: (H, W) int32, class ids from 0, -1 where unlabelled."""
-        ids = _read_mat(Path(self.label_file), "S")
+        ids = read_variable(Path(self.label_file), "S")
         if ids.dtype.kind not in "iuf":
             raise BadImageError(f"{self.label_file}: S must hold numbers, found {ids.dtype}")
         if ids.dtype.kind == "f" and not (ids == np.floor(ids)).all():
@@ -65,7 +66,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """
     return tuple(
         str(np.asarray(cell).ravel()[0]).strip() if np.size(cell) else ""
-        for cell in _read_mat(path, "names").ravel()
+        for cell in read_variable(path, "names").ravel()
     )
 
 
@@ -163,19 +164,3 @@ def _parts(path: PurePosixPath) -> tuple[str, ...]:
 def _one_ends_the_other(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     length = min(len(one), len(other))
     return one[-length:] == other[-length:]
-
-
-def _read_mat(path: Path, variable: str) -> np.ndarray:
-    # Imported late: scipy.io takes a fifth of a second that `lhs --help` would pay.
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path, variable_names=[variable])
-    except FileNotFoundError:
-        raise BadImageError(f"{path}: label file is missing") from None
-    # A damaged .mat file makes scipy raise nearly anything, as with images.
-    except Exception as error:
-        raise BadImageError(f"{path}: unreadable label file: {error or repr(error)}") from error
-    if variable not in content:
-        raise BadImageError(f"{path}: the .mat file has no variable {variable!r}")
-    return np.asarray(content[variable])

@@ -12,13 +12,22 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
-from tests.clusters.host import SSHD, Host, host, lend_packages, user
+from tests.clusters.host import (
+    SSHD,
+    Host,
+    can_make_hosts,
+    host,
+    lend_packages,
+    two_hosts,
+    user,
+)
 
 pytestmark = [
     pytest.mark.cluster,
@@ -45,7 +54,7 @@ def there(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def environment(there: Host, tmp_path_factory) -> dict[str, str]:
+def environment(tmp_path_factory) -> dict[str, str]:
     """Of the person at the other end: another home, with Ray's token in it."""
     mine = tmp_path_factory.mktemp("mine")
     (mine / ".ray").mkdir()
@@ -132,3 +141,38 @@ def test_a_job_gets_the_folder_without_what_is_large_or_private(
     assert "pyproject.toml" in told
     assert not {".git", ".venv", ".mypy_cache"} & set(told.split())
     assert len(list((results / "stages" / "evaluation").glob("*/_SUCCESS.json"))) == 2
+
+
+@pytest.mark.skipif(not can_make_hosts(), reason="only root can make network namespaces")
+def test_a_run_is_submitted_to_two_hosts(environment, tmp_path: Path) -> None:
+    """The second one's Ray is started by the head's autoscaler, over ssh. The results' folder is
+    seen by both, as over NFS."""
+    with two_hosts(tmp_path) as (head, worker):
+        for one in (head, worker):
+            lend_packages(one.home)
+        config = yaml.safe_load((ROOT / "clusters" / "local.yaml").read_text())
+        config["provider"] |= {"head_ip": head.address, "worker_ips": [worker.address]}
+        config["auth"] = {"ssh_user": user(), "ssh_private_key": str(head.key)}
+        # A state of its own: Ray's client keeps it in /tmp under this name.
+        config["cluster_name"] = "lhs-two"
+        path = tmp_path / "local.yaml"
+        path.write_text(yaml.safe_dump(config))
+        run(["ray", "up", "--yes", "--no-config-cache", path], environment)
+        limit = time.monotonic() + 400
+        both = f"/{2 * len(os.sched_getaffinity(0))}.0 CPU"
+        while both not in (told := run(["ray", "exec", path, "ray status"], environment)):
+            assert time.monotonic() < limit, told
+            time.sleep(5)
+        results = tmp_path / "results"
+        told = run(
+            ["ray", "submit", path, "lhs/run.py", "--", "run", "demo", *SMALL,
+             "--set", f"storage={results}"],
+            environment,
+        )  # fmt: skip
+        assert "cluster: 2 nodes" in told
+        assert "mlflow ui" in told
+        assert len(list((results / "stages" / "evaluation").glob("*/_SUCCESS.json"))) == 2
+        sessions = [
+            list((tmp_path / name / "ray").glob("session_*")) for name in ("lhs11", "lhs12")
+        ]
+        assert [len(found) for found in sessions] == [1, 1]

@@ -1,0 +1,205 @@
+"""MATLAB's files: one variable of numbers, text or cells, after a look at how the file is built.
+
+scipy's reader takes the types that a file names as places in its memory without a check
+(scipy pull request 25349), and a damaged file ends the process. So the types are checked here
+first, in the order in which that reader comes to them. The format: MathWorks, MAT-File Format,
+chapter 1 (level 5).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from lhs.data.images import MAX_PIXELS
+from lhs.errors import BadImageError
+
+MOST_BYTES = 8 * MAX_PIXELS + 2**20
+"""Of a variable: a label map as doubles, and what lies around it."""
+HEADER = 128
+MATRIX, COMPRESSED, SIZES = 14, 15, (5, 6)
+DATA = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18})
+"""Types of numbers and text."""
+CELL, CHAR, NUMBERS, OPAQUE = 1, 4, range(6, 16), 17
+"""Classes of variables."""
+MOST_SIZES = 32
+"""That scipy's reader takes of a variable."""
+DEEPEST = 8
+"""Cells in cells."""
+PIECE = 2**16
+
+
+def read_variable(path: Path, name: str) -> np.ndarray:
+    """Read a variable of a `.mat` file (level 4 or 5).
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        Of an array of numbers or characters, or a cell array of such.
+
+    Returns
+    -------
+    ndarray
+        As `scipy.io.loadmat` gives it.
+
+    Raises
+    ------
+    BadImageError
+        If the file is missing or damaged, has no such variable, or one of another kind or of more
+        than `MOST_BYTES`.
+    """
+    # Imported late: scipy.io takes a fifth of a second that `lhs --help` would pay.
+    from scipy.io import loadmat
+
+    try:
+        content = path.read_bytes()
+        # Level 4 looks its types up in a list.
+        if 0 not in content[:4]:
+            content = _alone(content, name.encode())
+        found = loadmat(io.BytesIO(content), variable_names=[name])
+    except FileNotFoundError:
+        raise BadImageError(f"{path}: label file is missing") from None
+    # A damaged .mat file makes scipy raise nearly anything, as with images.
+    except Exception as error:
+        raise BadImageError(f"{path}: unreadable label file: {error or repr(error)}") from error
+    if name not in found:
+        raise BadImageError(f"{path}: the .mat file has no variable {name!r}")
+    return np.asarray(found[name])
+
+
+def _alone(content: bytes, wanted: bytes) -> bytes:
+    """A file with the wanted variable alone, if it is there.
+
+    Raises
+    ------
+    ValueError
+        If that, or the beginning of one before it, is not built as it must.
+    """
+    order = "<" if content[126:128] == b"IM" else ">"
+    place = HEADER
+    while place + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, place)
+        start, place = place, place + 8 + size
+        body = memoryview(content)[start + 8 : place]
+        if kind == COMPRESSED:
+            reader = _Elements(order, _inflated(body))
+            kind, size = reader.numbers(2)
+        else:
+            reader = _Elements(order, iter([body]))
+        if kind != MATRIX or size == 0:
+            raise ValueError(f"an element of type {kind} and {size} bytes, expected a matrix")
+        if reader.variable(wanted):
+            return content[:HEADER] + content[start:place]
+    return content[:HEADER]
+
+
+def _inflated(body: memoryview) -> Iterator[bytes]:
+    """What a compressed element holds, a piece at a time."""
+    inflater = zlib.decompressobj()
+    left: bytes | memoryview = body
+    while left and not inflater.eof:
+        yield inflater.decompress(left, PIECE)
+        left = inflater.unconsumed_tail
+
+
+class _Elements:
+    """The elements of a variable, in the order in which scipy's reader takes them.
+
+    Parameters
+    ----------
+    order
+        `<` or `>`: of bytes.
+    pieces
+        The content.
+    """
+
+    def __init__(self, order: str, pieces: Iterator[bytes | memoryview]) -> None:
+        self.order, self.pieces = order, pieces
+        self.piece = memoryview(b"")
+        self.taken = 0
+
+    def take(self, size: int) -> bytes:
+        """The next bytes; more than `PIECE` are passed over, and not all of them given."""
+        self.taken += size
+        if self.taken > MOST_BYTES:
+            raise ValueError(f"a variable of more than {MOST_BYTES // 10**6} million bytes")
+        found = b""
+        while size:
+            self.piece = self.piece or memoryview(next(self.pieces, b""))
+            if not self.piece:
+                raise ValueError("it ends within a variable")
+            part, self.piece = self.piece[:size], self.piece[size:]
+            size -= len(part)
+            if len(part) + len(found) <= PIECE:
+                found += bytes(part)
+        return found
+
+    def numbers(self, count: int) -> tuple[int, ...]:
+        """The next unsigned numbers of four bytes."""
+        return struct.unpack(f"{self.order}{count}I", self.take(4 * count))
+
+    def element(self) -> tuple[int, bytes]:
+        """The type and the bytes of the next element, of more than `PIECE` not all."""
+        (kind,) = self.numbers(1)
+        if kind >> 16:
+            # A small one: its size stands beside its type, its bytes where the size would.
+            kind, size = kind & 0xFFFF, kind >> 16
+            if size > 4:
+                raise ValueError(f"a small element of {size} bytes; allowed are 4")
+            return kind, self.take(4)[:size]
+        (size,) = self.numbers(1)
+        found = self.take(size)
+        with suppress(ValueError):
+            # What fills up to eight bytes may be missing at the end.
+            self.take(-size % 8)
+        return kind, found
+
+    def variable(self, wanted: bytes | None, depth: int = 0) -> bool:
+        """Go through a variable, if it is the wanted one (None: any); whether it is."""
+        self.numbers(2)
+        flags, _ = self.numbers(2)
+        held = flags & 0xFF
+        if held == OPAQUE and wanted is not None:
+            return False
+        kind, sizes = self.element()
+        if kind not in SIZES or len(sizes) % 4 or len(sizes) > 4 * MOST_SIZES:
+            raise ValueError(f"sizes of type {kind} in {len(sizes)} bytes")
+        shape = struct.unpack(f"{self.order}{len(sizes) // 4}i", sizes)
+        if min(shape, default=0) < 0:
+            raise ValueError(f"sizes below 0: {shape}")
+        _, name = self.element()
+        if wanted is not None and name != wanted:
+            return False
+        if held == CELL:
+            self.cells(math.prod(shape), depth + 1)
+        elif held == CHAR or held in NUMBERS:
+            for _ in range(2 if flags >> 11 & 1 and held != CHAR else 1):
+                kind, _ = self.element()
+                if kind not in DATA:
+                    raise ValueError(f"data of the unknown type {kind}")
+        else:
+            raise ValueError(f"a variable of class {held}; allowed are numbers, text and cells")
+        return True
+
+    def cells(self, count: int, depth: int) -> None:
+        """Go through so many cells, of cells in `depth` cells."""
+        if depth > DEEPEST:
+            raise ValueError(f"more than {DEEPEST} cells in each other")
+        # Each takes its eight bytes at least, also where all are empty.
+        if 8 * count > MOST_BYTES:
+            raise ValueError(f"{count} cells")
+        for _ in range(count):
+            kind, size = self.numbers(2)
+            if kind != MATRIX:
+                raise ValueError(f"a cell of type {kind}")
+            if size:
+                self.variable(None, depth)
