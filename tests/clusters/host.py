@@ -161,6 +161,11 @@ def lend_packages(home: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     lib = environment / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     (lib / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    # The environment's own would hide the one lent, and be too old for torch. With 0, pip builds
+    # the project with what there is.
+    pip = [environment / "bin" / "pip", "uninstall", "--quiet", "--yes", "setuptools"]
+    subprocess.run(pip, check=True)
+    (home / ".bashrc").write_text("export PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0\n")
     ray = environment / "bin" / "ray"
     ray.write_text(f"#!{environment}/bin/python\nfrom ray.scripts.scripts import main\nmain()\n")
     ray.chmod(0o755)
