@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.serving import free_port, wait_for
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 BRIDGE, NETWORK = "lhs0", "198.51.100"
 """Of two hosts; a network that is set aside for examples."""
+KEY = "ray_bootstrap_key.pem"
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,17 @@ def two_hosts(scratch: Path) -> Iterator[list[Host]]:
             ):
                 _ip("-netns", name, *words)
             folder = scratch / name
-            (folder / "ray").mkdir(parents=True)
+            for place in ("ray", "upper", "work"):
+                (folder / place).mkdir(parents=True)
             Path("/tmp/ray").mkdir(exist_ok=True)
+            # The head's Ray names its key by `~`, which ssh looks up where the user is registered.
+            (folder / "upper" / KEY).symlink_to(folder / "home" / KEY)
+            registered = pwd.getpwuid(os.geteuid()).pw_dir
+            layers = f"lowerdir={registered},upperdir={folder}/upper,workdir={folder}/work"
             inside = [
                 "ip", "netns", "exec", name, "unshare", "--mount", "sh", "-c",
-                f'mount --bind {folder / "ray"} /tmp/ray && exec "$@"', "sh",
+                f"mount --bind {folder}/ray /tmp/ray && "
+                f'mount -t overlay overlay -o {layers} {registered} && exec "$@"', "sh",
             ]  # fmt: skip
             places.callback(_end, name)
             one = host(folder, address=address, port=22, key=key, inside=inside)
