@@ -115,6 +115,8 @@ def two_hosts(scratch: Path) -> Iterator[list[Host]]:
             _ip("netns", "add", name)
             places.callback(_ip, "netns", "delete", name)
             _ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+            # Not with its namespace, which lives as long as the last process in it.
+            places.callback(_ip, "link", "delete", name)
             _ip("link", "set", name, "master", BRIDGE, "up")
             for words in (
                 ("address", "add", f"{address}/24", "dev", "eth0"),
