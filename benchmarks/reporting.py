@@ -37,10 +37,10 @@ def options(description: str | None) -> argparse.ArgumentParser:
 def with_memory_kept() -> None:
     """Start this script again with the allocator's settings of the program's own workers, which
     are read when a process starts."""
-    from lhs.engine.training import WORKER_ENVIRONMENT
+    from lhs.engine.training import KEEP_MEMORY
 
-    if not WORKER_ENVIRONMENT.keys() <= os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **WORKER_ENVIRONMENT})
+    if not KEEP_MEMORY.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
 
 
 def report(

@@ -29,7 +29,7 @@ import pandas as pd
 from reporting import options, report
 
 from lhs.config import Config
-from lhs.engine.training import WORKER_ENVIRONMENT
+from lhs.engine.training import KEEP_MEMORY
 from lhs.loading import load_config
 
 WARM = 10
@@ -155,7 +155,7 @@ def round_of(side: str, root: Path, steps: int, batch: int) -> dict[str, float]:
     ]  # fmt: skip
     places = [["taskset", "--cpu-list", core] for core in "01"] if side == "apart" else [[]]
     # The allocator's settings of the program's own workers, for all sides.
-    environment = {**os.environ, **WORKER_ENVIRONMENT}
+    environment = {**os.environ, **KEEP_MEMORY}
     running = [
         subprocess.Popen([*place, *command], stdout=subprocess.PIPE, text=True, env=environment)
         for place in places

@@ -26,7 +26,7 @@ from lhs.errors import UserError
 from lhs.networks.fcn import COARSER
 from lhs.networks.weights import weights_digest
 
-WORKER_ENVIRONMENT = {
+KEEP_MEMORY = {
     # glibc hands large blocks back to the system and takes a page fault for each page of them at
     # the next step: about a sixth of a CPU step.
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
@@ -34,9 +34,9 @@ WORKER_ENVIRONMENT = {
     # It does so all the same in arenas of their own, which threads get that are not the first: Ray
     # Train trains in such a thread.
     "MALLOC_ARENA_MAX": "1",
-    # Threads that spin while they wait take the cores from a trial that is scored or begins beside.
-    "OMP_WAIT_POLICY": "PASSIVE",
 }
+# Threads that spin while they wait take the cores from a trial that is scored or begins beside.
+WORKER_ENVIRONMENT = KEEP_MEMORY | {"OMP_WAIT_POLICY": "PASSIVE"}
 OPERATIONAL = {
     "gpu", "workers", "accelerator", "cache_mb", "features_gb", "log_every", "checkpoint_minutes",
     "checkpoint_steps", "restarts", "coarser", "validate_every",
