@@ -158,7 +158,8 @@ def test_no_part_of_the_package_listens() -> None:
 
 def test_commands_that_are_told_listen_here_alone() -> None:
     """MLflow's own default is 127.0.0.1; what a file of ours starts says no other address."""
-    told = [PROJECT / "README.md", PROJECT / "Makefile", *(PROJECT / "clusters").iterdir()]
+    clusters = [path for path in (PROJECT / "clusters").iterdir() if path.suffix != ".png"]
+    told = [PROJECT / "README.md", PROJECT / "Makefile", *clusters]
     seen = 0
     for path in told:
         text = path.read_text(encoding="utf-8")
