@@ -35,9 +35,8 @@ KEEP_MEMORY = {
     # Train trains in such a thread.
     "MALLOC_ARENA_MAX": "1",
 }
-# Threads that spin long while they wait take the cores from a trial that is scored or begins
-# beside; those that sleep at once make each layer wait for them. This is what GNU's OpenMP takes
-# itself where it has more threads than cores.
+# GNU's OpenMP lets a thread that waits spin 300,000 times before it sleeps, which takes the cores
+# from a trial that is scored or begins beside; threads that sleep at once are late at each layer.
 WORKER_ENVIRONMENT = KEEP_MEMORY | {"GOMP_SPINCOUNT": "1000"}
 OPERATIONAL = {
     "gpu", "workers", "accelerator", "cache_mb", "features_gb", "log_every", "checkpoint_minutes",
