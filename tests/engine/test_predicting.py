@@ -180,25 +180,25 @@ def test_out_is_a_file(trained: Path, tmp_path: Path) -> None:
 def test_killed_half_way_it_ends_as_undisturbed(
     trained: Path, outcome: Outcome, tmp_path: Path
 ) -> None:
-    """The whole process group, driver and actors; two actors. All others run here. Test scenes are
-    labelled as the evaluation labelled them, with twice as many threads."""
+    """The whole process group, driver and actors; two actors. The undisturbed ones run here. Test
+    scenes are labelled as the evaluation labelled them, with twice as many threads."""
     scenes = outcome.scenes.split("test")
     for scene in scenes:
         save_image(tmp_path / "in" / f"{scene.id}.png", scene.image())
     for number in range(40 - len(scenes)):
         save_image(tmp_path / "in" / f"{number:02}.png", noise_image(number, 100, 120))
 
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lhs.run", "predict", str(trained), str(tmp_path / "in"),
+             "--out", str(out), "--workers", "2"],
+            env=isolated(), start_new_session=True,
+        )  # fmt: skip
+
     whole, out = tmp_path / "whole", tmp_path / "out"
 
-    def here(folder: Path) -> int:
-        return predict_files(trained, [str(tmp_path / "in")], str(folder), workers=2)
-
-    assert here(whole) == 0
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "lhs.run", "predict", str(trained), str(tmp_path / "in"),
-         "--out", str(out), "--workers", "2"],
-        env=isolated(), start_new_session=True,
-    )  # fmt: skip
+    assert predict_files(trained, [str(tmp_path / "in")], str(whole), workers=2) == 0
+    killed = start()
     for _ in range(6000):
         done = len(list(out.glob("*_overlay.png")))
         if done >= 10 or killed.poll() is not None:
@@ -208,7 +208,7 @@ def test_killed_half_way_it_ends_as_undisturbed(
     killed.wait()
     time.sleep(2)
     assert 10 <= done < 40
-    assert here(out) == 0
+    assert start().wait(timeout=300) == 0
     kept = {name: content for name, content in files(out).items() if not name.startswith(".")}
     assert kept == files(whole)
     dataset = outcome.scenes.dataset
