@@ -4,16 +4,15 @@
 
 1. the program's own training stage with one worker, against the loop that one would write around a
    `DataLoader` with a worker process per core, for the same network, crops, loss, solver and rate;
-2. two workers of one thread each against one worker of one thread, with the same batch of 128 in
-   all: 64 for each of the two (what they exchange a step does not grow with the batch), and so few
+2. two workers of one thread each against one worker of one thread, with the same batch of 64 in
+   all: 32 for each of the two (what they exchange a step does not grow with the batch), and so few
    images that none is decoded while it is measured;
 3. the share of time that the steps of 1 wait for data;
 4. two trainings apart, which share nothing but the machine, each one worker of one thread with half
    of that batch: more than they do, two workers can't do on it.
 
 Each side is a process of its own (two for part 4, each on one core); they take turns, and the
-quickest round of each counts. A round is the mean of its steps after the first ten, in parts 2 and
-4 after the first four, which are an epoch.
+quickest round of each counts. A round is the mean of its steps after the first ten.
 """
 
 from __future__ import annotations
@@ -33,13 +32,9 @@ from lhs.config import Config
 from lhs.engine.training import KEEP_MEMORY
 from lhs.loading import load_config
 
+WARM = 10
 SHARED = ("one thread", "two workers", "apart")
 SIDES = ("ray", "plain", *SHARED)
-
-
-def warm(side: str) -> int:
-    """Steps that don't count: memory is asked for, images are decoded."""
-    return 4 if side in SHARED else 10
 
 
 def experiment(side: str, root: Path, storage: str, steps: int, batch: int) -> Config:
@@ -51,16 +46,16 @@ def experiment(side: str, root: Path, storage: str, steps: int, batch: int) -> C
         f"storage={storage}",
         f"train.workers={workers}",
         f"train.threads={threads}",
-        *([f"data.max_train={warm(side) * batch}"] if side in SHARED else []),
+        *([f"data.max_train={WARM * batch}"] if side in SHARED else []),
         f"train.batch_size={batch if side in SHARED else 8}",
         "train.baseline.new_layers.epochs=0",
-        f"train.baseline.all_layers.steps={steps // 2 if side in SHARED else steps}",
+        f"train.baseline.all_layers.steps={steps}",
         "report.scenes=0",
     ]
     return load_config("siftflow-lite-baseline", settings)
 
 
-def under_ray(config: Config, first: int) -> dict[str, float]:
+def under_ray(config: Config) -> dict[str, float]:
     """Seconds of a step in the program's training stage, and the share of them it waited."""
     from lhs.engine.cluster import connected
     from lhs.engine.scenes import checked_scenes
@@ -74,14 +69,14 @@ def under_ray(config: Config, first: int) -> dict[str, float]:
     with connected(), tracked(config, storage, "siftflow", "benchmark") as tracker:
         scenes = checked_scenes(stages, config.data)
         model = training_stage(stages, config, scenes, None, None, tracker)
-    steps = pd.read_parquet(f"{model.path}/history.parquet").iloc[first:]
+    steps = pd.read_parquet(f"{model.path}/history.parquet").iloc[WARM:]
     return {
         "step": float(steps["seconds"].mean()),
         "waited": float(steps["waited"].sum() / steps["seconds"].sum()),
     }
 
 
-def plain(config: Config, first: int) -> dict[str, float]:
+def plain(config: Config) -> dict[str, float]:
     """Seconds of a step in the loop that one would write first."""
     import numpy as np
     import torch
@@ -142,14 +137,14 @@ def plain(config: Config, first: int) -> dict[str, float]:
         now = time.perf_counter()
         seconds.append(now - before)
         before = now
-    return {"step": sum(seconds[first:]) / len(seconds[first:])}
+    return {"step": sum(seconds[WARM:]) / len(seconds[WARM:])}
 
 
 def measure(side: str, root: Path, steps: int, batch: int) -> dict[str, float]:
     """One round of one side, in this process."""
     with tempfile.TemporaryDirectory() as storage:
         config = experiment(side, root, storage, steps, batch)
-        return (plain if side == "plain" else under_ray)(config, warm(side))
+        return plain(config) if side == "plain" else under_ray(config)
 
 
 def round_of(side: str, root: Path, steps: int, batch: int) -> dict[str, float]:
@@ -178,9 +173,9 @@ def round_of(side: str, root: Path, steps: int, batch: int) -> dict[str, float]:
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--steps", type=int, default=30, help="of part 1; half of them of part 2")
-    parser.add_argument("--batch", type=int, default=128, help="crops of a step of part 2")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=64, help="crops of a step of part 2")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--side", choices=SIDES, help="for the script itself")
     chosen = parser.parse_args()
     if chosen.side is not None:

@@ -196,7 +196,6 @@ def test_killed_half_way_it_ends_as_undisturbed(
         )  # fmt: skip
 
     whole, out = tmp_path / "whole", tmp_path / "out"
-
     assert predict_files(trained, [str(tmp_path / "in")], str(whole), workers=2) == 0
     killed = start()
     for _ in range(6000):
