@@ -55,7 +55,7 @@ class Section(BaseModel):
     def _no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
         # Python takes True for 1, and YAML takes `yes` and `no` for truth values.
         if isinstance(value, bool):
-            if info.field_name in ("gpu", "run", "train_on_filled"):
+            if info.field_name in ("gpu", "run", "train_on_filled", "compile"):
                 return "yes" if value else "no"
             raise ValueError("a truth value is not allowed here")
         if isinstance(value, str) and "\0" in value:
@@ -287,13 +287,19 @@ class TrainConfig(Section):
     momentum: float = Field(0.9, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.01, ge=0.0)
     """Beta: the paper's is 0.00025 with `sgd`."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 where the device multiplies it natively, else float32."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """`auto`: TF32 where the GPU multiplies it, else float32. Settled before the training begins,
+    and part of what the model is."""
+    compile: Literal["yes", "no"] = "no"
+    """Let `torch.compile` make the network's kernels: minutes at the start of each phase."""
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
     """`auto`: one a GPU of the cluster, or one on CPUs."""
     threads: int | None = Field(None, ge=1)
     """Of a worker without a GPU; None shares a node's cores among the workers there."""
     gpu: Literal["auto", "yes", "no"] = "auto"
+    gpu_share: float = Field(1.0, gt=0.0, le=1.0)
+    """Of a GPU that one worker books: with 0.125, eight trainings of a sweep share a card. Models
+    that label images book as much."""
     accelerator: str | None = None
     """Type of GPU that workers must have, as Ray names it."""
     seed: int = Field(0, ge=0)
@@ -320,6 +326,11 @@ class TrainConfig(Section):
                 f"workers = {self.workers} can't share batch_size = {self.batch_size}; "
                 "allowed is one worker an image at most"
             )
+        if self.gpu_share < 1 and self.workers not in (1, "auto"):
+            raise ValueError(
+                f"gpu_share = {self.gpu_share:g} with workers = {self.workers}: the workers of one "
+                "training need a GPU each; allowed is gpu_share = 1 or workers = 1"
+            )
         phases = dict(getattr(self, self.strategy))
         if self.strategy == "sequential":
             phases = {name: phase for name, phase in phases.items() if name.startswith("class_")}
@@ -334,6 +345,8 @@ class TrainConfig(Section):
 class EvaluationConfig(Section):
     every: Literal[1, 2, 4, 8] = 1
     """Patch networks: pixels between two scores; those between are interpolated."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Of trained networks, also where they make pseudo-labels; see `train.precision`."""
 
 
 class ReportConfig(Section):
