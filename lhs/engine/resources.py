@@ -7,8 +7,9 @@ import functools
 import ray
 
 from lhs.config import Config
+from lhs.engine.devices import TRIFLE
 from lhs.errors import UserError
-from lhs.hierarchy.kmeans import Backend, pick_backend
+from lhs.hierarchy.kmeans import NO_GPU, Backend, CumlProbe, pick_backend, probe_cuml
 
 CPU_SHARE = 0.9
 """Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""
@@ -39,18 +40,26 @@ def clustering_backend(setting: str) -> Backend:
     Raises
     ------
     UserError
-        If cuML is asked for and cannot run.
+        If cuML is asked for and cannot run, with the reason.
     """
-    if setting != "sklearn" and ray.cluster_resources().get("GPU", 0):
-        return _picked_on_a_gpu(setting)
-    return pick_backend(setting)
+    if setting == "sklearn":
+        return "sklearn"
+    # A GPU that this process sees and the cluster does not count is not to be used.
+    there = ray.cluster_resources().get("GPU", 0)
+    return _picked(setting, _cuml_on_a_gpu() if there else NO_GPU)
 
 
 @functools.cache
-def _picked_on_a_gpu(setting: str) -> Backend:
+def _picked(setting: str, probe: CumlProbe) -> Backend:
+    # Asked for several times a run, its warning comes once.
+    return pick_backend(setting, probe)
+
+
+@functools.cache
+def _cuml_on_a_gpu() -> CumlProbe:
     # A trifle of a GPU; where trainings hold all of them, it is waited for.
-    picked: Backend = ray.get(ray.remote(num_cpus=0, num_gpus=0.001)(pick_backend).remote(setting))
-    return picked
+    found: CumlProbe = ray.get(ray.remote(num_cpus=0, num_gpus=TRIFLE)(probe_cuml).remote())
+    return found
 
 
 def predictors_at_once(gpu: bool) -> int:

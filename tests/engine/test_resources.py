@@ -14,6 +14,7 @@ from lhs.engine.resources import (
     trials_at_once,
 )
 from lhs.errors import UserError
+from lhs.hierarchy.kmeans import CumlProbe
 from lhs.loading import build_config
 
 
@@ -115,11 +116,29 @@ def test_workers(cluster_of, there, train, count) -> None:
 @pytest.mark.parametrize("asked", ["auto", "cuml"])
 def test_where_clusters_are_made_is_asked_of_a_gpu(cluster_of, monkeypatch, asked) -> None:
     cluster_of(CPU=8, GPU=1)
-    monkeypatch.setattr(resources, "_picked_on_a_gpu", {"auto": "cuml", "cuml": "cuml"}.get)
+    monkeypatch.setattr(resources, "_cuml_on_a_gpu", lambda: CumlProbe("runs", ""))
     assert clustering_backend(asked) == "cuml"
     assert clustering_backend("sklearn") == "sklearn"
+
+
+def test_a_gpu_that_the_cluster_does_not_count_makes_no_clusters(cluster_of, monkeypatch) -> None:
     cluster_of(CPU=8)
+    monkeypatch.setattr("lhs.hierarchy.kmeans.probe_cuml", lambda: CumlProbe("runs", ""))
     assert clustering_backend("auto") == "sklearn"
+    with pytest.raises(UserError, match="cannot run here: there is no GPU"):
+        clustering_backend("cuml")
+
+
+def test_a_broken_cuml_is_told_of_once(cluster_of, monkeypatch, caplog) -> None:
+    cluster_of(CPU=8, GPU=1)
+    broken = CumlProbe("broken", "ImportError: libcublas.so.13")
+    monkeypatch.setattr(resources, "_cuml_on_a_gpu", lambda: broken)
+    assert [clustering_backend("auto") for _ in range(3)] == ["sklearn"] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "clustering by scikit-learn: cuML cannot run here: ImportError: libcublas.so.13"
+    ]
+    with pytest.raises(UserError, match=r"hierarchy\.backend: found 'cuml'.*libcublas"):
+        clustering_backend("cuml")
 
 
 def test_the_cluster_and_what_runs_where(cluster_of, monkeypatch) -> None:
@@ -133,7 +152,7 @@ def test_the_cluster_and_what_runs_where(cluster_of, monkeypatch) -> None:
         "samples on 8 CPUs, clustering by sklearn on CPUs, training by 1 worker on a CPU"
     )
     cluster_of(**{"CPU": 8, "GPU": 4, "accelerator_type:T4": 2})
-    monkeypatch.setattr(resources, "_picked_on_a_gpu", lambda asked: "cuml")
+    monkeypatch.setattr(resources, "_cuml_on_a_gpu", lambda: CumlProbe("runs", ""))
     assert preflight(config(strategy="hierarchical", workers="auto")).splitlines() == [
         "cluster: 2 nodes, 8 CPUs, 4 GPUs (T4)",
         "samples on 8 CPUs, clustering by cuml on GPUs, training by 4 workers on GPUs",
