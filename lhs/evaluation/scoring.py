@@ -10,7 +10,7 @@ from lhs.networks.base import SceneNetwork
 from lhs.networks.folding import folded
 from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
 from lhs.networks.patch import PATCH, PatchNetwork
-from lhs.networks.pixelwise import MEMORY, DenseNetwork, cut, dense_scores, parts
+from lhs.networks.pixelwise import DenseNetwork, cut, dense_scores, parts
 
 TILE = 768
 """Pixels down and across of a tile of an image, where the network allows tiles."""
@@ -53,7 +53,7 @@ class PixelScores(nn.Module):
     Attributes
     ----------
     budget
-        Patch networks: bytes that a tile may need.
+        Patch networks: bytes that a tile may need; None, the default, is what fits the device.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class PixelScores(nn.Module):
         network = whole.network if isinstance(whole, SummedNetwork) else whole
         assert isinstance(network, SceneNetwork)
         self.network = network
-        self.budget: float = MEMORY
+        self.budget: float | None = None
         self.dense = DenseNetwork(network, every) if isinstance(network, PatchNetwork) else None
         if self.dense is None and every != 1:
             raise ValueError(f"every = {every} pixels: allowed for patch networks alone")
