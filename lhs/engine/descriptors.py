@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 
 from lhs.config import Config, DataConfig, NetworkConfig
-from lhs.context.gist import gist
-from lhs.engine.cluster import cores
+from lhs.context.gist import gist, squared
+from lhs.data.scenes import Scene
+from lhs.engine.model_pool import IMAGE, Arrays, ImageJob, over_images
 from lhs.engine.progress import Progress, followed
-from lhs.engine.resources import predictors_at_once, wants_gpu
+from lhs.engine.resources import wants_gpu
 from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes, blocks, worker_dataset
 from lhs.engine.stages import StageResult, Stages
@@ -21,8 +23,13 @@ from lhs.engine.storage import Storage, explained
 
 # What needs torch is imported where it is used: processes that make GIST or clusters do without.
 
-BATCH = 8
-"""Images that an actor takes at a time."""
+if TYPE_CHECKING:
+    import torch
+
+    from lhs.networks.base import SceneNetwork
+
+BATCH = 16
+"""Images that travel to a network together."""
 
 DESCRIPTORS = pa.schema([("image", pa.string()), ("descriptor", pa.list_(pa.float32()))])
 
@@ -47,7 +54,7 @@ def descriptor_stage(stages: Stages, config: Config, scenes: CheckedScenes) -> S
                     fn_kwargs={"data": config.data, "progress": progress},
                 )
             else:
-                described = _embedded(config, rows, progress)
+                described = _embedded(config, train, progress)
             described.write_parquet(f"{path}/rows", filesystem=stages.storage.filesystem)
         return {"images": len(rows), "described_by": described_by(config)}
 
@@ -90,51 +97,38 @@ def gist_batch(batch: pa.Table, data: DataConfig, progress: Progress) -> pa.Tabl
     return pa.Table.from_pylist(rows, schema=DESCRIPTORS)
 
 
-def _embedded(config: Config, rows: list[dict[str, str]], progress: Progress) -> ray.data.Dataset:
-    gpu = wants_gpu(config.train.gpu)
-    actors = predictors_at_once(gpu)
-    return ray.data.from_items(
-        rows, override_num_blocks=max(1, -(-len(rows) // BATCH))
-    ).map_batches(
-        _Embedder,
-        batch_size=BATCH,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(actors, len(rows))),
-        num_cpus=1,
-        num_gpus=1 if gpu else None,
-        fn_constructor_kwargs={
-            "data": config.data,
-            "network": embedder_of(config.network),
-            "gpu": gpu,
-            "progress": progress,
-        },
-    )
+def _embedded(config: Config, scenes: list[Scene], progress: Progress) -> ray.data.Dataset:
+    ordered = sorted(scenes, key=lambda scene: scene.id)
+    return over_images(
+        _EmbedJob(embedder_of(config.network)), ordered, progress, batch=BATCH,
+        gpu=wants_gpu(config.train.gpu), share=config.train.gpu_share,
+    )  # fmt: skip
 
 
-class _Embedder:
-    """An actor: a pretrained network, and the images it looks at."""
+@dataclass(frozen=True)
+class _EmbedJob(ImageJob):
+    """Describe images by what a pretrained network sees."""
 
-    def __init__(
-        self, data: DataConfig, network: NetworkConfig, gpu: bool, progress: Progress
-    ) -> None:
-        import torch
+    network: NetworkConfig
 
-        from lhs.networks.embedding import image_embedding, pretrained
+    schema = DESCRIPTORS
 
-        if not gpu:
-            torch.set_num_threads(cores())
-        ready = pretrained(network).to("cuda" if gpu else "cpu")
-        self.describe = partial(image_embedding, ready)
-        self.data, self.progress = data, progress
+    def read(self, item: Scene) -> Arrays:
+        return {IMAGE: squared(item.image())}
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        dataset = worker_dataset(self.data)
-        rows = [
-            {"image": name, "descriptor": self.describe(dataset.scene(name).image())}
-            for name in batch["image"].to_pylist()
-        ]
-        self.progress.add(len(rows))
-        return pa.Table.from_pylist(rows, schema=DESCRIPTORS)
+    def load(self, device: torch.device) -> SceneNetwork:
+        from lhs.networks.embedding import pretrained
+
+        return pretrained(self.network).to(device)
+
+    def compute(self, model: SceneNetwork, images: Sequence[Arrays]) -> list[Arrays]:
+        from lhs.networks.embedding import square_embeddings
+
+        found = square_embeddings(model, [one[IMAGE] for one in images])
+        return [{"descriptor": row} for row in found]
+
+    def write(self, item: Scene, arrays: Arrays) -> dict[str, Any]:
+        return {"image": item.id, "descriptor": arrays["descriptor"]}
 
 
 def read_descriptors(storage: Storage, path: str) -> tuple[list[str], np.ndarray]:

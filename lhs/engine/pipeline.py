@@ -15,7 +15,7 @@ from lhs.engine.filling import labelled_scenes
 from lhs.engine.preflight import preflight
 from lhs.engine.progress import say
 from lhs.engine.reporting import write_report
-from lhs.engine.resources import trainings_that_fit, wants_gpu
+from lhs.engine.resources import trainings_that_fit
 from lhs.engine.samples import histogram_stage, sample_stage
 from lhs.engine.scenes import CheckedScenes, checked_scenes
 from lhs.engine.stages import StageResult, Stages
@@ -149,7 +149,7 @@ def run_one(
         )
         log_training(tracker, storage, model, config.train)
         # Section 5: every pixel of the test images, one confusion matrix, the scores.
-        scored = evaluation_stage(stages, config, scenes, model, wants_gpu(config.train.gpu))
+        scored = evaluation_stage(stages, config, scenes, model)
         evaluation = read_evaluation(storage, scored)
         baseline, report = write_report(
             stages, config, name, scenes, around, hierarchy, model, scored, tracker

@@ -29,9 +29,11 @@ def preflight(config: Config) -> str:
         backend = clustering_backend(config.hierarchy.backend)
         parts.append(f"clustering by {backend} on {'GPUs' if backend == 'cuml' else 'CPUs'}")
     workers = training_workers(config)
-    parts.append(f"training by {_many(workers, 'worker')} on {'a ' * (workers == 1)}{on}")
-    if workers > 1:
-        parts[-1] += "s"
+    if on == "GPU" and config.train.gpu_share < 1:
+        place = f"{config.train.gpu_share:g} of a GPU"
+    else:
+        place = f"a {on}" if workers == 1 else f"{on}s"
+    parts.append(f"training by {_many(workers, 'worker')} on {place}")
     return f"cluster: {_many(nodes, 'node')}, {cpus}, {gpus}\n" + ", ".join(parts)
 
 

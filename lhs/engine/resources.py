@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import ray
 
 from lhs.config import Config
-from lhs.engine.devices import TRIFLE
+from lhs.engine.devices import TRIFLE, booked_share, precision_on
 from lhs.errors import UserError
 from lhs.hierarchy.kmeans import NO_GPU, Backend, CumlProbe, pick_backend, probe_cuml
+
+if TYPE_CHECKING:
+    from lhs.networks.precision import Precision
 
 CPU_SHARE = 0.9
 """Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""
@@ -25,9 +29,11 @@ def wants_gpu(setting: str) -> bool:
 def training_workers(config: Config) -> int:
     """How many workers train: as set, or (`auto`) one a GPU, and one where there is none.
 
-    One worker on CPUs has all cores of its node already.
+    One worker on CPUs has all cores of its node already, and a share of a GPU is for one.
     """
     train = config.train
+    if train.gpu_share < 1:
+        return 1
     if train.workers != "auto":
         return train.workers
     gpus = int(ray.cluster_resources().get("GPU", 0)) if wants_gpu(train.gpu) else 0
@@ -62,10 +68,28 @@ def _cuml_on_a_gpu() -> CumlProbe:
     return found
 
 
-def predictors_at_once(gpu: bool) -> int:
-    """Models that label images side by side: one a GPU, or one a node with all its cores."""
+def inference_precision(config: Config) -> Precision:
+    """`evaluation.precision`, settled where a run's trained models label images.
+
+    Raises
+    ------
+    UserError
+        If the device there does not multiply what is asked for.
+    """
+    gpu = wants_gpu(config.train.gpu)
+    return precision_on(config.evaluation.precision, gpu, "evaluation.precision")
+
+
+def shares_of(gpus: float, share: float) -> int:
+    """How many such shares so many GPUs hold; none lies on two."""
+    # 1 / 0.1 may be a last digit below 10.
+    return int(gpus) * int(1 / share + 1e-6)
+
+
+def models_at_once(gpu: bool, share: float = 1.0) -> int:
+    """Models that label images side by side: one a share of a GPU, or one a node with its cores."""
     if gpu:
-        return max(1, int(ray.cluster_resources().get("GPU", 0)))
+        return max(1, shares_of(ray.cluster_resources().get("GPU", 0), share))
     return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
@@ -80,7 +104,7 @@ def trainings_that_fit(config: Config) -> int:
     there = ray.cluster_resources()
     train = config.train
     gpu = wants_gpu(train.gpu)
-    kind, each = ("GPU", 1.0) if gpu else ("CPU", CPU_SHARE)
+    kind, each = ("GPU", booked_share(train.gpu_share)) if gpu else ("CPU", CPU_SHARE)
     workers = training_workers(config)
     need, have = workers * each, there.get(kind, 0.0)
     if need > have:
@@ -93,8 +117,10 @@ def trainings_that_fit(config: Config) -> int:
         raise UserError(
             f"train.accelerator = {train.accelerator}: the cluster has {', '.join(kinds) or 'none'}"
         )
-    # On CPUs a core more for each: for those that read and decode beside it.
-    return max(1, int(have / (need if gpu else need + 1)))
+    if gpu:
+        return shares_of(have, train.gpu_share) // workers
+    # A core more for each: for those that read and decode beside it.
+    return max(1, int(have / (need + 1)))
 
 
 def ready_before_turn(config: Config) -> bool:
