@@ -36,20 +36,17 @@ def sides(tmp_path_factory: pytest.TempPathFactory, fits: Path) -> dict[int, dic
     own = {**QUIET, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     # cuML's own call, wherever a process makes it: nothing of the program is replaced.
     stand_in = {"PYTHONPATH": str(STAND_IN), "LHS_TEST_FITS": str(fits)}
-    running, folders = {}, {}
+    found = {}
     for gpus, more in ((0, {}), (2, stand_in)):
-        folders[gpus] = tmp_path_factory.mktemp(f"gpus-{gpus}")
-        running[gpus] = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.logical_gpus", str(folders[gpus]), str(gpus)],
+        folder = tmp_path_factory.mktemp(f"gpus-{gpus}")
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.engine.logical_gpus", str(folder), str(gpus)],
             cwd=PROJECT, env=isolated(**own, **more), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
+            stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
-    for process in running.values():
-        text, _ = process.communicate()
-        assert process.returncode == 0, text[-4000:]
-    return {
-        gpus: json.loads((folder / "results.json").read_text()) for gpus, folder in folders.items()
-    }
+        assert done.returncode == 0, done.stdout[-4000:]
+        found[gpus] = json.loads((folder / "results.json").read_text())
+    return found
 
 
 def found(results: dict[str, Any], part: str) -> dict[str, Any]:

@@ -6,6 +6,4 @@ from numpy import asarray, float64
 
 __all__ = ["asarray", "asnumpy", "cuda", "float64"]
 asnumpy = asarray
-cuda = SimpleNamespace(
-    is_available=lambda: True, runtime=SimpleNamespace(getDeviceCount=lambda: 1)
-)
+cuda = SimpleNamespace(is_available=lambda: True, runtime=SimpleNamespace(getDeviceCount=lambda: 1))
