@@ -4,10 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
-import skimage.data
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -15,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from lhs.config import NetworkConfig
+from lhs.data import open_dataset
 from lhs.evaluation.scoring import PixelScores
 from lhs.networks import memory, pixelwise
 from lhs.networks.build import build_network
@@ -30,8 +29,7 @@ from lhs.networks.pixelwise import (
 from lhs.networks.precision import Precision, arithmetic, resolve_precision
 from lhs.networks.products import SummedConvolution
 from lhs.networks.squeezenet import Fire
-from lhs.networks.weights import SQUEEZENET_PACKAGE, load_weights
-from tests.networks.test_weights import package_file
+from lhs.networks.weights import load_weights
 
 MOST = 40
 """Pixels that a random network's output sees at most."""
@@ -446,47 +444,59 @@ def test_a_tile_fits_what_the_device_may_use(monkeypatch):
 # Trained networks on a GPU
 
 
-def trained_scores(name: str, scenes: list[torch.Tensor], device: torch.device) -> PixelScores:
-    """`squeezenet` with its package's own classifier, or `lite` trained to name coarse colours.
+def trained_scores(name: str, device: torch.device) -> PixelScores:
+    """A network with its package's weights, and its own layers trained on embedded scenes.
 
-    Whether precision matters depends on how far the best score is above the second: random weights
-    would not tell.
+    Random ones would not tell: whether precision matters depends on how far the best score is above
+    the second.
     """
     torch.manual_seed(0)
-    network = build_network(NetworkConfig(name=name), 1000 if name == "squeezenet" else 8)
+    dataset = open_dataset("synthetic")
+    network = build_network(NetworkConfig(name=name), len(dataset.classes))
     load_weights(network, NetworkConfig(name=name))
     network.to(device, memory_format=torch.channels_last)
-    if name == "squeezenet":
-        with h5py.File(package_file(SQUEEZENET_PACKAGE)) as file, torch.no_grad():
-            weight, bias = (torch.from_numpy(file[f"conv10/conv10_{p}:0"][()]) for p in "Wb")
-            network.last.weight.copy_(weight.permute(3, 2, 0, 1))
-            network.last.bias.copy_(bias)
-        return PixelScores(network.eval(), every=1)
-    images = torch.cat(scenes)
-    # Eight colours of a coarse palette: easy to learn, known for every pixel.
-    bits = (images > images.mean(dim=(2, 3), keepdim=True)).long()
-    labels = bits[:, 0] + 2 * bits[:, 1] + 4 * bits[:, 2]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    network.train()
+    scenes = [scene.load() for scene in dataset.split("train")[:16]]
+    images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in scenes])
+    images = images.float().to(device)
+    labels = torch.from_numpy(np.stack([labels for _, labels in scenes])).long().to(device)
+    if isinstance(network, PatchNetwork):
+        # Its last layer alone, on single patches.
+        network.eval()
+        places = [(y, x) for y in range(8, 128, 16) for x in range(8, 160, 16)]
+        bordered = pixelwise.cut(images, (-113, -113), (128 + 226, 160 + 226))
+        seen = []
+        with torch.no_grad():
+            for y, x in places:
+                patches = bordered[:, :, y : y + 227, x : x + 227]
+                seen.append(network.features(network.normalise(patches)))
+        images, model = torch.cat(seen), network.last
+        labels = torch.cat([labels[:, y, x, None, None] for y, x in places])
+    else:
+        model = network.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for _ in range(STEPS):
-        scores = functional.interpolate(network(images), labels.shape[1:], mode="bilinear")
+        scores = functional.interpolate(model(images), labels.shape[1:], mode="bilinear")
         optimizer.zero_grad()
-        functional.cross_entropy(scores, labels).backward()
+        functional.cross_entropy(scores, labels, ignore_index=dataset.void).backward()
         optimizer.step()
     return PixelScores(network.eval())
 
 
+def unseen_scenes() -> list[torch.Tensor]:
+    """Images that no network was trained on."""
+    scenes = open_dataset("synthetic").split("test")[:4]
+    return [torch.from_numpy(scene.image()).permute(2, 0, 1)[None].float() for scene in scenes]
+
+
 def share_of_equal_ids(name: str, precision: Precision, device: torch.device) -> float:
-    """Pixels whose class is float32's, of photos."""
-    photos = [skimage.data.astronaut()[64:320, 96:352], skimage.data.chelsea()[20:276, 80:336]]
-    scenes = [torch.from_numpy(photo).permute(2, 0, 1)[None].float().to(device) for photo in photos]
-    scores = trained_scores(name, scenes, device)
+    """Pixels whose class is float32's."""
+    scores = trained_scores(name, device)
     equal = []
-    for scene in scenes:
+    for scene in unseen_scenes():
         ids = []
         for kind in ("float32", precision):
             with torch.inference_mode(), arithmetic(kind, device):
-                ids.append(scores(scene).argmax(dim=1))
+                ids.append(scores(scene.to(device)).argmax(dim=1))
         equal.append((ids[0] == ids[1]).float().mean())
     return float(torch.stack(equal).mean())
 
