@@ -71,8 +71,7 @@ def evaluation_stage(
             inference_precision(config),
         )
         gpu = wants_gpu(config.train.gpu)
-        with explained(stages.storage.uri):
-            table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
+        table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
         counts = total_counts(table, len(scenes.dataset.classes))
         with explained(stages.storage.uri):
             with stages.storage.filesystem.open_output_stream(f"{path}/{COUNTS}") as stream:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import ray
 
 from lhs.config import Config
-from lhs.engine.resources import clustering_backend, training_workers, wants_gpu
+from lhs.engine.resources import (
+    clustering_backend,
+    inference_precision,
+    training_workers,
+    wants_gpu,
+)
 
 
 def preflight(config: Config) -> str:
@@ -14,9 +19,12 @@ def preflight(config: Config) -> str:
     Raises
     ------
     UserError
-        If clustering or training is to use what the cluster does not have.
+        If clustering, training or evaluation is to use what the cluster does not have.
     """
     there = ray.cluster_resources()
+    if config.evaluation.precision != "auto":
+        # Refused now, not when the network is trained.
+        inference_precision(config)
     nodes = sum(node["Alive"] for node in ray.nodes())
     kinds = sorted(n.partition(":")[2] for n in there if n.startswith("accelerator_type:"))
     gpus = _many(there.get("GPU", 0), "GPU") + f" ({', '.join(kinds)})" * bool(kinds)

@@ -12,15 +12,19 @@ import pyarrow as pa
 import pytest
 
 from lhs.engine import model_pool
-from lhs.engine.evaluation import folder_files, png, predict_scenes
+from lhs.engine.evaluation import evaluation_slice, folder_files, png, predict_scenes
+from lhs.engine.filling import filled_slice
 from lhs.engine.model_pool import IMAGE, Arrays, ImageJob, groups, over_images, stored_model
 from lhs.engine.pipeline import Outcome
 from lhs.engine.progress import opened
 from lhs.errors import UserError
 from lhs.evaluation.metrics import confusion_counts
 from lhs.evaluation.model import load_model
+from lhs.loading import build_config
 
 pytestmark = pytest.mark.ray
+
+SQUEEZENET = {"name": "squeezenet", "weights": "none"}
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,20 @@ def test_where_all_is_done_no_model_is_loaded(cluster: None, tmp_path: Path) -> 
     second = rows_of(tmp_path / "out", ITEMS, 3)
     assert set(second.values()) == {("kept", first[name][1]) for name in ITEMS}
     assert not (tmp_path / "out" / "loaded").exists()
+
+
+def test_float32_keeps_the_keys_and_any_other_arithmetic_has_its_own() -> None:
+    def slices(precision: str) -> list[dict[str, Any]]:
+        config = build_config(
+            {"train": {"gpu": "no"}, "evaluation": {"precision": precision}, "network": SQUEEZENET}
+        )
+        return [evaluation_slice(config, "s", "m")[0], filled_slice(config, "s")[0]]
+
+    plain = [{"every": 1}, {"below": 0.9, "every": 1}]
+    assert slices("auto") == slices("float32") == plain
+    assert slices("bfloat16") == [one | {"precision": "bfloat16"} for one in plain]
+    with pytest.raises(UserError, match=r"evaluation\.precision = tf32: found device cpu"):
+        slices("tf32")
 
 
 def test_scenes_are_counted_as_numpy_counts_them(outcome: Outcome) -> None:

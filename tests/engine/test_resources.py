@@ -173,6 +173,9 @@ def test_the_cluster_and_what_runs_where(cluster_of, monkeypatch) -> None:
     assert preflight(config(strategy="baseline", gpu_share=0.125)).splitlines()[1] == (
         "training by 1 worker on 0.125 of a GPU"
     )
+    wanted = build_config({"train": {"gpu": "no"}, "evaluation": {"precision": "tf32"}})
+    with pytest.raises(UserError, match=r"evaluation\.precision = tf32: found device cpu"):
+        preflight(wanted)
 
 
 def test_a_model_labels_on_every_gpu_or_on_every_node_that_has_cores(
