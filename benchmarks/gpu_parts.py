@@ -88,30 +88,40 @@ def dense(bench: Bench) -> None:
     import torch
     from pixelwise import counted
 
-    from lhs.networks.precision import arithmetic, resolve_precision
+    from lhs.networks.precision import resolve_precision
 
     device = torch.device(bench.device)
     precision = resolve_precision("auto", device, "evaluation.precision")
     side, product = (16, 256) if bench.tiny else (SIDE, 8192)
     bench.note("precision", precision)
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    with arithmetic(precision, device), torch.inference_mode():
-        factors = torch.randn(2, product, product, device=device)
-        rate = product**3 / quickest(lambda: factors[0] @ factors[1], device, 5)
-        bench.note("matrix product, TMAC/s", rate / 1e12)
-        for name in DENSE:
-            # A CPU takes seconds for a score at every pixel, however few they are.
-            model = random_model(name, bench.device, 8 if bench.tiny and name in PATCHES else 1)
-            adds = counted(model.scores, lambda model=model: model.predict(pixels))
-            seconds = quickest(
-                lambda model=model: model.predict(pixels), device, 1 if bench.tiny else 10
-            )
-            bench.note(f"{name}: ms", seconds * 1e3)
-            bench.note(f"{name}: TMAC", adds / 1e12)
-            bench.note(f"{name}: share of the product rate", adds / seconds / rate)
-            del model
-            if bench.device == "cuda":
-                torch.cuda.empty_cache()
+    rate = product_rate(product, device, precision)
+    bench.note("matrix product, TMAC/s", rate / 1e12)
+    for name in DENSE:
+        # A CPU takes seconds for a score at every pixel, however few they are.
+        every = 8 if bench.tiny and name in PATCHES else 1
+        model = random_model(name, bench.device, every, precision)
+        adds = counted(model.scores, lambda model=model: model.predict(pixels))
+        seconds = quickest(
+            lambda model=model: model.predict(pixels), device, 1 if bench.tiny else 10
+        )
+        bench.note(f"{name}: ms", seconds * 1e3)
+        bench.note(f"{name}: TMAC", adds / 1e12)
+        bench.note(f"{name}: share of the product rate", adds / seconds / rate)
+        del model
+        if bench.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def product_rate(side: int, device: Any, precision: Any) -> float:
+    """Multiply-adds a second of a product of two large matrices."""
+    import torch
+
+    from lhs.networks.precision import arithmetic
+
+    left, right = torch.randn(2, side, side, device=device)
+    with arithmetic(precision, device):
+        return side**3 / quickest(lambda: left @ right, device, 5)
 
 
 def clustering(bench: Bench) -> None:
@@ -437,7 +447,7 @@ def synchronise(device: Any) -> None:
         torch.cuda.synchronize()
 
 
-def random_model(name: str, device: str, every: int) -> Any:
+def random_model(name: str, device: str, every: int, precision: Any) -> Any:
     """A model with random weights: they change no count and no time."""
     import torch
 
@@ -446,7 +456,7 @@ def random_model(name: str, device: str, every: int) -> Any:
 
     torch.manual_seed(0)
     config = NetworkConfig(name=name, weights="none")
-    return Model(build_network(config, BINS), description(config, BINS), device, every)
+    return Model(build_network(config, BINS), description(config, BINS), device, every, precision)
 
 
 def description(config: NetworkConfig, classes: int) -> Any:
