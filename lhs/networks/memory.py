@@ -21,8 +21,8 @@ CPU = Limits(chunk=8e6, tile=2e9)
 """A chunk that fits a processor's cache and still has work for its cores."""
 LEAST_CHUNK, MOST_CHUNK = 2**26, 2**28
 """On a GPU, where every chunk costs the start of all its kernels: `squeezenet` took 191 ms with
-chunks of 8 MB and 32 ms with 64 MB (256 x 256 pixels, one H100). 256 MiB are a sixth of the kernels
-of 64 MB (176 of 601 with 64 MB, 4569 with 8 MB), counted, not timed."""
+chunks of 8 MB and 32 ms with 64 MB (256 x 256 pixels, one H100). With 256 MiB it has 176 operations
+where it has 601 with 64 MB and 4569 with 8 MB; that was counted, not timed."""
 CHUNK_SHARE, TILE_SHARE = 1 / 256, 1 / 8
 """Of a GPU's free memory. Up to eight processes may share a card (`train.gpu_share`)."""
 
