@@ -23,7 +23,7 @@ VERSIONS = {
     "descriptors": 1,
     "hierarchy": 1,
     "targets": 1,
-    "model": 2,
+    "model": 3,
     "evaluation": 1,
 }
 """Raised when a stage's code gives other results, so that old ones are not taken for new."""

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 from ray import train as ray_train
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from lhs.config import BaselinePhases, Config, PhaseConfig, ReportConfig, UnlabelledConfig
 from lhs.engine import tracking
+from lhs.engine.devices import booked_gpu, booked_share, precision_on
 from lhs.engine.progress import Progress, followed
 from lhs.engine.resources import CPU_SHARE, ready_before_turn, training_workers, wants_gpu
 from lhs.engine.samples import sample_slice
@@ -24,6 +25,7 @@ from lhs.engine.turns import Turn, no_turn
 from lhs.engine.worker import FACTS, Work, train_worker
 from lhs.errors import UserError
 from lhs.networks.fcn import COARSER
+from lhs.networks.precision import Precision
 from lhs.networks.weights import weights_digest
 
 KEEP_MEMORY = {
@@ -39,7 +41,7 @@ KEEP_MEMORY = {
 # from a trial that is scored or begins beside; threads that sleep at once are late at each layer.
 WORKER_ENVIRONMENT = KEEP_MEMORY | {"GOMP_SPINCOUNT": "1000"}
 OPERATIONAL = {
-    "gpu", "workers", "accelerator", "cache_mb", "features_gb", "log_every", "checkpoint_minutes",
+    "gpu", "gpu_share", "workers", "accelerator", "cache_mb", "log_every", "checkpoint_minutes",
     "checkpoint_steps", "restarts", "coarser", "validate_every",
 }  # fmt: skip
 """Settings of `train` that change how a model is trained, not which."""
@@ -105,6 +107,7 @@ def training_stage(
         gpu = wants_gpu(train.gpu)
         work = Work(
             config=config,
+            precision=training_precision(config),
             scenes=tuple(scenes.split("train")),
             classes=tuple(dataset.classes),
             colours=tuple((int(r), int(g), int(b)) for r, g, b in dataset.colours),
@@ -126,10 +129,16 @@ def training_stage(
                 # Not as `train_loop_config`, which Ray Train's controller reads too: it would have
                 # to import all that a worker needs.
                 partial(train_worker, work, storage, progress),
+                # Ray Train takes NCCL wherever GPUs are booked, also where they are only logical.
+                # Its limit of 1800 s holds for a single step; who waits for the scores on held-out
+                # images waits in `ray.train.report`, which has no limit.
+                torch_config=TorchConfig(backend="gloo" if gpu and not booked_gpu().cuda else None),
                 scaling_config=ray_train.ScalingConfig(
                     num_workers=training_workers(config),
                     use_gpu=gpu,
-                    resources_per_worker=None if gpu else {"CPU": CPU_SHARE},
+                    resources_per_worker=(
+                        {"GPU": booked_share(train.gpu_share)} if gpu else {"CPU": CPU_SHARE}
+                    ),
                     accelerator_type=train.accelerator,
                 ),
                 run_config=ray_train.RunConfig(
@@ -163,6 +172,12 @@ def _mistake_told(progress: Progress) -> Iterator[None]:
             raise UserError(mistake) from None
 
 
+def training_precision(config: Config) -> Precision:
+    """`train.precision`, settled on a worker that has what the training will have."""
+    train = config.train
+    return precision_on(train.precision, wants_gpu(train.gpu), "train.precision")
+
+
 def training_slice(
     config: Config, scenes: str, digest: str | None, targets: str | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -187,6 +202,11 @@ def training_slice(
         del settings["alpha"], settings["learn_w"]
     network = config.network.model_dump(mode="json")
     settings |= {"phases": lengths, "examples": config.examples, "network": network}
+    settings["precision"] = training_precision(config)
+    workers = training_workers(config)
+    if workers > 1 and not wants_gpu(config.train.gpu):
+        # On CPUs batch norm sees each worker's own examples.
+        settings["workers"] = workers
     inputs = {"scenes": scenes}
     weights = weights_digest(config.network)
     if weights is not None:

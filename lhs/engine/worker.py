@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import ray
 import torch
 from ray import train as ray_train
 from ray.train.torch import get_device
@@ -21,7 +22,7 @@ from lhs.data.scenes import Scene
 from lhs.engine import tracking
 from lhs.engine.cluster import cores
 from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
-from lhs.engine.feeding import PatchFeed
+from lhs.engine.devices import granted_device
 from lhs.engine.progress import EVERY, Progress, clock
 from lhs.engine.storage import Storage
 from lhs.engine.targets import TargetReader
@@ -34,12 +35,16 @@ from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.fcn import FCN
 from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.networks.patch import PATCH
+from lhs.networks.precision import Precision
 from lhs.networks.weights import load_weights
 from lhs.training.checkpoints import Checkpoints
-from lhs.training.crops import CropFeed, TrainingScenes
+from lhs.training.crops import CropFeed
+from lhs.training.decoded import TrainingScenes
 from lhs.training.feed import Feed
 from lhs.training.loop import History, train
-from lhs.training.parallel import keep_to_own_cores
+from lhs.training.parallel import has_batch_norm
+from lhs.training.patches import PatchFeed
 from lhs.training.phases import Phase
 from lhs.training.variants import VariantFeed
 
@@ -53,6 +58,8 @@ class Work:
     """All that a training worker needs; it travels to every one of them."""
 
     config: Config
+    precision: Precision
+    """`train.precision`, settled."""
     scenes: tuple[Scene, ...]
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
@@ -95,12 +102,14 @@ def _train(work: Work, storage: Storage, progress: Progress) -> None:
     context = ray_train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     config = work.config
-    if not torch.cuda.is_available():
-        beside = context.get_local_world_size()
-        threads = config.train.threads or max(1, cores() // beside)
-        torch.set_num_threads(threads)
-        if beside > 1:
-            keep_to_own_cores(context.get_local_rank() * threads, threads)
+    device = granted_device()
+    share = cores() // context.get_local_world_size()
+    if device.type == "cuda":
+        # With the card's number, where the node has several.
+        device = get_device()
+        share = int(cores() * config.train.gpu_share / gpus_here())
+    else:
+        torch.set_num_threads(config.train.threads or max(1, share))
     hierarchy = None
     if work.hierarchy is not None:
         hierarchy = read_hierarchy(storage, work.hierarchy)
@@ -120,8 +129,9 @@ def _train(work: Work, storage: Storage, progress: Progress) -> None:
             classes=len(work.classes),
             matrix=None if hierarchy is None else torch.from_numpy(hierarchy.matrix()),
             void=work.void,
-            feed=_feed(work, storage, network, hierarchy, rank, world),
-            device=get_device(),
+            feed=_feed(work, storage, network, hierarchy, rank, world, max(2, share), device),
+            device=device,
+            precision=work.precision,
             on_step=voice,
             on_resume=voice.catch_up,
             on_epoch=_validation(work, hierarchy, voice),
@@ -159,6 +169,13 @@ def _start(network: SceneNetwork, work: Work, storage: Storage) -> str:
     )
 
 
+def gpus_here() -> float:
+    """GPUs of this node."""
+    own = ray.get_runtime_context().get_node_id()
+    (node,) = (node for node in ray.nodes() if node["NodeID"] == own)
+    return float(node["Resources"].get("GPU", 1))
+
+
 def _feed(
     work: Work,
     storage: Storage,
@@ -166,24 +183,22 @@ def _feed(
     hierarchy: Hierarchy | None,
     rank: int,
     world: int,
+    threads: int,
+    device: torch.device,
 ) -> Feed:
     config = work.config
+    scenes = TrainingScenes(work.scenes, hierarchy, config.train.cache_mb)
+    place = {"rank": rank, "world_size": world, "threads": threads, "device": device}
     if work.targets is not None:
-        return PatchFeed(
-            config,
-            [scene.id for scene in work.scenes],
-            TargetReader(storage, f"{work.targets}/rows"),
-            rank,
-            world,
-        )
+        rows = TargetReader(storage, f"{work.targets}/rows")
+        return PatchFeed(scenes, rows, config.train, config.context.seed, PATCH, **place)
+    void_subclass = work.void if hierarchy is None else hierarchy.void_subclass
     if config.examples == "variants":
         return VariantFeed(
-            work.scenes, hierarchy, config.train, config.context, work.void, network.multiple,
-            rank, world,
+            scenes, config.train, config.context, work.void, void_subclass, network.multiple,
+            has_batch_norm(network), **place,
         )  # fmt: skip
-    scenes = TrainingScenes(work.scenes, hierarchy, config.train.cache_mb)
-    void_subclass = work.void if hierarchy is None else hierarchy.void_subclass
-    return CropFeed(scenes, config.train, work.void, void_subclass, rank, world)
+    return CropFeed(scenes, config.train, work.void, void_subclass, **place)
 
 
 def _validation(
@@ -265,7 +280,7 @@ def _write(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     if isinstance(model, HierarchicalNetwork):
-        facts |= model.drift()
+        facts |= {name: float(value) for name, value in model.drift().items()}
     storage.write_json(f"{work.target}/{FACTS}", facts)
 
 
@@ -301,7 +316,7 @@ class Voice:
             self._note(row)
 
     def __call__(self, row: dict[str, Any], total: int) -> None:
-        """Tell of a step, of so many in all."""
+        """Tell of a step, of so many in all; several may come at once."""
         self._note(row, last=row["step"] == total)
         now = time.monotonic()
         if self.started is None:
