@@ -175,7 +175,7 @@ class Noise(Scene):
 
     @property
     def size(self):
-        return (32, 64) if int(self.id) % 3 else (64, 32)
+        return (32, 64) if int(self.id) % 5 else (64, 32)
 
 
 def of_two_sizes(rank, size, name):
