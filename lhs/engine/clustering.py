@@ -167,7 +167,7 @@ def clustered_by_tasks(
 ) -> Iterator[tuple[int, ClassClusters]]:
     """Cluster each class in a task on a CPU; classes and their clusters, as they are finished."""
     # A partial function is none that Ray takes.
-    task = ray.remote(num_cpus=1)(_cluster)
+    task = ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(_cluster)
     running = {task.remote(work, label): label for label in labels}
     while running:
         (ref, *_), _ = ray.wait(list(running))
@@ -199,7 +199,9 @@ def clustered_by_actors(
     (int, ClassClusters)
         Classes and their clusters, as they are finished.
     """
-    kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=3, max_task_retries=3)(_Clusterer)
+    kind = ray.remote(
+        num_cpus=1, num_gpus=gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="DEFAULT"
+    )(_Clusterer)
     waiting = list(labels)
     # Only an actor that has its GPU gets a class: others may have to wait for theirs for hours.
     workers = [kind.remote(work) for _ in range(actors)]
@@ -316,7 +318,7 @@ def _by_image_clusters(
     if backend == "cuml":
         # The GPU is not this process's own, nor need one be where it runs.
         share = booked_share(config.train.gpu_share)
-        task = ray.remote(num_cpus=1, num_gpus=share)(cluster_images)
+        task = ray.remote(num_cpus=1, num_gpus=share, scheduling_strategy="DEFAULT")(cluster_images)
         cluster = lambda *given: ray.get(task.remote(*given))  # noqa: E731
     labels, centres = cluster(described, settings.image_clusters, settings.seed, backend)
     images = dict(zip(ids, labels.tolist(), strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 
@@ -44,8 +44,16 @@ def booked_gpu() -> Probe:
 
 @functools.cache
 def _probe() -> Probe:
-    found: Probe = ray.get(ray.remote(num_cpus=0, num_gpus=TRIFLE)(_look).remote())
+    found: Probe = ray.get(look_task()(_look).remote())
     return found
+
+
+def look_task() -> Any:
+    """What makes a function a task that books a trifle of a GPU.
+
+    Anywhere in the cluster: a trial of Tune's would keep it to what the trial itself has booked.
+    """
+    return ray.remote(num_cpus=0, num_gpus=TRIFLE, scheduling_strategy="DEFAULT")
 
 
 def _look() -> Probe:
@@ -80,8 +88,7 @@ def precision_on(setting: str, gpu: bool, name: str) -> Precision:
 
 @functools.cache
 def _precision_there(setting: str, name: str) -> Precision:
-    task = ray.remote(num_cpus=0, num_gpus=TRIFLE)(_resolve_there)
-    settled: Precision = ray.get(task.remote(setting, name))
+    settled: Precision = ray.get(look_task()(_resolve_there).remote(setting, name))
     return settled
 
 
