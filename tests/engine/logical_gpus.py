@@ -1,8 +1,8 @@
 """The whole pipeline on a Ray of its own, with so many logical GPUs, on a machine without a card.
 
-`python -m tests.engine.logical_gpus FOLDER GPUS` writes `results.json` into the folder: for each
-part what came out, or how it failed. A part that fails, or takes longer than `LIMIT`, does not
-keep the next from running.
+`python -m tests.engine.logical_gpus FOLDER GPUS [PART...]` writes `results.json` into the folder:
+for each part what came out, or how it failed. A part that fails, or takes longer than `LIMIT`, does
+not keep the next from running.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from PIL import Image
 from lhs.config import Config
 from tests.engine.conftest import stage, tiny
 
-LIMIT = 200
+LIMIT = 300
 """Seconds that a part may take."""
 SWEEP = """
 from lhs.sweeps import Sweep
@@ -215,8 +215,8 @@ def late(*_: Any) -> None:
     raise TimeoutError(f"not done after {LIMIT} s")
 
 
-def main(folder: Path, gpus: int) -> None:
-    """Run all parts."""
+def main(folder: Path, gpus: int, *wanted: str) -> None:
+    """Run all parts, or those that are wanted."""
     import ray
 
     from lhs.engine.cluster import connected
@@ -236,11 +236,12 @@ def main(folder: Path, gpus: int) -> None:
     )
     results = {}
     with connected():
-        for part in (*[devices] * (gpus > 0), *PARTS):
+        parts = (*[devices] * (gpus > 0), *PARTS)
+        for part in parts if not wanted else [part for part in parts if part.__name__ in wanted]:
             results[part.__name__] = attempt(part, folder)
             (folder / "results.json").write_text(json.dumps(results, indent=1))
     ray.shutdown()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
