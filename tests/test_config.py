@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhs.config import DATASETS, Config
+from lhs.config import Config
 from lhs.errors import UserError
 from lhs.loading import build_config, load_config, recipes
 
@@ -403,12 +403,6 @@ def test_the_environment_names_the_places(monkeypatch):
     monkeypatch.setenv("LHS_DATA_ROOT", "/data")
     assert Config().storage == "s3://bucket/lhs"
     assert Config().data.root == "/data"
-
-
-def test_run_and_configuration_know_the_same_datasets():
-    from lhs import run
-
-    assert sorted(run.DATASETS) == sorted(DATASETS)
 
 
 # Round trips

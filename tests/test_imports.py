@@ -19,6 +19,7 @@ PACKAGE = Path(lhs.__file__).parent
 PROJECT = PACKAGE.parent
 ORDER = (
     "errors",
+    "names",
     "untrusted",
     "config",
     "loading",
@@ -31,6 +32,7 @@ ORDER = (
     "evaluation",
     "report",
     "engine",
+    "cli",
     "run",
 )
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

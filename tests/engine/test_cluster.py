@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lhs.engine.commands import user_mistake
+from lhs.cli.main import user_mistake
 from lhs.errors import BadImageError, UserError
 from tests.engine.conftest import isolated
 
