@@ -12,7 +12,11 @@ from lhs.cli.options import Group, add_command, add_recipe
 def add_commands(commands: Group) -> None:
     """Add the commands of this file."""
     text = "the whole experiment: scenes to scored report"
-    add_recipe(add_command(commands, "run", run, text))
+    command = add_command(commands, "run", run, text)
+    add_recipe(command)
+    command.add_argument(
+        "--plan", action="store_true", help="print what would be made and what is there; run nothing"
+    )
     text = "up to the label hierarchy only"
     add_recipe(add_command(commands, "hierarchy", hierarchy, text))
     add_command(commands, "recipes", recipes, "the named experiments, a line each")
@@ -32,8 +36,12 @@ def run(options: Namespace) -> int:
     from lhs.engine.summary import outcome_json, print_summary
 
     with connected():
+        from lhs.engine.pipeline import plan
         from lhs.engine.pipeline import run as run_pipeline
 
+        if options.plan:
+            print("\n".join(plan(config, run_name)))
+            return 0
         outcomes = run_pipeline(config, run_name)
     print_summary(outcomes)
     if options.json:
@@ -55,14 +63,10 @@ def hierarchy(options: Namespace) -> int:
     from lhs.engine.summary import hierarchy_json, print_hierarchy
 
     with connected():
-        from lhs.engine.filling import labelled_scenes
-        from lhs.engine.pipeline import make_hierarchy
-        from lhs.engine.scenes import checked_scenes
+        from lhs.engine.graph import HIERARCHY
 
         stages = Stages(Storage(config.storage))
-        scenes = checked_scenes(stages, config.data)
-        around, _ = labelled_scenes(stages, config, scenes)
-        _, result = make_hierarchy(stages, config, around)
+        result = stages.make(HIERARCHY, config)
     print_hierarchy(stages, result)
     if options.json:
         print(json.dumps(hierarchy_json(stages, result)))

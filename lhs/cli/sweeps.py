@@ -54,7 +54,8 @@ def sweep(options: Namespace) -> int:
     from lhs.engine.cluster import connected
 
     with connected():
-        from lhs.engine.plan import check_scenes
+        from lhs.engine.graph import annotated_scenes
+        from lhs.engine.stages import Stages
         from lhs.engine.sweep import run_sweep
         from lhs.engine.sweep_results import print_results, write_results
 
@@ -69,7 +70,7 @@ def sweep(options: Namespace) -> int:
                 name, recipe, trials, resume=options.resume, until=options.until,
                 at_once=options.trials_at_once,
             )  # fmt: skip
-        [(scenes, _)] = check_scenes(outcome.storage, [base])
+        scenes = annotated_scenes(Stages(outcome.storage), base)
         page = write_results(
             outcome, name, recipe, scenes, wanted.metric if isinstance(wanted, Search) else None
         )

@@ -6,44 +6,84 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from lhs.config import Config
 from lhs.engine.progress import say
 from lhs.engine.storage import Storage
 
+if TYPE_CHECKING:
+    from ray.train import UserCallback
+
+    from lhs.engine.tracking import Tracker
+
 SUCCESS = "_SUCCESS.json"
 
-VERSIONS = {
-    "scenes": 1,
-    "filled": 1,
-    "samples": 1,
-    "histograms": 1,
-    "descriptors": 1,
-    "hierarchy": 1,
-    "targets": 1,
-    "model": 2,
-    "evaluation": 1,
-}
-"""Raised when a stage's code gives other results, so that old ones are not taken for new."""
+Opened = TypeVar("Opened")
 
 
-def stage_key(name: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """The sha256 of a stage's slice of the configuration, its inputs' keys and its version.
+def _nothing(config: Config) -> dict[str, Any]:
+    return {}
 
-    Parameters
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A step of the paper, declared once; see `lhs.engine.graph` for all of them.
+
+    Attributes
     ----------
     name
-        Stage.
+        Of the folder that its results lie in.
+    version
+        Raised when its code gives other results, so that old ones are not taken for new.
     settings
-        JSON-ready slice.
+        The part of the configuration that a result depends on, JSON-ready.
     inputs
-        Keys of the stages (or the fingerprint of the dataset) it reads.
+        The stages that it takes, of this configuration or another.
+    sources
+        Digests of what it reads that no stage made: a dataset, a file of weights.
+    build
+        Writes a result into a folder and returns its facts.
+    stale
+        Whether a finished result must be made again although nothing it depends on has changed.
     """
-    whole = {"stage": name, "version": VERSIONS[name], "settings": settings, "inputs": inputs}
-    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+
+    name: str
+    version: int = 1
+    settings: Callable[[Config], dict[str, Any]] = _nothing
+    inputs: Callable[[Config], Sequence[Input]] = lambda config: ()
+    sources: Callable[[Config], dict[str, str]] = _nothing
+    build: Callable[[Work, str], dict[str, Any]]
+    stale: Callable[[Config, StageResult], bool] = lambda config, result: False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What a stage takes from another.
+
+    Attributes
+    ----------
+    role
+        The input's name in the key and for the builder.
+    stage, config
+        Which result.
+    told
+        What of the made result enters the key, where that is not the result's own key: known only
+        once it is made.
+    apart
+        Whether it belongs to another run, whose curves and table show it.
+    implied
+        Whether another input depends on it, so that it need not be in the key.
+    """
+
+    role: str
+    stage: Stage
+    config: Config
+    told: Callable[[StageResult], str] | None = None
+    apart: bool = False
+    implied: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,69 +112,178 @@ class StageResult:
     reused: bool
 
 
+@dataclass(frozen=True)
+class Key:
+    """What a result depends on.
+
+    Attributes
+    ----------
+    digest
+        The sha256 of stage, version, settings and inputs. While `pending` names a stage, the key of
+        that stage stands for what it will tell: the digest tells results apart, but is not yet the
+        name of their folder.
+    settings, inputs
+        What it is the digest of.
+    pending
+        Stages to be made before the key is known.
+    """
+
+    digest: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    pending: tuple[str, ...] = ()
+
+
+def stage_key(
+    name: str, version: int, settings: Mapping[str, Any], inputs: Mapping[str, str]
+) -> str:
+    """The sha256 of a stage's slice of the configuration, its inputs' keys and its version."""
+    whole = {"stage": name, "version": version, "settings": settings, "inputs": inputs}
+    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a builder gets: the configuration, its made inputs by role, and the run's stages."""
+
+    config: Config
+    inputs: Mapping[str, StageResult]
+    key: str
+    stages: Stages
+
+    @property
+    def storage(self) -> Storage:
+        """Where everything lies."""
+        return self.stages.storage
+
+
 @dataclass
 class Stages:
-    """The stages of one run, in the order in which they were asked for."""
+    """The stages of one run: their keys, what is made, and the order in which it was asked for.
+
+    Attributes
+    ----------
+    storage
+        Where results lie.
+    tracker, callbacks
+        What shows and hears of the run's training, if anything does.
+    done
+        The run's own results so far.
+    """
 
     storage: Storage
+    tracker: Tracker | None = None
+    callbacks: Sequence[UserCallback] = ()
     done: list[StageResult] = field(default_factory=list)
+    _keys: dict[tuple[int, str], Key] = field(default_factory=dict)
+    _made: dict[str, StageResult] = field(default_factory=dict)
+    _opened: dict[str, Any] = field(default_factory=dict)
 
-    def find(
-        self, name: str, settings: Mapping[str, Any], inputs: Mapping[str, str]
-    ) -> StageResult | None:
+    def key(self, stage: Stage, config: Config) -> Key:
+        """What a result depends on, from what is known now; nothing is made."""
+        place = (id(stage), config.model_dump_json())
+        known = self._keys.get(place)
+        if known is not None:
+            return known
+        inputs, pending = dict(stage.sources(config)), list[str]()
+        for taken in stage.inputs(config):
+            if taken.implied:
+                continue
+            key = self.key(taken.stage, taken.config)
+            inputs[taken.role] = key.digest
+            pending += key.pending
+            if taken.told is not None:
+                found = self._finished(taken.stage, taken.config, key)
+                if found is None:
+                    pending.append(taken.stage.name)
+                else:
+                    inputs[taken.role] = taken.told(found)
+        settings = stage.settings(config)
+        digest = stage_key(stage.name, stage.version, settings, inputs)
+        key = Key(digest, settings, inputs, tuple(dict.fromkeys(pending)))
+        if not pending:
+            self._keys[place] = key
+        return key
+
+    def find(self, stage: Stage, config: Config) -> StageResult | None:
         """A finished result, if there is one."""
-        key = stage_key(name, settings, inputs)
-        path = self.storage.path("stages", name, key)
-        if not self.storage.exists(f"{path}/{SUCCESS}"):
-            return None
-        success = self.storage.read_json(f"{path}/{SUCCESS}")
-        return StageResult(name, key, path, success["facts"], success["seconds"], reused=True)
+        return self._finished(stage, config, self.key(stage, config))
 
-    def run(
-        self,
-        name: str,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        build: Callable[[str], dict[str, Any]],
-    ) -> StageResult:
-        """Give the result of a stage, made now or reused.
-
-        Parameters
-        ----------
-        name, settings, inputs
-            What the result depends on.
-        build
-            Writes the result into the folder it is given and returns its facts. The folder
-            becomes the result only when it is whole.
-        """
-        result = self.find(name, settings, inputs)
+    def make(self, stage: Stage, config: Config) -> StageResult:
+        """Give a result, made now with all that it takes, or reused."""
+        key = self.key(stage, config)
+        if not key.pending and key.digest in self._made:
+            return self._made[key.digest]
+        inputs = {}
+        for taken in stage.inputs(config):
+            maker = Stages(self.storage, _keys=self._keys) if taken.apart else self
+            inputs[taken.role] = maker.make(taken.stage, taken.config)
+        key = self.key(stage, config)
+        assert not key.pending, f"{stage.name}: {key.pending} were made, and told nothing"
+        result = self._finished(stage, config, key)
         if result is None:
             # Another run on this storage may be at the same stage: it is waited for.
-            with self.storage.locked("locks", stage_key(name, settings, inputs)):
-                result = self.find(name, settings, inputs)
+            with self.storage.locked("locks", key.digest):
+                result = self._finished(stage, config, key)
                 if result is None:
-                    result = self._build(name, settings, inputs, build)
-        if result.reused:
-            say(f"{name}: reused (made in {result.seconds:.1f} s)")
-        else:
-            say(f"{name}: made in {result.seconds:.1f} s")
+                    work = Work(config, inputs, key.digest, self)
+                    result = self._build(stage, key, work)
+        how = "reused (made" if result.reused else "made"
+        say(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
+        self._made[key.digest] = result
         self.done.append(result)
         return result
 
-    def _build(
-        self,
-        name: str,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        build: Callable[[str], dict[str, Any]],
-    ) -> StageResult:
-        storage, key = self.storage, stage_key(name, settings, inputs)
-        path = storage.path("stages", name, key)
-        partial = storage.path("stages", name, f".partial-{key[:16]}-{uuid.uuid4().hex[:8]}")
+    def once(self, name: str, open_it: Callable[[], Opened]) -> Opened:
+        """What is opened the first time and then kept for the run."""
+        if name not in self._opened:
+            self._opened[name] = open_it()
+        opened: Opened = self._opened[name]
+        return opened
+
+    def needed(self, stage: Stage, config: Config) -> Iterator[tuple[Stage, Config, Key]]:
+        """All stages of a result and the result's own, each once, inputs before what takes them."""
+        seen: set[str] = set()
+
+        def visit(stage: Stage, config: Config) -> Iterator[tuple[Stage, Config, Key]]:
+            for taken in stage.inputs(config):
+                if taken.apart:
+                    continue
+                yield from visit(taken.stage, taken.config)
+            key = self.key(stage, config)
+            if key.digest not in seen:
+                seen.add(key.digest)
+                yield stage, config, key
+
+        return visit(stage, config)
+
+    def _finished(self, stage: Stage, config: Config, key: Key) -> StageResult | None:
+        if key.pending:
+            return None
+        if key.digest in self._made:
+            return self._made[key.digest]
+        path = self.storage.path("stages", stage.name, key.digest)
+        if not self.storage.exists(f"{path}/{SUCCESS}"):
+            return None
+        success = self.storage.read_json(f"{path}/{SUCCESS}")
+        facts, seconds = success["facts"], success["seconds"]
+        result = StageResult(stage.name, key.digest, path, facts, seconds, reused=True)
+        if stage.stale(config, result):
+            self.storage.delete(path)
+            return None
+        return result
+
+    def _build(self, stage: Stage, key: Key, work: Work) -> StageResult:
+        storage, digest = self.storage, key.digest
+        path = storage.path("stages", stage.name, digest)
+        partial = storage.path(
+            "stages", stage.name, f".partial-{digest[:16]}-{uuid.uuid4().hex[:8]}"
+        )
         started = time.perf_counter()
         storage.make_folder(partial)
         try:
-            facts = build(partial)
+            facts = stage.build(work, partial)
             seconds = time.perf_counter() - started
             # A folder without its _SUCCESS is what a run left that was killed in this very spot.
             if storage.exists(path) and not storage.exists(f"{path}/{SUCCESS}"):
@@ -142,17 +291,17 @@ class Stages:
             if not storage.exists(path):
                 storage.move(partial, path)
                 success = {
-                    "stage": name,
-                    "version": VERSIONS[name],
-                    "settings": settings,
-                    "inputs": inputs,
+                    "stage": stage.name,
+                    "version": stage.version,
+                    "settings": key.settings,
+                    "inputs": key.inputs,
                     "seconds": seconds,
                     "facts": facts,
                 }
                 storage.write_json(f"{path}/{SUCCESS}", success)
         finally:
             storage.delete(partial)
-        return StageResult(name, key, path, facts, seconds, reused=False)
+        return StageResult(stage.name, digest, path, facts, seconds, reused=False)
 
     def seconds(self) -> dict[str, float]:
         """What each stage cost when it was made."""
