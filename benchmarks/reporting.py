@@ -55,11 +55,12 @@ def report(
     figures
         What was measured, ready for JSON.
     bounds
-        (value, comparison, limit) by name; the comparison is one of <=, <, >=, >, ==.
+        (value, comparison, limit) by name; the comparison is one of <=, <, >=, >, ==. A value that
+        was not measured is None, and its bound does not hold.
     """
     checked = {
         name: {"value": value, "must be": f"{comparison} {limit}", "limit": limit,
-               "holds": bool(_COMPARISONS[comparison](value, limit))}
+               "holds": value is not None and bool(_COMPARISONS[comparison](value, limit))}
         for name, (value, comparison, limit) in bounds.items()
     }  # fmt: skip
     holds = all(bound["holds"] for bound in checked.values())

@@ -87,7 +87,8 @@ def plain(config: Config) -> dict[str, float]:
     from lhs.engine.cluster import cores
     from lhs.networks.build import build_network
     from lhs.networks.weights import load_weights
-    from lhs.training.crops import TrainingScenes, random_crop
+    from lhs.training.crops import random_crop
+    from lhs.training.decoded import TrainingScenes
 
     train = config.train
     dataset = open_dataset(config.data)

@@ -303,7 +303,7 @@ class TrainConfig(Section):
     """Type of GPU that workers must have, as Ray names it."""
     seed: int = Field(0, ge=0)
     log_every: int = Field(10, ge=1)
-    """Steps that one point of a curve stands for."""
+    """Steps that one point of a curve stands for. Losses are read from the device this often."""
     checkpoint_minutes: float = Field(5.0, gt=0.0)
     """Longest time between two checkpoints; every phase ends with one."""
     checkpoint_steps: int | None = Field(None, ge=1)
@@ -312,11 +312,8 @@ class TrainConfig(Section):
     """How often dead workers are replaced before the run gives up."""
     validate_every: int | None = Field(None, ge=1)
     """Epochs between two looks at the scores on the images that `data.held_out` keeps out."""
-    features_gb: float = Field(20.0, ge=0.0)
-    """Disk for the features of a phase that trains the last layers alone; where they do not fit,
-    or 0, they are computed at every step."""
     cache_mb: int = Field(1024, ge=0)
-    """Memory of one worker for decoded training images."""
+    """Memory of one worker for decoded training images and their subclass maps."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

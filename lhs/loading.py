@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -19,6 +20,8 @@ MAX_MISTAKES = 20
 """That one message tells."""
 EXTENDS = "extends"
 """The key of a recipe that names the one it changes."""
+REMOVED = {"train.features_gb": "features of frozen layers are computed at every step"}
+"""Settings of earlier versions that recipes and stored runs may have, and what holds now."""
 
 
 def recipes() -> dict[str, Path]:
@@ -49,6 +52,10 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
         tree = _extended(path, tree)
     for setting in settings:
         _put(tree, setting)
+    for name, now in REMOVED.items():
+        section, _, key = name.partition(".")
+        if isinstance(tree.get(section), dict) and key in tree[section]:
+            logging.getLogger("lhs").warning("%s is no longer a setting: %s", name, now)
     return build_config(tree, source=f"recipe {recipe}")
 
 
@@ -107,9 +114,16 @@ def _extended(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_config(tree: Mapping[str, Any], source: str = "configuration") -> Config:
-    """Validate a nested mapping; every mistake becomes one line of a UserError."""
+    """Validate a nested mapping; every mistake becomes one line of a UserError.
+
+    Settings that earlier versions had are left out.
+    """
+    merged = _merged(Config().model_dump(), tree)
+    for section, _, key in (name.partition(".") for name in REMOVED):
+        if isinstance(merged[section], dict):
+            merged[section].pop(key, None)
     try:
-        return Config.model_validate(_merged(Config().model_dump(), tree))
+        return Config.model_validate(merged)
     except ValidationError as error:
         told: dict[str, list[str]] = {}
         problems = error.errors(include_url=False)

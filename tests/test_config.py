@@ -455,3 +455,18 @@ def test_nothing_else_is(rho, region):
         build_config({"hierarchy": {"rho": rho}})
     with pytest.raises(UserError, match=r"hierarchy\.region"):
         build_config({"hierarchy": {"region": region}})
+
+
+def test_settings_of_earlier_versions_are_left_out(tmp_path, caplog):
+    """Stored runs have them; people are told."""
+    tree = {"train": {"features_gb": 3.0, "batch_size": 5}}
+    assert build_config(tree).train.batch_size == 5
+    assert tree["train"]["features_gb"] == 3.0
+    assert not caplog.records
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    for config in (load_config(str(recipe)), load_config("demo", ["train.features_gb=0"])):
+        assert "train.features_gb" not in config.dotted()
+        (record,) = caplog.records
+        assert "train.features_gb is no longer a setting" in record.getMessage()
+        caplog.clear()

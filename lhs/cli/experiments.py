@@ -15,7 +15,9 @@ def add_commands(commands: Group) -> None:
     command = add_command(commands, "run", run, text)
     add_recipe(command)
     command.add_argument(
-        "--plan", action="store_true", help="print what would be made and what is there; run nothing"
+        "--plan",
+        action="store_true",
+        help="print what would be made and what is there; run nothing",
     )
     text = "up to the label hierarchy only"
     add_recipe(add_command(commands, "hierarchy", hierarchy, text))

@@ -91,8 +91,10 @@ def evaluate(options: Namespace) -> int:
         from lhs.engine.evaluation import evaluate_folder
         from lhs.engine.resources import wants_gpu
 
-        every = config.evaluation.every
-        evaluation = evaluate_folder(folder, config.data, wants_gpu("auto"), every)
+        wanted = config.evaluation
+        evaluation = evaluate_folder(
+            folder, config.data, wants_gpu("auto"), wanted.every, wanted.precision
+        )
     for name, value in evaluation.scores.headline().items():
         print(f"{name:<18} {value:.4f}")
     if options.json:

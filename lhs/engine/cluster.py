@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import psutil
+
+STORE_SHARE = 0.2
+"""Of the memory that is available: what Ray's object store may take."""
+STORE_LEAST, STORE_MOST = 200_000_000, 16_000_000_000
+SHM_SHARE = 0.8
+"""Of what /dev/shm has free; Ray takes the store elsewhere, and warns, where it is larger."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -56,7 +65,7 @@ def connected() -> Iterator[None]:
         ray.init(
             num_cpus=max(2, cores()),
             include_dashboard=False,
-            object_store_memory=400_000_000,
+            object_store_memory=object_store_bytes(),
             **options,
         )
     except ValueError:
@@ -66,6 +75,28 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def object_store_bytes(shm: str = "/dev/shm", cgroup: str = "/sys/fs/cgroup") -> int:
+    """Size of the object store of a Ray that is started here, by this machine's memory."""
+    wanted = min(STORE_MOST, max(STORE_LEAST, int(STORE_SHARE * available_memory(cgroup))))
+    if not os.path.isdir(shm):
+        # Ray keeps the store in a file, and asks before it makes a large one.
+        return min(wanted, 2_000_000_000)
+    free = int(SHM_SHARE * shutil.disk_usage(shm).free)
+    # In a container with a /dev/shm of Docker's 64 MB the store lies on its disk.
+    return min(wanted, free) if free >= STORE_LEAST else STORE_LEAST
+
+
+def available_memory(cgroup: str = "/sys/fs/cgroup") -> int:
+    """Bytes that this process and its children may still take, also in a container."""
+    available = int(psutil.virtual_memory().available)
+    try:
+        limit, used = ((Path(cgroup) / name).read_text().strip()
+                       for name in ("memory.max", "memory.current"))  # fmt: skip
+    except OSError:
+        return available
+    return available if limit == "max" else max(0, min(available, int(limit) - int(used)))
 
 
 def cores() -> int:

@@ -1,9 +1,10 @@
-"""Ray: one task clusters one common class; together they are the hierarchy."""
+"""Ray: one common class after the other is clustered; together they are the hierarchy."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from lhs.config import Config
+from lhs.config import IMAGE_KINDS, Config
 from lhs.context.histograms import SparseHistograms
 from lhs.engine.descriptors import read_descriptors
+from lhs.engine.devices import booked_share
 from lhs.engine.progress import say
 from lhs.engine.resources import clustering_backend
 from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine.stages import StageResult, Work
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
@@ -34,60 +36,50 @@ from lhs.hierarchy.sparse_rows import SparseRows
 HIERARCHY_FILE = "hierarchy.json"
 
 
-def hierarchy_stage(
-    stages: Stages,
-    config: Config,
-    scenes: CheckedScenes,
-    samples: StageResult,
-    histograms: StageResult | None,
-    descriptors: StageResult | None = None,
-) -> StageResult:
+def build_hierarchy(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Common classes and their subclasses (METHOD section 3).
 
-    Label clusters are made of `histograms`, image clusters of `descriptors`. The folder holds
-    `hierarchy.json`; the facts the numbers that `lhs hierarchy` prints.
+    Label clusters are made of the input `histograms`, image clusters of `descriptors`, others of
+    scene names. The folder holds `hierarchy.json`; the facts the numbers that `lhs hierarchy`
+    prints.
     """
-    settings = config.hierarchy
-    backend = clustering_backend(settings.backend)
-    class_counts = np.array(samples.facts["class_counts"], np.int64)
-    common = common_classes(class_counts, settings.rho)
-
-    def build(path: str) -> dict[str, Any]:
-        if descriptors is not None:
-            hierarchy = _by_image_clusters(
-                stages.storage, config, scenes, samples, descriptors, backend
-            )
-        elif histograms is None:
-            hierarchy = _by_scene_names(stages.storage, config, scenes, samples)
-        else:
-            hierarchy = _by_clusters(
-                stages.storage, config, scenes, histograms, class_counts, common, backend
-            )
-        with tempfile.TemporaryDirectory() as scratch:
-            hierarchy.save(Path(scratch) / HIERARCHY_FILE)
-            stages.storage.put_folder(Path(scratch), path)
-        return _facts(hierarchy)
-
-    rows = samples if histograms is None else histograms
-    described = None if descriptors is None else descriptors.key
-    return stages.run("hierarchy", *hierarchy_slice(config, rows.key, described), build)
+    config, storage, inputs = work.config, work.storage, work.inputs
+    samples = inputs["samples"]
+    backend = clustering_backend(config.hierarchy.backend)
+    if "descriptors" in inputs:
+        hierarchy = _by_image_clusters(
+            storage, config, scenes, samples, inputs["descriptors"], backend
+        )
+    elif "histograms" in inputs:
+        class_counts = np.array(samples.facts["class_counts"], np.int64)
+        common = common_classes(class_counts, config.hierarchy.rho)
+        hierarchy = _by_clusters(
+            storage, config, scenes, inputs["histograms"], class_counts, common, backend
+        )
+    else:
+        hierarchy = _by_scene_names(storage, config, scenes, samples)
+    with tempfile.TemporaryDirectory() as scratch:
+        hierarchy.save(Path(scratch) / HIERARCHY_FILE)
+        storage.put_folder(Path(scratch), path)
+    return _facts(hierarchy)
 
 
-def hierarchy_slice(
-    config: Config, rows: str, descriptors: str | None = None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the hierarchy depends on: its settings, and the key of the samples or histograms, and
-    of the descriptors, where it is made of image clusters."""
+def hierarchy_settings(config: Config) -> dict[str, Any]:
+    """The settings that its kind of hierarchy uses."""
     settings = config.hierarchy
     if settings.kind == "scene_names":
-        return {"kind": settings.kind, "rho": settings.rho}, {"samples": rows}
-    if descriptors is not None:
-        slice_ = settings.model_dump(include={"kind", "rho", "image_clusters", "seed"})
-        inputs = {"samples": rows, "descriptors": descriptors}
-        return slice_ | {"backend": clustering_backend(settings.backend)}, inputs
-    # R is in the histograms' key.
-    slice_ = settings.model_dump(mode="json", exclude={"backend", "region", "image_clusters"})
-    return slice_ | {"backend": clustering_backend(settings.backend)}, {"histograms": rows}
+        return {"kind": settings.kind, "rho": settings.rho}
+    if settings.kind in IMAGE_KINDS:
+        used = settings.model_dump(include={"kind", "rho", "image_clusters", "seed"})
+    else:
+        # R is in the histograms' key.
+        used = settings.model_dump(mode="json", exclude={"backend", "region", "image_clusters"})
+    return used | {"backend": clustering_backend(settings.backend)}
+
+
+def digest_of(result: StageResult) -> str:
+    """The digest of a finished hierarchy: all that those who use it depend on."""
+    return str(result.facts["digest"])
 
 
 def read_hierarchy(storage: Storage, path: str) -> Hierarchy:
@@ -121,23 +113,30 @@ def _by_clusters(
     settings = config.hierarchy
     min_size = least_size(settings.n_star, class_counts, common)
     dataset = scenes.dataset
-    task = ray.remote(num_cpus=1, num_gpus=1 if backend == "cuml" else 0)(cluster_label)
-    waiting = {
-        task.remote(
-            storage, histograms.path, int(label), len(dataset.classes), config, min_size, backend
-        ): int(label)
-        for label in common
-    }
+    work = partial(
+        cluster_label,
+        storage,
+        histograms.path,
+        num_classes=len(dataset.classes),
+        config=config,
+        min_size=min_size,
+        backend=backend,
+    )
+    # The most frequent first, so that none of the long ones begins last.
+    labels = common.tolist()
+    if backend == "cuml":
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        share = booked_share(config.train.gpu_share)
+        finished = clustered_by_actors(work, labels, max(1, min(gpus, len(labels))), share)
+    else:
+        finished = clustered_by_tasks(work, labels)
     found: dict[int, ClassClusters] = {}
-    while len(found) < len(common):
-        ready, _ = ray.wait([ref for ref, label in waiting.items() if label not in found])
-        for ref in ready:
-            label = waiting[ref]
-            found[label] = ray.get(ref)
-            say(
-                f"hierarchy: {dataset.classes[label]} has {len(found[label].sizes)} subclasses "
-                f"({len(found)} of {len(common)} common classes)"
-            )
+    for label, clusters in finished:
+        found[label] = clusters
+        say(
+            f"hierarchy: {dataset.classes[label]} has {len(clusters.sizes)} subclasses "
+            f"({len(found)} of {len(common)} common classes)"
+        )
     return from_label_clusters(
         dataset=dataset.name,
         classes=dataset.classes,
@@ -151,6 +150,77 @@ def _by_clusters(
         backend=backend,
         max_fit_samples=settings.max_fit_samples,
     )
+
+
+def clustered_by_tasks(
+    work: Callable[[int], ClassClusters], labels: Sequence[int]
+) -> Iterator[tuple[int, ClassClusters]]:
+    """Cluster each class in a task on a CPU; classes and their clusters, as they are finished."""
+    # A partial function is none that Ray takes.
+    task = ray.remote(num_cpus=1)(_cluster)
+    running = {task.remote(work, label): label for label in labels}
+    while running:
+        (ref, *_), _ = ray.wait(list(running))
+        yield running.pop(ref), ray.get(ref)
+
+
+def _cluster(work: Callable[[int], ClassClusters], label: int) -> ClassClusters:
+    return work(label)
+
+
+def clustered_by_actors(
+    work: Callable[[int], ClassClusters], labels: Sequence[int], actors: int, gpus: float
+) -> Iterator[tuple[int, ClassClusters]]:
+    """Cluster classes one after the other in actors that stay: importing cuML takes 5 s.
+
+    Parameters
+    ----------
+    work
+        Clusters the class of an id.
+    labels
+        Class ids, in the order in which they are handed out.
+    actors
+        Processes, at most.
+    gpus
+        What each books of a GPU.
+
+    Yields
+    ------
+    (int, ClassClusters)
+        Classes and their clusters, as they are finished.
+    """
+    kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=3, max_task_retries=3)(_Clusterer)
+    waiting = list(labels)
+    # Only an actor that has its GPU gets a class: others may have to wait for theirs for hours.
+    workers = [kind.remote(work) for _ in range(actors)]
+    running: dict[ray.ObjectRef, tuple[Any, int | None]] = {
+        worker.ready.remote(): (worker, None) for worker in workers
+    }
+    left = len(waiting)
+    while left:
+        (ref, *_), _ = ray.wait(list(running))
+        worker, label = running.pop(ref)
+        result = ray.get(ref)
+        if waiting:
+            following = waiting.pop(0)
+            running[worker.cluster.remote(following)] = worker, following
+        if label is not None:
+            left -= 1
+            yield label, result
+
+
+class _Clusterer:
+    """Actor that clusters one class after the other."""
+
+    def __init__(self, work: Callable[[int], ClassClusters]) -> None:
+        self.work = work
+
+    def ready(self) -> None:
+        """Return as soon as the actor has started."""
+
+    def cluster(self, label: int) -> ClassClusters:
+        """Cluster one class."""
+        return self.work(label)
 
 
 def cluster_label(
@@ -232,7 +302,13 @@ def _by_image_clusters(
 ) -> Hierarchy:
     settings, dataset = config.hierarchy, scenes.dataset
     ids, described = read_descriptors(storage, descriptors.path)
-    labels, centres = cluster_images(described, settings.image_clusters, settings.seed, backend)
+    cluster: Callable[..., tuple[np.ndarray, np.ndarray]] = cluster_images
+    if backend == "cuml":
+        # The GPU is not this process's own, nor need one be where it runs.
+        share = booked_share(config.train.gpu_share)
+        task = ray.remote(num_cpus=1, num_gpus=share)(cluster_images)
+        cluster = lambda *given: ray.get(task.remote(*given))  # noqa: E731
+    labels, centres = cluster(described, settings.image_clusters, settings.seed, backend)
     images = dict(zip(ids, labels.tolist(), strict=True))
     return from_image_clusters(
         kind=settings.kind,

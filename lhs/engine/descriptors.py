@@ -2,68 +2,78 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 
 from lhs.config import Config, DataConfig, NetworkConfig
-from lhs.context.gist import gist
-from lhs.engine.cluster import cores
+from lhs.context.gist import gist, squared
+from lhs.data.scenes import Scene
+from lhs.engine.model_pool import IMAGE, Arrays, ImageJob, over_images
 from lhs.engine.progress import Progress, followed
-from lhs.engine.resources import predictors_at_once, wants_gpu
+from lhs.engine.resources import wants_gpu
 from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes, blocks, worker_dataset
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine.stages import Work
 from lhs.engine.storage import Storage, explained
 
 # What needs torch is imported where it is used: processes that make GIST or clusters do without.
 
-BATCH = 8
-"""Images that an actor takes at a time."""
+if TYPE_CHECKING:
+    import torch
+
+    from lhs.networks.base import SceneNetwork
+
+BATCH = 16
+"""Images that travel to a network together."""
 
 DESCRIPTORS = pa.schema([("image", pa.string()), ("descriptor", pa.list_(pa.float32()))])
 
 
-def descriptor_stage(stages: Stages, config: Config, scenes: CheckedScenes) -> StageResult:
+def build_descriptors(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Describe every training image, as it is: its GIST, or what a pretrained network sees.
 
     The folder holds `rows/*.parquet` (see `DESCRIPTORS`); the facts `images` and `described_by`.
     """
+    config, storage = work.config, work.storage
     train = scenes.split("train")
     rows = [{"image": scene.id} for scene in train]
-
-    def build(path: str) -> dict[str, Any]:
-        with followed("images described", len(rows)) as progress, explained(stages.storage.uri):
-            if config.hierarchy.kind == "image_clusters":
-                described = ray.data.from_items(
-                    rows, override_num_blocks=blocks(len(rows))
-                ).map_batches(
-                    gist_batch,
-                    batch_size=None,
-                    batch_format="pyarrow",
-                    fn_kwargs={"data": config.data, "progress": progress},
-                )
-            else:
-                described = _embedded(config, rows, progress)
-            described.write_parquet(f"{path}/rows", filesystem=stages.storage.filesystem)
-        return {"images": len(rows), "described_by": described_by(config)}
-
-    return stages.run("descriptors", *descriptor_slice(config, scenes.key), build)
+    with followed("images described", len(rows)) as progress, explained(storage.uri):
+        if config.hierarchy.kind == "image_clusters":
+            described = ray.data.from_items(
+                rows, override_num_blocks=blocks(len(rows))
+            ).map_batches(
+                gist_batch,
+                batch_size=None,
+                batch_format="pyarrow",
+                fn_kwargs={"data": config.data, "progress": progress},
+            )
+        else:
+            described = _embedded(config, train, progress)
+        described.write_parquet(f"{path}/rows", filesystem=storage.filesystem)
+    return {"images": len(rows), "described_by": described_by(config)}
 
 
-def descriptor_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """What descriptors depend on: how they are made, and the key of the checked scenes."""
+def descriptor_settings(config: Config) -> dict[str, Any]:
+    """How descriptors are made."""
     if config.hierarchy.kind == "image_clusters":
-        return {"by": "gist"}, {"scenes": scenes}
+        return {"by": "gist"}
+    network = embedder_of(config.network)
+    return {"by": "embedding", "network": network.name, "weights": network.weights}
+
+
+def descriptor_weights(config: Config) -> dict[str, str]:
+    """The digest of the weights of the network that describes images, if one does."""
+    if config.hierarchy.kind == "image_clusters":
+        return {}
     from lhs.networks.weights import weights_digest
 
-    network = embedder_of(config.network)
-    digest = weights_digest(network)
-    inputs = {"scenes": scenes} | ({} if digest is None else {"weights": digest})
-    return {"by": "embedding", "network": network.name, "weights": network.weights}, inputs
+    digest = weights_digest(embedder_of(config.network))
+    return {} if digest is None else {"weights": digest}
 
 
 def embedder_of(config: NetworkConfig) -> NetworkConfig:
@@ -90,51 +100,38 @@ def gist_batch(batch: pa.Table, data: DataConfig, progress: Progress) -> pa.Tabl
     return pa.Table.from_pylist(rows, schema=DESCRIPTORS)
 
 
-def _embedded(config: Config, rows: list[dict[str, str]], progress: Progress) -> ray.data.Dataset:
-    gpu = wants_gpu(config.train.gpu)
-    actors = predictors_at_once(gpu)
-    return ray.data.from_items(
-        rows, override_num_blocks=max(1, -(-len(rows) // BATCH))
-    ).map_batches(
-        _Embedder,
-        batch_size=BATCH,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(actors, len(rows))),
-        num_cpus=1,
-        num_gpus=1 if gpu else None,
-        fn_constructor_kwargs={
-            "data": config.data,
-            "network": embedder_of(config.network),
-            "gpu": gpu,
-            "progress": progress,
-        },
-    )
+def _embedded(config: Config, scenes: list[Scene], progress: Progress) -> ray.data.Dataset:
+    ordered = sorted(scenes, key=lambda scene: scene.id)
+    return over_images(
+        _EmbedJob(embedder_of(config.network)), ordered, progress, batch=BATCH,
+        gpu=wants_gpu(config.train.gpu), share=config.train.gpu_share,
+    )  # fmt: skip
 
 
-class _Embedder:
-    """An actor: a pretrained network, and the images it looks at."""
+@dataclass(frozen=True)
+class _EmbedJob(ImageJob):
+    """Describe images by what a pretrained network sees."""
 
-    def __init__(
-        self, data: DataConfig, network: NetworkConfig, gpu: bool, progress: Progress
-    ) -> None:
-        import torch
+    network: NetworkConfig
 
-        from lhs.networks.embedding import image_embedding, pretrained
+    schema = DESCRIPTORS
 
-        if not gpu:
-            torch.set_num_threads(cores())
-        ready = pretrained(network).to("cuda" if gpu else "cpu")
-        self.describe = partial(image_embedding, ready)
-        self.data, self.progress = data, progress
+    def read(self, item: Scene) -> Arrays:
+        return {IMAGE: squared(item.image())}
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        dataset = worker_dataset(self.data)
-        rows = [
-            {"image": name, "descriptor": self.describe(dataset.scene(name).image())}
-            for name in batch["image"].to_pylist()
-        ]
-        self.progress.add(len(rows))
-        return pa.Table.from_pylist(rows, schema=DESCRIPTORS)
+    def load(self, device: torch.device) -> SceneNetwork:
+        from lhs.networks.embedding import pretrained
+
+        return pretrained(self.network).to(device)
+
+    def compute(self, model: SceneNetwork, images: Sequence[Arrays]) -> list[Arrays]:
+        from lhs.networks.embedding import square_embeddings
+
+        found = square_embeddings(model, [one[IMAGE] for one in images])
+        return [{"descriptor": row} for row in found]
+
+    def write(self, item: Scene, arrays: Arrays) -> dict[str, Any]:
+        return {"image": item.id, "descriptor": arrays["descriptor"]}
 
 
 def read_descriptors(storage: Storage, path: str) -> tuple[list[str], np.ndarray]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import ray
-import torch
 
-from lhs.networks.precision import Precision, resolve_precision
+# torch is imported where it is used: who only plans a run, or makes clusters, does without.
+if TYPE_CHECKING:
+    import torch
+
+    from lhs.networks.precision import Precision
 
 TRIFLE = 0.001
 """Of a GPU: what a task books that only looks at it. Shares leave room for it."""
@@ -20,6 +23,8 @@ def granted_device() -> torch.device:
     Ray leaves all cards visible to processes that booked none, and books *logical* GPUs on machines
     without a card.
     """
+    import torch
+
     granted = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     return torch.device("cuda" if granted and torch.cuda.is_available() else "cpu")
 
@@ -44,6 +49,8 @@ def _probe() -> Probe:
 
 
 def _look() -> Probe:
+    import torch
+
     device = granted_device()
     cuda = device.type == "cuda"
     return Probe(cuda, torch.cuda.get_device_name(device) if cuda else "cpu")
@@ -64,8 +71,10 @@ def precision_on(setting: str, gpu: bool, name: str) -> Precision:
     UserError
         If the device does not multiply what is asked for.
     """
+    if setting == "float32":
+        return "float32"
     if not gpu:
-        return resolve_precision(setting, torch.device("cpu"), name)
+        return _resolved(setting, "cpu", name)
     return _precision_there(setting, name)
 
 
@@ -77,7 +86,15 @@ def _precision_there(setting: str, name: str) -> Precision:
 
 
 def _resolve_there(setting: str, name: str) -> Precision:
-    return resolve_precision(setting, granted_device(), name)
+    return _resolved(setting, str(granted_device()), name)
+
+
+def _resolved(setting: str, device: str, name: str) -> Precision:
+    import torch
+
+    from lhs.networks.precision import resolve_precision
+
+    return resolve_precision(setting, torch.device(device), name)
 
 
 def booked_share(share: float) -> float:

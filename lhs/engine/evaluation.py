@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,18 +17,33 @@ from PIL import Image
 from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
 from lhs.data.scenes import Dataset, Scene
-from lhs.engine.cluster import cores
-from lhs.engine.progress import Progress, followed
+from lhs.engine.devices import precision_on
+from lhs.engine.model_pool import (
+    IMAGE,
+    Arrays,
+    ImageJob,
+    StoredModel,
+    model_files,
+    over_images,
+    stored_model,
+)
+from lhs.engine.progress import followed
+from lhs.engine.resources import inference_precision, wants_gpu
 from lhs.engine.scenes import CheckedScenes
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine.stages import StageResult, Work
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
-from lhs.evaluation.metrics import Scores, confusion_counts, scores
-from lhs.evaluation.model import load_model
+from lhs.evaluation.metrics import Scores, scores
+
+# torch is imported where a model is: processes that read and write do without.
+if TYPE_CHECKING:
+    import torch
+
+    from lhs.evaluation.model import Model
 
 COUNTS = "counts.npy"
-IMAGES_A_TASK = 256
-"""Images that a task labels with the model that it has read."""
+BATCH = 16
+"""Images that travel to a model together."""
 
 
 @dataclass(frozen=True)
@@ -38,93 +54,127 @@ class Evaluation:
     scores: Scores
 
 
-def evaluation_stage(
-    stages: Stages, config: Config, scenes: CheckedScenes, model: StageResult, gpu: bool
-) -> StageResult:
+def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Score a trained model on the test split.
 
     The folder holds `counts.npy` (L, L) and `predictions.parquet` (image id, PNG of the predicted
     label map); the facts hold the scores.
     """
+    config, storage = work.config, work.storage
+    test = scenes.split("test")
+    stored = stored_model(
+        model_files(storage, f"{work.inputs['model'].path}/model"),
+        config.evaluation.every if config.network.patches else 1,
+        inference_precision(config),
+    )
+    gpu = wants_gpu(config.train.gpu)
+    with explained(storage.uri):
+        table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
+    counts = total_counts(table, len(scenes.dataset.classes))
+    with explained(storage.uri):
+        with storage.filesystem.open_output_stream(f"{path}/{COUNTS}") as stream:
+            np.save(stream, counts)
+        with storage.filesystem.open_output_stream(f"{path}/predictions.parquet") as stream:
+            pq.write_table(table.select(["image", "png"]), stream)
+    return {"images": len(test)} | scores(counts).as_dict()
 
-    def build(path: str) -> dict[str, Any]:
-        test = scenes.split("test")
-        folder = f"{model.path}/model"
-        every = config.evaluation.every if config.network.patches else 1
-        table = predict_scenes(stages.storage, folder, scenes.dataset, test, gpu, every)
-        counts = total_counts(table, len(scenes.dataset.classes))
-        with explained(stages.storage.uri):
-            with stages.storage.filesystem.open_output_stream(f"{path}/{COUNTS}") as stream:
-                np.save(stream, counts)
-            kept = table.select(["image", "png"])
-            with stages.storage.filesystem.open_output_stream(
-                f"{path}/predictions.parquet"
-            ) as stream:
-                pq.write_table(kept, stream)
-        return {"images": len(test)} | scores(counts).as_dict()
 
-    return stages.run("evaluation", *evaluation_slice(config, scenes.key, model.key), build)
+def evaluation_settings(config: Config) -> dict[str, Any]:
+    """How densely a patch network looks, and the arithmetic."""
+    settings: dict[str, Any] = {}
+    if config.network.patches:
+        settings["every"] = config.evaluation.every
+    return settings | precision_setting(config)
 
 
-def evaluation_slice(
-    config: Config, scenes: str, model: str
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What scores depend on: scenes, model, and how densely a patch network looks."""
-    settings = {"every": config.evaluation.every} if config.network.patches else {}
-    return settings, {"scenes": scenes, "model": model}
+def precision_setting(config: Config) -> dict[str, Any]:
+    """The arithmetic of a trained model, as what it labels depends on it."""
+    precision = inference_precision(config)
+    # What float32 gave keeps the keys that it had when there was nothing else.
+    return {} if precision == "float32" else {"precision": precision}
 
 
 def predict_scenes(
-    storage: Storage,
-    model: str,
-    dataset: Dataset,
-    scenes: list[Scene],
-    gpu: bool,
-    every: int = 1,
+    model: StoredModel, dataset: Dataset, scenes: Sequence[Scene], gpu: bool, share: float = 1.0
 ) -> pa.Table:
-    """Predict scenes with one model, a task after another.
-
-    Tasks, not an actor: they run in processes that earlier work left, where there are any.
+    """Predict scenes with one model; `gpu` and `share` as in `over_images`.
 
     Returns
     -------
     pyarrow.Table
         `image`, `png` of the label map, and `counts`, L * L confusion counts; sorted by image.
     """
-    rows = [{"place": place} for place in range(len(scenes))]
-    with followed("images labelled", len(rows)) as progress:
-        predicted = (
-            ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // IMAGES_A_TASK)))
-            .map_batches(
-                predict_batch,
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=ray.data.TaskPoolStrategy(size=1),
-                num_cpus=1,
-                num_gpus=1 if gpu else None,
-                fn_kwargs={
-                    "storage": storage,
-                    "model": model,
-                    "scenes": [ray.put(scenes)],
-                    "void": dataset.void,
-                    "progress": progress,
-                    "gpu": gpu,
-                    "every": every,
-                },
-            )
-            .materialize()
-        )
-        return pa.concat_tables(ray.get(predicted.to_arrow_refs())).sort_by("image")
+    job = _ScoreJob(model, dataset.void)
+    ordered = sorted(scenes, key=lambda scene: scene.id)
+    with followed("images labelled", len(ordered)) as progress:
+        rows = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, share=share).materialize()
+        return pa.concat_tables(ray.get(rows.to_arrow_refs())).sort_by("image")
 
 
-def evaluate_folder(folder: Path, config: DataConfig, gpu: bool, every: int = 1) -> Evaluation:
-    """Score any model folder on the test split of a dataset; `every` as `evaluation.every`.
+@dataclass(frozen=True)
+class _ScoreJob(ImageJob):
+    """Label scenes, and count the pixels of each true and predicted class on the device."""
+
+    model: StoredModel
+    void: int
+
+    schema = pa.schema(
+        [("image", pa.string()), ("png", pa.binary()), ("counts", pa.list_(pa.int64()))]
+    )
+
+    def read(self, item: Scene) -> Arrays:
+        image, truth = item.load()
+        return {IMAGE: image, "truth": truth}
+
+    def load(self, device: torch.device) -> Model:
+        return self.model.load(device)
+
+    def compute(self, model: Model, images: Sequence[Arrays]) -> list[Arrays]:
+        import torch
+
+        from lhs.evaluation.prediction import count_pairs
+
+        found: list[Arrays] = []
+        for one, labels in zip(
+            images, model.label_batch([each[IMAGE] for each in images]), strict=True
+        ):
+            truth = torch.from_numpy(one["truth"].copy()).to(model.device)
+            counts = count_pairs(labels, truth, len(model.classes), self.void)
+            found.append({"labels": labels.cpu().numpy(), "counts": counts.cpu().numpy()})
+        return found
+
+    def write(self, item: Scene, arrays: Arrays) -> dict[str, Any]:
+        return {
+            "image": item.id,
+            "png": png(arrays["labels"]),
+            "counts": arrays["counts"].ravel(),
+        }
+
+
+def evaluate_folder(
+    folder: Path, config: DataConfig, gpu: bool, every: int = 1, precision: str = "auto"
+) -> Evaluation:
+    """Score any model folder on the test split of a dataset, on whole GPUs where there are any.
+
+    Parameters
+    ----------
+    folder
+        A local model folder; it is read here, workers need not see it.
+    config
+        The dataset.
+    gpu
+        Whether models book GPUs.
+    every, precision
+        As `evaluation.every` and `evaluation.precision`.
 
     Raises
     ------
     UserError
-        If the model's classes are not the dataset's, or it can't score every n-th pixel alone.
+        If the model's classes are not the dataset's, it can't score every n-th pixel alone, or the
+        GPU has no such arithmetic.
     """
+    from lhs.evaluation.model import load_model
+
     dataset = open_dataset(config)
     model = load_model(folder, every=every)
     if model.classes != tuple(dataset.classes):
@@ -133,10 +183,16 @@ def evaluate_folder(folder: Path, config: DataConfig, gpu: bool, every: int = 1)
             f"{model.description.dataset} ({', '.join(model.classes[:5])}, ...), "
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:5])}, ...)"
         )
-    storage = Storage(str(folder.absolute()))
-    table = predict_scenes(storage, storage.path(), dataset, dataset.split("test"), gpu, every)
+    settled = precision_on(precision, gpu, "evaluation.precision")
+    stored = stored_model(folder_files(folder), every, settled)
+    table = predict_scenes(stored, dataset, dataset.split("test"), gpu)
     counts = total_counts(table, len(dataset.classes))
     return Evaluation(counts, scores(counts))
+
+
+def folder_files(folder: Path) -> Mapping[str, bytes]:
+    """The files of a local model folder, name to bytes."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def total_counts(table: pa.Table, num_classes: int) -> np.ndarray:
@@ -145,40 +201,6 @@ def total_counts(table: pa.Table, num_classes: int) -> np.ndarray:
     for counts in table["counts"]:
         total += counts.values.to_numpy()
     return total.reshape(num_classes, num_classes)
-
-
-def predict_batch(
-    batch: pa.Table,
-    storage: Storage,
-    model: str,
-    scenes: list[Any],
-    void: int,
-    progress: Progress,
-    gpu: bool,
-    every: int,
-) -> pa.Table:
-    """Rows of `predict_scenes` for the places, in the list of scenes, that a batch names."""
-    import torch
-
-    if not gpu:
-        torch.set_num_threads(cores())
-    with storage.as_local(model) as folder:
-        ready = load_model(folder, "cuda" if gpu else "cpu", every)
-    found: list[Scene] = ray.get(scenes[0])
-    rows = []
-    for place in batch["place"].to_pylist():
-        scene = found[place]
-        image, truth = scene.load()
-        predicted = ready.predict(image).label_map
-        counts = confusion_counts(predicted, truth, len(ready.classes), void)
-        rows.append({"image": scene.id, "png": png(predicted), "counts": counts.ravel()})
-        progress.add(1)
-    return pa.Table.from_pylist(rows, schema=_SCHEMA)
-
-
-_SCHEMA = pa.schema(
-    [("image", pa.string()), ("png", pa.binary()), ("counts", pa.list_(pa.int64()))]
-)
 
 
 def png(label_map: np.ndarray) -> bytes:

@@ -22,7 +22,7 @@ from lhs.config import IMAGE_KINDS, Config, UnlabelledConfig
 from lhs.engine.clustering import build_hierarchy, digest_of, hierarchy_settings
 from lhs.engine.descriptors import build_descriptors, descriptor_settings, descriptor_weights
 from lhs.engine.evaluation import build_evaluation, evaluation_settings
-from lhs.engine.filling import build_filled, filled_settings, with_fill
+from lhs.engine.filling import build_filled, filled_settings, learned_key, with_fill
 from lhs.engine.samples import build_histograms, build_samples, region_setting
 from lhs.engine.scenes import (
     CheckedScenes,
@@ -82,7 +82,9 @@ def annotated_scenes(stages: Stages, config: Config) -> CheckedScenes:
 
 def context_scenes(stages: Stages, config: Config) -> CheckedScenes:
     """What the hierarchy is made from: with filled label maps, where that is asked for."""
-    return _with_fill(stages, config, True) if is_filled(config) else annotated_scenes(stages, config)
+    return (
+        _with_fill(stages, config, True) if is_filled(config) else annotated_scenes(stages, config)
+    )
 
 
 def learned_scenes(stages: Stages, config: Config) -> CheckedScenes:
@@ -128,7 +130,7 @@ def _learned(config: Config) -> list[Input]:
 
 
 def _annotated_key(filled: StageResult) -> str:
-    return f"{filled.key}-annotated"
+    return learned_key(filled, trains_on_fill=False)
 
 
 def _filled(config: Config) -> list[Input]:

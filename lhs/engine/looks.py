@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,14 +76,17 @@ def opened_for(folder: Path, looks: Looks) -> Model:
     return model
 
 
-def look(model: Model, image: np.ndarray, looks: Looks) -> Prediction:
-    """Label one image (H, W, 3) uint8 as asked."""
+def look(model: Model, images: Sequence[np.ndarray], looks: Looks) -> list[Prediction]:
+    """Label images (H, W, 3) uint8 of one size as asked."""
     if looks.centres:
-        return model.predict(image, segment(image, looks.centres))
+        return [model.predict(image, segment(image, looks.centres)) for image in images]
     if looks.flip or looks.scales != (1.0,):
-        prediction = mean_of_looks(model.predict, image, flip=looks.flip, scales=looks.scales)
+        found = [
+            mean_of_looks(model.predict, image, flip=looks.flip, scales=looks.scales)
+            for image in images
+        ]
     else:
-        prediction = model.predict(image)
+        found = model.predict_batch(images)
     if looks.superpixels:
-        prediction = vote(prediction, segment(image, looks.superpixels))
-    return prediction
+        found = [vote(each, segment(each.image, looks.superpixels)) for each in found]
+    return found

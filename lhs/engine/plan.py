@@ -52,9 +52,7 @@ def plan_text(
     for name in SHARED:
         if name in digests:
             made = len(there.get(name, ()))
-            parts.append(
-                f"{len(digests[name])} x {name}" + f" ({made} there already)" * bool(made)
-            )
+            parts.append(f"{len(digests[name])} x {name}" + f" ({made} there already)" * bool(made))
     if searched is not None:
         parts.append(f"up to {searched} x training")
     elif trained:

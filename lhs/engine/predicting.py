@@ -6,28 +6,36 @@ import csv
 import hashlib
 import io
 import json
-import tempfile
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
 from lhs.data.images import read_label_picture
-from lhs.engine.cluster import cores
-from lhs.engine.evaluation import png
+from lhs.engine.devices import precision_on
+from lhs.engine.evaluation import folder_files, png
 from lhs.engine.looks import PLAIN, Looks, look, opened_for
-from lhs.engine.progress import Progress, followed, say
+from lhs.engine.model_pool import IMAGE, Arrays, ImageJob, StoredModel, over_images, stored_model
+from lhs.engine.progress import followed, say
+from lhs.engine.resources import wants_gpu
 from lhs.engine.sources import Source, find_sources
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
-from lhs.evaluation.model import WEIGHTS, load_model
+from lhs.evaluation.model import WEIGHTS
+from lhs.evaluation.overlay import label_overlay
 from lhs.report.figures import legend, to_png
 
+if TYPE_CHECKING:
+    import torch
+
+    from lhs.evaluation.model import Model
+    from lhs.networks.precision import Precision
+
 BATCH = 4
-"""Images that an actor takes at a time."""
+"""Images that travel to a model together: photographs may be large."""
 ENDINGS = {".png": "label map", "_overlay.png": "overlay", "_probabilities.npy": "probabilities"}
 SETTINGS, TABLE, LEGEND = "predict.json", "pixels.csv", "legend.png"
 
@@ -52,7 +60,7 @@ def predict_files(
     looks
         How.
     workers
-        Actors with a model each; None for one a GPU, or one.
+        Models at a time at most; None for one a GPU, or one a node.
 
     Returns
     -------
@@ -67,11 +75,14 @@ def predict_files(
     """
     sources, storage = find_sources(images), Storage(out)
     _nothing_replaced(sources, storage)
-    files = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
+    files = folder_files(model)
     opened = opened_for(model, looks)
+    gpu = wants_gpu("auto")
+    precision = precision_on("auto", gpu, "evaluation.precision")
     storage.make_folder(storage.path())
-    _same_settings(storage, files, looks)
-    table = _labelled(files, sources, storage, looks, workers)
+    _same_settings(storage, files, looks, precision)
+    job = _LabelJob(stored_model(files, looks.every, precision), storage, looks, opened.colours)
+    table = _labelled(job, sources, gpu, workers)
     bad = [row for row in table if row["error"]]
     for row in bad:
         say(f"lhs: {row['error']}")
@@ -110,9 +121,13 @@ def _nothing_replaced(sources: list[Source], storage: Storage) -> None:
                 )
 
 
-def _same_settings(storage: Storage, files: dict[str, bytes], looks: Looks) -> None:
+def _same_settings(
+    storage: Storage, files: Mapping[str, bytes], looks: Looks, precision: Precision
+) -> None:
     """Results in one folder are of one model, looked through in one way."""
     own = {"model": hashlib.sha256(files.get(WEIGHTS, b"")).hexdigest(), **asdict(looks)}
+    if precision != "float32":
+        own["precision"] = precision
     own = json.loads(json.dumps(own))
     path = storage.path(SETTINGS)
     if storage.exists(path):
@@ -133,94 +148,13 @@ def _same_settings(storage: Storage, files: dict[str, bytes], looks: Looks) -> N
 
 
 def _labelled(
-    files: dict[str, bytes],
-    sources: list[Source],
-    storage: Storage,
-    looks: Looks,
-    workers: int | None,
+    job: _LabelJob, sources: list[Source], gpu: bool, workers: int | None
 ) -> list[dict[str, Any]]:
     """One row an image: name, kept, error, counts of each class."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    actors = min(workers or max(1, gpus), -(-len(sources) // BATCH))
-    with followed("images labelled", len(sources)) as progress, explained(storage.uri):
-        rows = (
-            ray.data.from_items(
-                [asdict(source) for source in sources],
-                override_num_blocks=max(1, -(-len(sources) // BATCH)),
-            )
-            .map_batches(
-                _Labeller,
-                batch_size=BATCH,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=actors),
-                num_cpus=1 if gpus else 0.5,
-                num_gpus=1 if gpus else None,
-                fn_constructor_kwargs={
-                    "files": ray.put(files),
-                    "storage": storage,
-                    "looks": looks,
-                    "threads": max(1, cores() // actors),
-                    "gpu": gpus > 0,
-                    "progress": progress,
-                },
-            )
-            .take_all()
-        )
+    ordered = sorted(sources, key=lambda source: source.name)
+    with followed("images labelled", len(ordered)) as progress, explained(job.storage.uri):
+        rows = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, models=workers).take_all()
     return sorted(rows, key=lambda row: str(row["name"]))
-
-
-class _Labeller:
-    """An actor: a model, and the images it labels."""
-
-    def __init__(
-        self,
-        files: Any,
-        storage: Storage,
-        looks: Looks,
-        threads: int,
-        gpu: bool,
-        progress: Progress,
-    ) -> None:
-        import torch
-
-        if not gpu:
-            torch.set_num_threads(threads)
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in ray.get(files).items():
-                (Path(folder) / name).write_bytes(content)
-            self.model = load_model(Path(folder), "cuda" if gpu else "cpu", looks.every)
-        self.storage, self.looks, self.progress = storage, looks, progress
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = []
-        for row in batch.to_pylist():
-            source = Source(**row)
-            out = {"name": source.name, "kept": False, "error": "", "counts": []}
-            try:
-                labels, out["kept"] = self._labels(source)
-                out["counts"] = np.bincount(labels.ravel(), minlength=len(self.model.classes))
-            except UserError as error:
-                out["error"] = str(error)
-            rows.append(out)
-            self.progress.add(1)
-        return pa.Table.from_pylist(rows, schema=_SCHEMA)
-
-    def _labels(self, source: Source) -> tuple[np.ndarray, bool]:
-        target = self.storage.path(f"{source.name}.png")
-        if self.storage.exists(target):
-            content = io.BytesIO(self.storage.read(target))
-            return read_label_picture(target, content=content), True
-        prediction = look(self.model, source.read(), self.looks)
-        path = self.storage.path(source.name)
-        if "/" in source.name:
-            self.storage.make_folder(path.rpartition("/")[0])
-        if self.looks.probabilities:
-            stream = io.BytesIO()
-            np.save(stream, prediction.probabilities.astype(np.float16))
-            self.storage.replace(f"{path}_probabilities.npy", stream.getvalue())
-        self.storage.replace(f"{path}_overlay.png", png(prediction.overlay))
-        self.storage.replace(target, png(prediction.label_map))
-        return prediction.label_map, False
 
 
 _SCHEMA = pa.schema(
@@ -231,6 +165,68 @@ _SCHEMA = pa.schema(
         ("counts", pa.list_(pa.int64())),
     ]
 )
+
+
+@dataclass(frozen=True)
+class _LabelJob(ImageJob):
+    """Label image files; an image's label map is written after its other files."""
+
+    model: StoredModel
+    storage: Storage
+    looks: Looks
+    colours: np.ndarray
+
+    schema = _SCHEMA
+
+    def done(self, item: Source) -> bool:
+        return self.storage.exists(self._target(item))
+
+    def read(self, item: Source) -> Arrays:
+        return {IMAGE: item.read()}
+
+    def load(self, device: torch.device) -> Model:
+        return self.model.load(device)
+
+    def compute(self, model: Model, images: Sequence[Arrays]) -> list[Arrays]:
+        pixels = [one[IMAGE] for one in images]
+        if self.looks == replace(PLAIN, every=self.looks.every):
+            labels = [one.cpu().numpy() for one in model.label_batch(pixels)]
+            return [{IMAGE: a, "labels": b} for a, b in zip(pixels, labels, strict=True)]
+        found: list[Arrays] = []
+        for prediction in look(model, pixels, self.looks):
+            arrays = {IMAGE: prediction.image, "labels": prediction.label_map}
+            if self.looks.probabilities:
+                arrays["probabilities"] = prediction.probabilities.astype(np.float16)
+            found.append(arrays)
+        return found
+
+    def write(self, item: Source, arrays: Arrays) -> dict[str, Any]:
+        path = self.storage.path(item.name)
+        if "/" in item.name:
+            self.storage.make_folder(path.rpartition("/")[0])
+        if self.looks.probabilities:
+            stream = io.BytesIO()
+            np.save(stream, arrays["probabilities"])
+            self.storage.replace(f"{path}_probabilities.npy", stream.getvalue())
+        overlay = label_overlay(arrays[IMAGE], arrays["labels"], self.colours, void=65535)
+        self.storage.replace(f"{path}_overlay.png", png(overlay))
+        self.storage.replace(self._target(item), png(arrays["labels"]))
+        return self._row(item, arrays["labels"], kept=False)
+
+    def write_done(self, item: Source) -> dict[str, Any]:
+        target = self._target(item)
+        content = io.BytesIO(self.storage.read(target))
+        return self._row(item, read_label_picture(target, content=content), kept=True)
+
+    def write_failed(self, item: Source, error: str) -> dict[str, Any]:
+        return {"name": item.name, "kept": False, "error": error, "counts": []}
+
+    def _target(self, item: Source) -> str:
+        return self.storage.path(f"{item.name}.png")
+
+    def _row(self, item: Source, labels: np.ndarray, *, kept: bool) -> dict[str, Any]:
+        counts = np.bincount(labels.ravel(), minlength=len(self.colours))
+        return {"name": item.name, "kept": kept, "error": "", "counts": counts}
 
 
 def _tell_all(

@@ -5,7 +5,12 @@ from __future__ import annotations
 import ray
 
 from lhs.config import Config
-from lhs.engine.resources import clustering_backend, training_workers, wants_gpu
+from lhs.engine.resources import (
+    clustering_backend,
+    inference_precision,
+    training_workers,
+    wants_gpu,
+)
 
 
 def preflight(config: Config) -> str:
@@ -14,9 +19,12 @@ def preflight(config: Config) -> str:
     Raises
     ------
     UserError
-        If clustering or training is to use what the cluster does not have.
+        If clustering, training or evaluation is to use what the cluster does not have.
     """
     there = ray.cluster_resources()
+    if config.evaluation.precision != "auto":
+        # Refused now, not when the network is trained.
+        inference_precision(config)
     nodes = sum(node["Alive"] for node in ray.nodes())
     kinds = sorted(n.partition(":")[2] for n in there if n.startswith("accelerator_type:"))
     gpus = _many(there.get("GPU", 0), "GPU") + f" ({', '.join(kinds)})" * bool(kinds)
@@ -29,9 +37,11 @@ def preflight(config: Config) -> str:
         backend = clustering_backend(config.hierarchy.backend)
         parts.append(f"clustering by {backend} on {'GPUs' if backend == 'cuml' else 'CPUs'}")
     workers = training_workers(config)
-    parts.append(f"training by {_many(workers, 'worker')} on {'a ' * (workers == 1)}{on}")
-    if workers > 1:
-        parts[-1] += "s"
+    if on == "GPU" and config.train.gpu_share < 1:
+        place = f"{config.train.gpu_share:g} of a GPU"
+    else:
+        place = f"a {on}" if workers == 1 else f"{on}s"
+    parts.append(f"training by {_many(workers, 'worker')} on {place}")
     return f"cluster: {_many(nodes, 'node')}, {cpus}, {gpus}\n" + ", ".join(parts)
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import ray
 
 from lhs.config import Config
+from lhs.engine.devices import TRIFLE, booked_share, precision_on
 from lhs.errors import UserError
-from lhs.hierarchy.kmeans import Backend, pick_backend
+from lhs.hierarchy.kmeans import NO_GPU, Backend, CumlProbe, pick_backend, probe_cuml
+
+if TYPE_CHECKING:
+    from lhs.networks.precision import Precision
 
 CPU_SHARE = 0.9
 """Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""
@@ -24,9 +29,11 @@ def wants_gpu(setting: str) -> bool:
 def training_workers(config: Config) -> int:
     """How many workers train: as set, or (`auto`) one a GPU, and one where there is none.
 
-    One worker on CPUs has all cores of its node already.
+    One worker on CPUs has all cores of its node already, and a share of a GPU is for one.
     """
     train = config.train
+    if train.gpu_share < 1:
+        return 1
     if train.workers != "auto":
         return train.workers
     gpus = int(ray.cluster_resources().get("GPU", 0)) if wants_gpu(train.gpu) else 0
@@ -39,24 +46,50 @@ def clustering_backend(setting: str) -> Backend:
     Raises
     ------
     UserError
-        If cuML is asked for and cannot run.
+        If cuML is asked for and cannot run, with the reason.
     """
-    if setting != "sklearn" and ray.cluster_resources().get("GPU", 0):
-        return _picked_on_a_gpu(setting)
-    return pick_backend(setting)
+    if setting == "sklearn":
+        return "sklearn"
+    # A GPU that this process sees and the cluster does not count is not to be used.
+    there = ray.cluster_resources().get("GPU", 0)
+    return _picked(setting, _cuml_on_a_gpu() if there else NO_GPU)
 
 
 @functools.cache
-def _picked_on_a_gpu(setting: str) -> Backend:
+def _picked(setting: str, probe: CumlProbe) -> Backend:
+    # Asked for several times a run, its warning comes once.
+    return pick_backend(setting, probe)
+
+
+@functools.cache
+def _cuml_on_a_gpu() -> CumlProbe:
     # A trifle of a GPU; where trainings hold all of them, it is waited for.
-    picked: Backend = ray.get(ray.remote(num_cpus=0, num_gpus=0.001)(pick_backend).remote(setting))
-    return picked
+    found: CumlProbe = ray.get(ray.remote(num_cpus=0, num_gpus=TRIFLE)(probe_cuml).remote())
+    return found
 
 
-def predictors_at_once(gpu: bool) -> int:
-    """Models that label images side by side: one a GPU, or one a node with all its cores."""
+def inference_precision(config: Config) -> Precision:
+    """`evaluation.precision`, settled where a run's trained models label images.
+
+    Raises
+    ------
+    UserError
+        If the device there does not multiply what is asked for.
+    """
+    gpu = wants_gpu(config.train.gpu)
+    return precision_on(config.evaluation.precision, gpu, "evaluation.precision")
+
+
+def shares_of(gpus: float, share: float) -> int:
+    """How many such shares so many GPUs hold; none lies on two."""
+    # 1 / 0.1 may be a last digit below 10.
+    return int(gpus) * int(1 / share + 1e-6)
+
+
+def models_at_once(gpu: bool, share: float = 1.0) -> int:
+    """Models that label images side by side: one a share of a GPU, or one a node with its cores."""
     if gpu:
-        return max(1, int(ray.cluster_resources().get("GPU", 0)))
+        return max(1, shares_of(ray.cluster_resources().get("GPU", 0), share))
     return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
@@ -71,7 +104,7 @@ def trainings_that_fit(config: Config) -> int:
     there = ray.cluster_resources()
     train = config.train
     gpu = wants_gpu(train.gpu)
-    kind, each = ("GPU", 1.0) if gpu else ("CPU", CPU_SHARE)
+    kind, each = ("GPU", booked_share(train.gpu_share)) if gpu else ("CPU", CPU_SHARE)
     workers = training_workers(config)
     need, have = workers * each, there.get(kind, 0.0)
     if need > have:
@@ -84,25 +117,7 @@ def trainings_that_fit(config: Config) -> int:
         raise UserError(
             f"train.accelerator = {train.accelerator}: the cluster has {', '.join(kinds) or 'none'}"
         )
-    # On CPUs a core more for each: for those that read and decode beside it.
-    return max(1, int(have / (need if gpu else need + 1)))
-
-
-def ready_before_turn(config: Config) -> bool:
-    """Whether the one worker of a training may be started while another training runs.
-
-    It books a CPU and waits, so where tasks feed trainings, or there are few CPUs, the training
-    that it waits for could wait for that CPU.
-    """
-    if wants_gpu(config.train.gpu) or training_workers(config) > 1 or config.network.patches:
-        return False
-    return ray.cluster_resources().get("CPU", 0.0) >= 2 * CPU_SHARE
-
-
-def trials_at_once(config: Config) -> int:
-    """How many trials of a sweep are worth running at once.
-
-    On CPUs one more than trainings fit: while one trial is scored, the next one's processes, ready
-    by then, train. GPUs would be taken from the scoring.
-    """
-    return trainings_that_fit(config) + (0 if wants_gpu(config.train.gpu) else 1)
+    if gpu:
+        return shares_of(have, train.gpu_share) // workers
+    # A core more for each: for those that read and decode beside it.
+    return max(1, int(have / (need + 1)))

@@ -147,15 +147,21 @@ def stage_key(
 class Work:
     """What a builder gets: the configuration, its made inputs by role, and the run's stages."""
 
+    name: str
+    key: str
     config: Config
     inputs: Mapping[str, StageResult]
-    key: str
     stages: Stages
 
     @property
     def storage(self) -> Storage:
         """Where everything lies."""
         return self.stages.storage
+
+    @property
+    def unfinished(self) -> str:
+        """A folder for what a killed attempt leaves to the next one; it goes when all is made."""
+        return self.storage.path("stages", self.name, f".unfinished-{self.key}")
 
 
 @dataclass
@@ -227,7 +233,7 @@ class Stages:
             with self.storage.locked("locks", key.digest):
                 result = self._finished(stage, config, key)
                 if result is None:
-                    work = Work(config, inputs, key.digest, self)
+                    work = Work(stage.name, key.digest, config, inputs, self)
                     result = self._build(stage, key, work)
         how = "reused (made" if result.reused else "made"
         say(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
@@ -299,6 +305,7 @@ class Stages:
                     "facts": facts,
                 }
                 storage.write_json(f"{path}/{SUCCESS}", success)
+            storage.delete(work.unfinished)
         finally:
             storage.delete(partial)
         return StageResult(stage.name, digest, path, facts, seconds, reused=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,22 @@ from lhs.config import STRATEGIES, NetworkConfig
 from lhs.context.samples import centre_pixels
 from lhs.data.images import read_image
 from lhs.errors import UserError
-from lhs.evaluation.prediction import Prediction, best_of_superpixels, best_scored
+from lhs.evaluation.grid import ScoreGrid
+from lhs.evaluation.prediction import (
+    Prediction,
+    best_classes,
+    best_of_superpixels,
+    best_scored,
+)
 from lhs.evaluation.scoring import PixelScores, SummedNetwork, inference_network
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
+from lhs.networks.precision import Precision, arithmetic
 from lhs.untrusted import parse_json, shortened
 
 SCHEMA = 1
+TOGETHER = 2**22
+"""Pixels that go through a network together, at most."""
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 LARGEST_DESCRIPTION = 16 * 2**20
 
@@ -104,6 +113,8 @@ class Model:
         Where it runs.
     every
         Patch networks: pixels between two scores, down and across; those between are interpolated.
+    precision
+        The network's arithmetic; one that the device has, see `resolve_precision`.
 
     Raises
     ------
@@ -117,10 +128,14 @@ class Model:
         description: ModelDescription,
         device: str = "cpu",
         every: int = 1,
+        precision: Precision = "float32",
     ) -> None:
         self.device = torch.device(device)
+        self.precision = precision
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.scores = PixelScores(network, every)
+        # What folds normalisations compares scores: not to be judged by TF32's.
+        with arithmetic("float32", self.device):
+            self.scores = PixelScores(network, every)
         self.description = description
 
     @property
@@ -157,20 +172,63 @@ class Model:
             For an unreadable file or an array of another shape or type, superpixels of another
             shape, or superpixels for a network that is no patch network.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-            raise UserError(
-                f"image: found {pixels.shape} {pixels.dtype}, allowed is (H, W, 3) uint8"
-            )
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
-        tensor = tensor.to(self.device)
-        with torch.inference_mode():
-            if superpixels is None:
-                return best_scored(pixels, self.scores.grid(tensor), self.classes, self.colours)
-            places = self._centres(pixels, superpixels)
+        if superpixels is None:
+            return self.predict_batch([image])[0]
+        [pixels] = _checked([image])
+        places = self._centres(pixels, superpixels)
+        with torch.inference_mode(), arithmetic(self.precision, self.device):
             return best_of_superpixels(
-                pixels, self.scores.at(tensor, places), superpixels, self.classes, self.colours
-            )
+                pixels, self.scores.at(self._tensor([pixels]), places), superpixels, self.classes,
+                self.colours,
+            )  # fmt: skip
+
+    def predict_batch(self, images: Sequence[np.ndarray | str | Path]) -> list[Prediction]:
+        """Label every pixel of images of one size, together where that is quicker.
+
+        Parameters
+        ----------
+        images
+            (H, W, 3) uint8 RGB each, or paths of image files.
+
+        Raises
+        ------
+        UserError
+            For an unreadable file, an array of another shape or type, or images of several sizes.
+        """
+        pixels = _checked(images)
+        with torch.inference_mode():
+            return [
+                best_scored(image, grid, self.classes, self.colours)
+                for image, grid in zip(pixels, self._grids(pixels), strict=True)
+            ]
+
+    def label_batch(self, images: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """Class ids alone of images as of `predict_batch`, left on the device.
+
+        Returns
+        -------
+        list of Tensor
+            (H, W) uint8, uint16 above 255 classes.
+        """
+        pixels = _checked(images)
+        with torch.inference_mode():
+            return [best_classes(grid, len(self.classes)) for grid in self._grids(pixels)]
+
+    def _grids(self, images: list[np.ndarray]) -> Iterator[ScoreGrid]:
+        # Patch networks fill a card with one image, and CPUs gain nothing from several.
+        together = 1
+        if self.device.type == "cuda" and self.scores.dense is None and images:
+            together = max(1, TOGETHER // (images[0].shape[0] * images[0].shape[1]))
+        for first in range(0, len(images), together):
+            tensor = self._tensor(images[first : first + together])
+            with arithmetic(self.precision, self.device):
+                grids = self.scores.grids(tensor)
+            yield from grids
+
+    def _tensor(self, images: list[np.ndarray]) -> torch.Tensor:
+        """(B, 3, H, W) float32 on the device; bytes travel there."""
+        stacked = torch.from_numpy(np.stack(images)).to(self.device)
+        return stacked.permute(0, 3, 1, 2).float()
 
     def _centres(self, pixels: np.ndarray, superpixels: np.ndarray) -> torch.Tensor:
         if self.scores.dense is None:
@@ -185,8 +243,26 @@ class Model:
         return torch.from_numpy(np.stack(np.divmod(centre_pixels(superpixels), pixels.shape[1]), 1))
 
 
-def load_model(folder: Path, device: str = "cpu", every: int = 1) -> Model:
-    """Open a model folder; `device` and `every` as in `Model`.
+def _checked(images: Sequence[np.ndarray | str | Path]) -> list[np.ndarray]:
+    """Images (H, W, 3) uint8 of one size; files are read."""
+    found = []
+    for image in images:
+        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+            raise UserError(
+                f"image: found {pixels.shape} {pixels.dtype}, allowed is (H, W, 3) uint8"
+            )
+        found.append(pixels)
+    sizes = {pixels.shape for pixels in found}
+    if len(sizes) > 1:
+        raise UserError(f"images: found sizes {sorted(sizes)}, allowed together is one")
+    return found
+
+
+def load_model(
+    folder: Path, device: str = "cpu", every: int = 1, precision: Precision = "float32"
+) -> Model:
+    """Open a model folder; `device`, `every` and `precision` as in `Model`.
 
     Raises
     ------
@@ -217,7 +293,7 @@ def load_model(folder: Path, device: str = "cpu", every: int = 1) -> Model:
             f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {shortened(str(error), 1000)}"
         ) from None
     try:
-        return Model(network, description, device, every)
+        return Model(network, description, device, every, precision)
     except ValueError as error:
         raise UserError(f"{description.network.name}: {error}") from None
 

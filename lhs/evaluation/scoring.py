@@ -10,7 +10,7 @@ from lhs.networks.base import SceneNetwork
 from lhs.networks.folding import folded
 from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
 from lhs.networks.patch import PATCH, PatchNetwork
-from lhs.networks.pixelwise import MEMORY, DenseNetwork, cut, dense_scores, parts
+from lhs.networks.pixelwise import DenseNetwork, cut, dense_scores, parts
 
 TILE = 768
 """Pixels down and across of a tile of an image, where the network allows tiles."""
@@ -53,7 +53,7 @@ class PixelScores(nn.Module):
     Attributes
     ----------
     budget
-        Patch networks: bytes that a tile may need.
+        Patch networks: bytes that a tile may need; None, the default, is what fits the device.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class PixelScores(nn.Module):
         network = whole.network if isinstance(whole, SummedNetwork) else whole
         assert isinstance(network, SceneNetwork)
         self.network = network
-        self.budget: float = MEMORY
+        self.budget: float | None = None
         self.dense = DenseNetwork(network, every) if isinstance(network, PatchNetwork) else None
         if self.dense is None and every != 1:
             raise ValueError(f"every = {every} pixels: allowed for patch networks alone")
@@ -79,25 +79,35 @@ class PixelScores(nn.Module):
 
     def grid(self, image: Tensor) -> ScoreGrid:
         """Scores of (1, 3, H, W) RGB 0..255 where the network gives them."""
-        height, width = image.shape[2:]
+        return self.grids(image)[0]
+
+    def grids(self, images: Tensor) -> list[ScoreGrid]:
+        """Scores of each of (B, 3, H, W) RGB 0..255 where the network gives them."""
+        height, width = images.shape[2:]
         if self.dense is not None:
-            scores = dense_scores(self.dense, image, PATCH, self.budget).float()
+            scores = dense_scores(self.dense, images, PATCH, self.budget).float()
             if isinstance(self.whole, SummedNetwork):
                 scores = class_scores(scores, self.whole.w)
-            return ScoreGrid(scores=scores[0], height=height, width=width, every=self.dense.every)
+            return [
+                ScoreGrid(scores=one, height=height, width=width, every=self.dense.every)
+                for one in scores
+            ]
         multiple = self.network.multiple
         below, right = -height % multiple, -width % multiple
-        padded = image
+        padded = images
         if below or right:
-            mean = image.mean(dim=(2, 3), keepdim=True)
-            padded = torch.cat([image, mean.expand(1, 3, height, right)], dim=3)
-            padded = torch.cat([padded, mean.expand(1, 3, below, width + right)], dim=2)
+            mean = images.mean(dim=(2, 3), keepdim=True)
+            padded = torch.cat([images, mean.expand(-1, 3, height, right)], dim=3)
+            padded = torch.cat([padded, mean.expand(-1, 3, below, width + right)], dim=2)
         scores = self._in_tiles(padded)
         every = padded.shape[3] // scores.shape[3]
-        return ScoreGrid(scores=scores[0], height=height, width=width, every=every, centred=True)
+        return [
+            ScoreGrid(scores=one, height=height, width=width, every=every, centred=True)
+            for one in scores
+        ]
 
     def _in_tiles(self, padded: Tensor) -> Tensor:
-        """The network's scores of an image whose sides are multiples of what it needs.
+        """The network's scores of images whose sides are multiples of what it needs.
 
         A network with a `reach` scores every pixel; its tiles begin at such multiples, and each
         sees all that its scores depend on.
@@ -111,7 +121,7 @@ class PixelScores(nn.Module):
                 y, x = max(0, top - reach), max(0, left - reach)
                 tile = self._of(padded[:, :, y : below + reach, x : right + reach])
                 if scores is None:
-                    scores = tile.new_empty(1, tile.shape[1], *sides)
+                    scores = tile.new_empty(len(tile), tile.shape[1], *sides)
                 scores[:, :, top:below, left:right] = tile[
                     :, :, top - y : below - y, left - x : right - x
                 ]

@@ -291,4 +291,4 @@ def _fit(rows: Rows, fitting: Rows, clusters: int, seed: int, backend: Backend) 
     )
     if fitting is rows:
         return fit
-    return fit._replace(labels=nearest_centres(rows.values, fit.centres))
+    return fit._replace(labels=nearest_centres(rows.values, fit.centres, backend=backend))

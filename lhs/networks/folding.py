@@ -32,7 +32,9 @@ def folded(network: nn.Module, multiple: int) -> nn.Module:
     network.eval()
     tensors = itertools.chain(network.parameters(), network.buffers())
     twin = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
-    image = torch.rand(1, 3, 2 * multiple, 2 * multiple) * 255
+    # A generator of its own: in the middle of a training nothing may be drawn from torch's.
+    draw = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 2 * multiple, 2 * multiple, generator=draw) * 255
     image = image.to(next(network.parameters()).device)
     pairs = _pairs(twin, image)
     if not pairs:

@@ -20,6 +20,8 @@ class HierarchicalNetwork(nn.Module):
     """
 
     matrix: Tensor
+    ones: Tensor
+    zeros: Tensor
 
     def __init__(self, network: nn.Module, matrix: Tensor, masked: bool) -> None:
         super().__init__()
@@ -27,19 +29,25 @@ class HierarchicalNetwork(nn.Module):
         self.register_buffer("matrix", matrix.clone())
         self.w = nn.Parameter(matrix.clone(), requires_grad=False)
         self.masked = masked
+        # Places in the flattened W, not masks: picking by a mask would wait for the device.
+        for name, value in (("ones", 1), ("zeros", 0)):
+            places = (matrix == value).flatten().nonzero().flatten()
+            self.register_buffer(name, places, persistent=False)
 
     def current_w(self) -> Tensor:
         """W as it is used now, (L, n)."""
         return self.w * self.matrix if self.masked else self.w
 
     @torch.no_grad()
-    def drift(self) -> dict[str, float]:
-        """How far W is from the 0/1 it began with: mean distance of its ones and of its zeros."""
-        apart = (self.current_w() - self.matrix).abs()
-        ones, zeros = apart[self.matrix == 1], apart[self.matrix == 0]
+    def drift(self) -> dict[str, Tensor]:
+        """How far W is from the 0/1 it began with: mean distance of its ones and of its zeros.
+
+        Scalars on W's device, which is not waited for.
+        """
+        apart = (self.current_w() - self.matrix).abs().flatten()
         return {
-            "w_from_one": float(ones.mean()),
-            "w_from_zero": float(zeros.mean()) if len(zeros) else 0.0,
+            "w_from_one": apart[self.ones].mean(),
+            "w_from_zero": apart[self.zeros].mean() if len(self.zeros) else apart.new_zeros(()),
         }
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

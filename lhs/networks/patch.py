@@ -11,22 +11,78 @@ PATCH = 227
 """Side of a patch (paper section 4.1)."""
 
 
-class BatchDropout(nn.Dropout):
-    """Dropout whose mask of a sample does not hang on the worker that has the sample.
+BITS = 0xFFFFFFFF
+FACTORS = (0x7FEB352D, 0x45D9F3B)
+"""Odd and below 2^31: a value of 32 bits times one of them fits into a signed integer of 64."""
 
-    Every worker draws the mask of the whole global batch and takes its own rows, so that training
-    on several workers goes as on one. `rank` and `world_size` are set where training starts; a
-    worker holds rows rank, rank + world_size, ... of the batch.
+
+class BatchDropout(nn.Dropout):
+    """Dropout whose mask of a sample depends on a key of that sample alone.
+
+    With `keys` (B,), one a sample as `mask_keys` makes them, the mask is the same on any device, on
+    any number of workers and in a resumed training, and nothing is drawn from torch's generators.
+    Without keys it is torch's own dropout.
     """
 
-    rank, world_size = 0, 1
+    keys: Tensor | None = None
 
     def forward(self, features: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return features
-        shape = (features.shape[0] * self.world_size, *features.shape[1:])
-        kept = torch.rand(shape, device=features.device)[self.rank :: self.world_size] >= self.p
-        return features * kept / (1 - self.p)
+        if self.keys is None:
+            return super().forward(features)
+        return features * kept(self.keys, features.shape[1:], self.p) / (1 - self.p)
+
+
+def mask_keys(seed: int, step: int, layer: int, places: Tensor) -> Tensor:
+    """Keys of the masks of one layer in one step.
+
+    Parameters
+    ----------
+    seed, step, layer
+        Whole numbers, at least 0.
+    places
+        (B,) int64, where each sample stands in the global batch.
+
+    Returns
+    -------
+    Tensor
+        (B,) int64 in 0..2^32 - 1, on the device of `places`.
+    """
+    key = torch.zeros_like(places)
+    for part in (seed, step, layer, places):
+        # The odd constant keeps a part of 0 from being passed over.
+        key = _mixed((key ^ part) + 0x9E3779B9 & BITS)
+    return key
+
+
+def kept(keys: Tensor, shape: torch.Size, rate: float) -> Tensor:
+    """Which values dropout keeps: a hash of each sample's key and of the value's place in it.
+
+    Parameters
+    ----------
+    keys
+        (B,) int64 in 0..2^32 - 1.
+    shape
+        Of one sample.
+    rate
+        Share to drop.
+
+    Returns
+    -------
+    Tensor
+        (B, *shape) bool.
+    """
+    places = _mixed(torch.arange(shape.numel(), device=keys.device) + 1)
+    drawn = _mixed(places.view(1, *shape) ^ keys.view(-1, *[1] * len(shape)))
+    return drawn >= round(rate * (BITS + 1))
+
+
+def _mixed(value: Tensor) -> Tensor:
+    """Spread every bit of 32 over all, in signed integers of 64 bits, which every device has."""
+    value = (value ^ (value >> 16)) * FACTORS[0] & BITS
+    value = (value ^ (value >> 15)) * FACTORS[1] & BITS
+    return value ^ (value >> 16)
 
 
 class PatchNetwork(SceneNetwork):

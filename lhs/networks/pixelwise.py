@@ -9,7 +9,6 @@ the size that the network was made for.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 import math
@@ -20,17 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from lhs.networks.base import Normalise
+from lhs.networks.memory import Limits, limits
 from lhs.networks.patch import PATCH, PatchNetwork
 from lhs.networks.products import SummedConvolution
 from lhs.networks.squeezenet import Fire
 
 POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.BatchNorm2d, Normalise)
 """Layers that look at one position, and so stay what they are."""
-CHUNK = 8_000_000
-"""Bytes of phases that go through the layers together: few enough for a processor's cache, enough
-for its cores."""
-MEMORY = 2e9
-"""Bytes that a tile of an image may need."""
 LARGE, MANY = 6, 1024
 """Sides of a kernel, and channels, from which matrix products are quicker than a convolution."""
 
@@ -59,6 +54,9 @@ class DenseNetwork(nn.Module):
 
     Attributes
     ----------
+    chunk
+        Bytes of phases that go through the layers together; None, the default, is what fits the
+        device of the weights.
     start
         Pixels that the first output sees before its patch begins: the padding inside the network.
         Without any, outputs are those of the patches alone; with some, a layer sees the
@@ -73,7 +71,7 @@ class DenseNetwork(nn.Module):
     def __init__(self, network: PatchNetwork, every: int = 1) -> None:
         super().__init__()
         self.every = every
-        self.chunk: float = CHUNK
+        self.chunk: float | None = None
         self.steps: list[_Step] = []
         self.start, stride, left, divided = 0, 1, every, 1
         for layer in _cheapest_order([network.normalise, *network.features, network.last]):
@@ -87,6 +85,12 @@ class DenseNetwork(nn.Module):
             raise ValueError(f"every = {every} pixels: the network's layers end at other strides")
         self.layers = nn.ModuleList(step.layer for step in self.steps)
         self.eval()
+
+    @property
+    def limits(self) -> Limits:
+        """Bytes of a chunk and of a tile, by the device of the weights."""
+        found = limits(next(self.parameters()).device)
+        return found if self.chunk is None else found._replace(chunk=self.chunk)
 
     def side(self, outputs: int) -> int:
         """Pixels across that `forward` needs for so many outputs across, or a few more."""
@@ -105,6 +109,7 @@ class DenseNetwork(nn.Module):
         """Bytes that height x width outputs of one image need at most, about, besides weights."""
         down, over = self._sides(height), self._sides(width)
         most = held = 0
+        chunk = self.limits.chunk
         count, channels = 1, 3
         for place, step in enumerate(self.steps):
             before = count * channels * down[place] * over[place]
@@ -116,7 +121,7 @@ class DenseNetwork(nn.Module):
                 parts = step.phases**2 * count
                 held += 2 * count * channels * after
                 one = 4 * count * channels * after / parts
-                count = int(min(parts, max(1, self.chunk // one)))
+                count = int(min(parts, max(1, chunk // one)))
         return 4 * (most + 3 * channels * height * width)
 
     @torch.no_grad()
@@ -134,11 +139,7 @@ class DenseNetwork(nn.Module):
             (B, outputs, h', w'): output (i, j) is that of the patch whose top left pixel is
             (start + i * every, start + j * every).
         """
-        with contextlib.ExitStack() as stack:
-            for layer in self.layers:
-                if isinstance(layer, SummedConvolution):
-                    stack.enter_context(layer.prepared())
-            return self._run(canvas.contiguous(memory_format=torch.channels_last), 0)
+        return self._run(canvas.contiguous(memory_format=torch.channels_last), 0)
 
     def _run(self, maps: Tensor, place: int) -> Tensor:
         for number in range(place, len(self.steps)):
@@ -146,20 +147,22 @@ class DenseNetwork(nn.Module):
             maps = step.layer(maps)
             if step.phases > 1:
                 # Pools divide what they give on their own.
-                parts = maps if isinstance(step.layer, Sliding) else divide(maps, step.phases)
+                parts = maps
+                if not isinstance(step.layer, Sliding):
+                    parts = space_to_batch(maps, step.phases)
                 del maps
                 return self._phase_by_phase(parts, step.phases, number + 1)
         return maps
 
     def _phase_by_phase(self, parts: Tensor, phases: int, place: int) -> Tensor:
-        most = self.chunk / (parts[0].numel() * parts.element_size())
+        most = self.limits.chunk / (parts[0].numel() * parts.element_size())
         most = max(1, int(min(most, len(parts))))
         together = -(-len(parts) // -(-len(parts) // most))
         done = [self._run(part, place) for part in parts.split(together)]
-        return join(done[0] if len(done) == 1 else torch.cat(done), phases)
+        return batch_to_space(done[0] if len(done) == 1 else torch.cat(done), phases)
 
 
-def divide(maps: Tensor, phases: int) -> Tensor:
+def space_to_batch(maps: Tensor, phases: int) -> Tensor:
     """(B, C, h p, w p) to its p x p phases (p p B, C, h, w), each of every p-th row and column."""
     batch, channels, height, width = maps.shape
     shape = (batch, height // phases, phases, width // phases, phases, channels)
@@ -167,8 +170,8 @@ def divide(maps: Tensor, phases: int) -> Tensor:
     return parts.reshape(-1, height // phases, width // phases, channels).permute(0, 3, 1, 2)
 
 
-def join(parts: Tensor, phases: int) -> Tensor:
-    """The inverse of `divide`."""
+def batch_to_space(parts: Tensor, phases: int) -> Tensor:
+    """The inverse of `space_to_batch`."""
     _, channels, height, width = parts.shape
     shape = (phases, phases, -1, height, width, channels)
     maps = parts.permute(0, 2, 3, 1).reshape(shape).permute(2, 3, 0, 4, 1, 5)
@@ -253,7 +256,9 @@ class Sliding(nn.Module):
         self.combine, self.size, self.stride, self.phases = combine, size, stride, phases
 
     def forward(self, features: Tensor) -> Tensor:
-        """(p p B, C, h, w) as `divide` orders them."""
+        """(p p B, C, h, w) as `space_to_batch` orders them."""
+        if self.combine is torch.add:
+            features = features.float()  # sums lose too much in bfloat16
         batch, channels, *sides = features.shape
         down, across = (((side - self.size) // self.stride + 1) // self.phases for side in sides)
         parts = features.new_empty(self.phases**2 * batch, down, across, channels)
@@ -346,7 +351,9 @@ def to_dense(network: PatchNetwork) -> ValidCentres:
     return ValidCentres(network)
 
 
-def dense_scores(dense: DenseNetwork, image: Tensor, patch: int, budget: float = MEMORY) -> Tensor:
+def dense_scores(
+    dense: DenseNetwork, image: Tensor, patch: int, budget: float | None = None
+) -> Tensor:
     """Scores of every pixel of (B, 3, H, W), or of those that `dense` scores.
 
     Parameters
@@ -358,14 +365,16 @@ def dense_scores(dense: DenseNetwork, image: Tensor, patch: int, budget: float =
     patch
         Side of the network's patches, odd.
     budget
-        Bytes that a tile may need besides weights and result. Tiles overlap by all that outputs
-        see, so there are no seams.
+        Bytes that a tile may need besides weights and result; None is what fits the device. Tiles
+        overlap by all that outputs see, so there are no seams.
 
     Returns
     -------
     Tensor
         (B, outputs, ceil(H / n), ceil(W / n)), for the pixels (i * n, j * n).
     """
+    if budget is None:
+        budget = dense.limits.tile
     rows, columns = (-(-side // dense.every) for side in image.shape[-2:])
     across = max(rows, columns)
     while (

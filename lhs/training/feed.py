@@ -1,12 +1,23 @@
-"""What the loop trains on: examples in an order that hangs on the seed and the epoch alone."""
+"""What the loop trains on: examples in an order that depends on the seed and the epoch alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from lhs.errors import UserError
+
+CPU = torch.device("cpu")
+AHEAD = 4
+"""Batches prepared while the network trains on one, besides those that threads work on."""
+
+Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
@@ -17,15 +28,15 @@ class Batch(NamedTuple):
     images
         (B, 3, h, w) uint8 0..255.
     labels, subclasses
-        (B, h, w) int64; (B, 1, 1) for patches, whose middle they tell.
-    ids
-        (B,) int64 number of each example in its feed, where examples come again unchanged.
+        (B, h, w) uint8 or int32, see `small_ids`; (B, 1, 1) for patches, whose middle they tell.
+    places
+        (B,) int64 place of each example in the global batch.
     """
 
     images: Tensor
     labels: Tensor
     subclasses: Tensor
-    ids: Tensor | None = None
+    places: Tensor
 
     def parts(self, most: int | None, count: int) -> list[Batch]:
         """The batch in `count` parts or more, none larger than `most`."""
@@ -34,24 +45,28 @@ class Batch(NamedTuple):
             count = max(count, -(-size // most))
         if count <= 1:
             return [self]
-        cuts = [None if part is None else part.tensor_split(count) for part in self]
-        return [
-            Batch(*(None if cut is None else cut[i] for cut in cuts))  # type: ignore[arg-type]
-            for i in range(count)
-        ]
+        cuts = [part.tensor_split(count) for part in self]
+        return [Batch(*parts) for parts in zip(*cuts, strict=True)]
+
+    def pinned(self, device: torch.device) -> Batch:
+        """The batch in memory from which it travels to a GPU while the GPU works."""
+        if device.type != "cuda":
+            return self
+        # A new thread stands on the first GPU, which may be another worker's.
+        with torch.cuda.device(device):
+            return Batch(*(part.pin_memory() for part in self))
 
 
 class Feed(Protocol):
     """A worker's share of the training examples."""
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Global batches of an epoch."""
+    def batch_size(self) -> int:
+        """Examples of a global batch."""
 
     @property
-    def repeats(self) -> bool:
-        """Whether every epoch brings the same examples, pixel for pixel: only then can features be
-        kept. Such a feed is a `RepeatingFeed`."""
+    def steps_per_epoch(self) -> int:
+        """Global batches of an epoch."""
 
     def batches(self, epoch: int, first: int) -> Iterator[list[Batch]]:
         """This worker's share of each global batch of an epoch, from number `first` on.
@@ -60,23 +75,54 @@ class Feed(Protocol):
         """
 
 
-class RepeatingFeed(Feed, Protocol):
-    """A feed of examples that stay the same; each belongs to one worker."""
+def own_places(size: int, rank: int, world_size: int) -> np.ndarray:
+    """Places of a global batch that belong to a worker: rank, rank + world_size, ...
 
-    @property
-    def examples(self) -> int:
-        """Number of all examples, over all workers."""
+    Raises
+    ------
+    UserError
+        If some worker would have none.
+    """
+    if world_size > size:
+        raise UserError(
+            f"train.workers = {world_size}: a batch has {size} examples; allowed is one worker an "
+            "example at most"
+        )
+    return np.arange(rank, size, world_size)
 
-    def one_size(self) -> tuple[int, int]:
-        """Height and width of one of the examples."""
 
-    def owned(self) -> Iterator[Batch]:
-        """Every example that belongs to this worker, once, in the order cheapest to read."""
+def small_ids(ids: np.ndarray) -> Tensor:
+    """Ids as the smallest integers that torch computes with on every device.
 
-    def owned_labels(self, epoch: int, first: int) -> Iterator[list[Batch]]:
-        """Of each global batch the examples that belong to this worker, without images."""
+    uint8 where they are that, else int32: torch has uint16, but hardly an operation for it.
+    """
+    return torch.from_numpy(np.ascontiguousarray(ids, ids.dtype if ids.dtype == np.uint8 else "i4"))
 
 
-def no_images(labels: Tensor) -> Tensor:
-    """What stands for the images of a batch whose features are known."""
-    return torch.empty((len(labels), 0), dtype=torch.uint8)
+def prefetched(
+    make: Callable[[Item], list[Batch]],
+    items: Iterable[Item],
+    threads: int,
+    device: torch.device,
+) -> Iterator[list[Batch]]:
+    """What `make` gives for each item, in order, made in threads while earlier ones are used.
+
+    Batches for a GPU are pinned in the threads too.
+    """
+
+    def work(item: Item) -> list[Batch]:
+        return [batch.pinned(device) for batch in make(item)]
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="examples") as pool:
+        waiting: deque[Future[list[Batch]]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                # As many as there are threads, or some of them would have nothing to do.
+                if len(waiting) > max(AHEAD, threads):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,19 @@ from torch.optim import lr_scheduler
 from lhs.config import TrainConfig
 from lhs.networks.base import SceneNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.networks.patch import BatchDropout, mask_keys
+from lhs.networks.precision import Precision, arithmetic
 from lhs.training.checkpoints import Checkpoints, Position, restore
-from lhs.training.features import FeatureStore, keep_features
-from lhs.training.feed import Batch, Feed, RepeatingFeed
+from lhs.training.feed import Batch, Feed
 from lhs.training.losses import hierarchical_loss, label_loss, masked_cross_entropy
-from lhs.training.parallel import act_as_one, total, world
+from lhs.training.parallel import has_batch_norm, share_batch_norm, shared, total, world
 from lhs.training.phases import Phase, phases
 
 History = list[dict[str, Any]]
-"""One row a step: step, phase, epoch, loss, learning_rate, seconds, waited (for data)."""
+"""One row a step: step, phase, epoch, loss, learning_rate, seconds, waited (for data).
+
+On a GPU, which works while the next steps are prepared, single seconds are not those of the step;
+their sum over `train.log_every` steps is."""
 
 
 def train(
@@ -37,6 +41,7 @@ def train(
     feed: Feed,
     device: torch.device,
     on_step: Callable[[dict[str, Any], int], None],
+    precision: Precision = "float32",
     trained: bool = False,
     checkpoints: Checkpoints | None = None,
     on_resume: Callable[[History], None] = lambda history: None,
@@ -62,7 +67,10 @@ def train(
     device
         Where to train.
     on_step
-        Called after each step with its history row and the steps there will be in all.
+        Called for each step with its history row and the steps there will be in all; for several
+        steps at once, when their losses are read from the device.
+    precision
+        What to compute in; `train.precision` settled, which is not looked at.
     trained
         Whether the network's last layer is trained on the classes already.
     checkpoints
@@ -86,7 +94,7 @@ def train(
     if config.strategy == "hierarchical":
         assert matrix is not None
         model = HierarchicalNetwork(network, matrix, masked=config.learn_w == "masked")
-    act_as_one(network)
+    share_batch_norm(network, device)
     state = None if checkpoints is None else checkpoints.load()
     position = Position() if state is None else Position(**state["position"])
     history: History = [] if state is None else state["history"]
@@ -105,16 +113,18 @@ def train(
         _enter(model, network, phase)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = _solver(trainable, config, phase.learning_rate)
+        optimizer = _solver(trainable, config, phase.learning_rate, device)
         schedule = _schedule(optimizer, config, phase.learning_rate, lengths[number])
         if state is not None:
             restore(state, model, optimizer, schedule)
             state = None
         run = _PhaseRun(
-            phase, lengths[number], sum(lengths), model, network, optimizer, schedule, config, void,
-            feed, device, history, on_step, on_epoch, checkpoints, say,
+            phase, lengths[number], sum(lengths), model, optimizer, schedule, config, void, feed,
+            device, precision, history, on_step, on_epoch, checkpoints,
         )  # fmt: skip
         position = run(position)
+    for layer in _dropouts(model):
+        layer.keys = None
     return model, history
 
 
@@ -142,6 +152,10 @@ def _enter(model: nn.Module, network: SceneNetwork, phase: Phase) -> None:
         model.w.requires_grad_(phase.learns_w)
 
 
+def _dropouts(model: nn.Module) -> list[BatchDropout]:
+    return [module for module in model.modules() if isinstance(module, BatchDropout)]
+
+
 @dataclass
 class _PhaseRun:
     """One phase, from any position to its end."""
@@ -150,40 +164,40 @@ class _PhaseRun:
     length: int
     total: int
     model: nn.Module
-    network: SceneNetwork
     optimizer: torch.optim.Optimizer
     schedule: lr_scheduler.LRScheduler
     config: TrainConfig
     void: int
     feed: Feed
     device: torch.device
+    precision: Precision
     history: History
     on_step: Callable[[dict[str, Any], int], None]
     on_epoch: Callable[[int, Phase, nn.Module], None]
     checkpoints: Checkpoints | None
-    say: Callable[[str], None]
+    unread: list[tuple[dict[str, Any], dict[str, Tensor]]] = field(default_factory=list)
+    """Rows whose loss, and how far W moved, still lie on the device."""
 
     def __call__(self, position: Position) -> Position:
-        self.precision = autocast_type(self.config.precision, self.device)
-        store = self._features(self.length - position.done)
-        model = self.model if store is None else _Upper(self.network)
-        forward = model
-        if world()[1] > 1:
-            # Buffers are the same everywhere already: see `act_as_one`.
-            forward = DistributedDataParallel(
-                model, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+        forward = shared(
+            torch.compile(self.model) if self.config.compile == "yes" else self.model,  # type: ignore[arg-type]
+            self.device,
+        )
+        self.dropouts = _dropouts(self.model)
+        self.passes = self._passes()
         done = position.done
         while done < self.length:
             asked = time.perf_counter()
-            for share in self._shares(position, store):
+            for share in self.feed.batches(position.epoch, position.place):
                 started = time.perf_counter()
-                loss = self._step(forward, share, store)
+                loss = self._step(forward, share)
                 done += 1
                 position = Position(
                     position.phase, done, position.epoch, position.place + 1, position.first_epoch
                 )
                 self._tell(position, loss, started - asked, time.perf_counter() - asked)
+                if len(self.unread) >= self.config.log_every:
+                    self._read()
                 if done == self.length:
                     break
                 if self.checkpoints is not None and self.checkpoints.due(done):
@@ -194,12 +208,11 @@ class _PhaseRun:
         if position.place:
             # The next phase begins with an epoch of its own.
             position = self._next_epoch(position, done)
-        if store is not None:
-            store.delete()
         self._keep(position)
         return position
 
     def _next_epoch(self, position: Position, done: int) -> Position:
+        self._read()
         epoch = position.epoch + 1
         modes = [(part, part.training) for part in self.model.modules()]
         self.on_epoch(epoch, self.phase, self.model)
@@ -207,67 +220,63 @@ class _PhaseRun:
             part.training = mode
         return Position(position.phase, done, epoch, 0, position.first_epoch)
 
-    def _features(self, steps: int) -> FeatureStore | None:
-        """Features of the layers below, where only the last ones train and nothing is random, and
-        the steps to come need some of them more than once."""
-        moving = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        last = {id(p) for part in self.network.last_layers() for p in part.parameters()}
-        alone = self.model is self.network and all(id(parameter) in last for parameter in moving)
-        again = self.feed.repeats and steps > self.feed.steps_per_epoch
-        if not (alone and again and self.config.features_gb):
-            return None
-        feed = cast(RepeatingFeed, self.feed)
-        limit = self.config.features_gb * 1e9
-        return keep_features(self.network, feed, limit, self.precision, self.device, self.say)
+    def _passes(self) -> int:
+        """Least passes through the network for one size of a share.
 
-    def _shares(self, position: Position, store: FeatureStore | None) -> Iterator[list[Batch]]:
-        if store is None:
-            return self.feed.batches(position.epoch, position.place)
-        return cast(RepeatingFeed, self.feed).owned_labels(position.epoch, position.place)
+        Batch norm that workers share waits for all of them: they must pass equally often.
+        """
+        if self.config.micro_batch is None or not has_batch_norm(self.model):
+            return 1
+        size, workers = self.feed.batch_size, world()[1]
+        largest = -(-size // workers)
+        return min(-(-largest // self.config.micro_batch), size // workers)
 
-    def _step(self, forward: nn.Module, share: list[Batch], store: FeatureStore | None) -> float:
+    def _step(self, forward: nn.Module, share: list[Batch]) -> Tensor:
         """One step of the solver on this worker's share of a global batch; the global loss."""
         size = world()[1]
-        labelled = sum((part.labels != self.void).sum() for part in share) + torch.zeros(())
+        share = [self._on_device(part) for part in share]
+        labelled = sum((part.labels != self.void).sum() for part in share) + torch.zeros(
+            (), device=self.device
+        )
         # DDP takes the mean of the workers' gradients, the loss is the mean over all pixels.
-        count = total(labelled.to(self.device)) / size
-        # As many forward passes on every worker, or those that talk to each other would wait.
-        passes = -(-self.config.batch_size // size // (self.config.micro_batch or 2**31)) or 1
-        parts = [cut for part in share for cut in part.parts(self.config.micro_batch, passes)]
+        count = total(labelled) / size
+        most = None if has_batch_norm(self.model) else self.config.micro_batch
+        parts = [cut for part in share for cut in part.parts(most, self.passes)]
         self.optimizer.zero_grad(set_to_none=True)
         whole = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
             alone = isinstance(forward, DistributedDataParallel) and number < len(parts) - 1
-            with forward.no_sync() if alone else nullcontext():  # type: ignore[operator]
-                for labels, subclasses, output in self._scores(forward, part, store):
-                    loss = self._loss(output, labels, subclasses, count)
+            with (
+                forward.no_sync() if alone else nullcontext(),  # type: ignore[operator]
+                arithmetic(self.precision, self.device),
+            ):
+                self._key_dropouts(part.places)
+                output = forward(part.images.to(torch.float32, memory_format=torch.channels_last))
+                with torch.autocast(self.device.type, enabled=False):
+                    loss = self._loss(output, part.labels, part.subclasses, count)
                     loss.backward()
-                    whole += loss.detach()
+                whole += loss.detach()
         self._rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
-        return float(total(whole)) / size
+        return total(whole) / size
 
-    def _scores(
-        self, forward: nn.Module, part: Batch, store: FeatureStore | None
-    ) -> Iterator[tuple[Tensor, Tensor, Any]]:
-        with torch.autocast(self.device.type, dtype=self.precision, enabled=bool(self.precision)):
-            if store is None:
-                images = part.images.to(
-                    self.device, torch.float32, memory_format=torch.channels_last
-                )
-                yield part.labels, part.subclasses, forward(images)
-                return
-            assert part.ids is not None
-            for where, features in store.read(part.ids.numpy()):
-                output = forward(*(level.to(self.device) for level in features))
-                yield part.labels[where], part.subclasses[where], output
+    def _on_device(self, batch: Batch) -> Batch:
+        # Small integers travel, and without waiting for them: the feed pinned them.
+        images, labels, subclasses, places = (
+            part.to(self.device, non_blocking=True) for part in batch
+        )
+        return Batch(images, labels.long(), subclasses.long(), places)
+
+    def _key_dropouts(self, places: Tensor) -> None:
+        step = len(self.history) + len(self.unread)
+        for number, layer in enumerate(self.dropouts):
+            layer.keys = mask_keys(self.config.seed, step, number, places)
 
     def _loss(
         self, output: Tensor | tuple[Tensor, Tensor], labels: Tensor, subclasses: Tensor,
         count: Tensor,
     ) -> Tensor:  # fmt: skip
-        labels, subclasses = labels.to(self.device), subclasses.to(self.device)
         if not isinstance(output, Tensor):
             scores, w = output
             alpha = self.config.alpha
@@ -276,45 +285,58 @@ class _PhaseRun:
             return masked_cross_entropy(output.float(), subclasses, labels != self.void, count)
         return label_loss(output.float(), labels, self.void, count)
 
-    def _tell(self, position: Position, loss: float, waited: float, seconds: float) -> None:
+    def _tell(self, position: Position, loss: Tensor, waited: float, seconds: float) -> None:
+        """Note a step; what lies on the device is read later."""
         row = {
-            "step": len(self.history) + 1,
+            "step": len(self.history) + len(self.unread) + 1,
             "phase": self.phase.name,
             "epoch": position.epoch - position.first_epoch + 1,
-            "loss": loss,
+            "loss": 0.0,
             "learning_rate": self._rate,
             "waited": waited,
             "seconds": seconds,
         }
+        found = {"loss": loss}
         if isinstance(self.model, HierarchicalNetwork):
-            row |= self.model.drift()
-        self.history.append(row)
-        self.on_step(row, self.total)
+            found |= self.model.drift()
+        self.unread.append((row, found))
+
+    def _read(self) -> None:
+        """Wait for the device, complete the rows of the steps since the last time, hand them on."""
+        unread, self.unread = self.unread, []
+        if not unread:
+            return
+        asked = time.perf_counter()
+        values = torch.stack([value for _, found in unread for value in found.values()]).tolist()
+        # What the device still had to do belongs to all of these steps.
+        more = (time.perf_counter() - asked) / len(unread)
+        for row, found in unread:
+            row |= dict(zip(found, values[: len(found)], strict=True))
+            row["seconds"] += more
+            del values[: len(found)]
+            self.history.append(row)
+            self.on_step(row, self.total)
 
     def _keep(self, position: Position) -> None:
+        self._read()
         if self.checkpoints is not None:
             self.checkpoints.save(position, self.model, self.optimizer, self.schedule, self.history)
 
 
-class _Upper(nn.Module):
-    """The last layers alone, on features."""
-
-    def __init__(self, network: SceneNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *features: Tensor) -> Tensor:
-        return self.network.upper(features)
-
-
 def _solver(
-    parameters: list[nn.Parameter], config: TrainConfig, learning_rate: float
+    parameters: list[nn.Parameter], config: TrainConfig, learning_rate: float, device: torch.device
 ) -> torch.optim.Optimizer:
     if config.solver == "sgd":
         return torch.optim.SGD(
             parameters, learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )
-    return torch.optim.AdamW(parameters, learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(
+        parameters,
+        learning_rate,
+        weight_decay=config.weight_decay,
+        # One kernel for all tensors; CPUs keep torch's usual way.
+        fused=True if device.type == "cuda" else None,
+    )
 
 
 def _schedule(
@@ -325,11 +347,3 @@ def _schedule(
     return lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=length + 1, pct_start=0.15, cycle_momentum=False
     )
-
-
-def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type that `train.precision` means on a device; None is float32."""
-    if precision == "auto":
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if native else None
-    return torch.bfloat16 if precision == "bfloat16" else None

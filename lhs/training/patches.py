@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 
+from lhs.config import TrainConfig
 from lhs.data.augmentation import variant_image
 from lhs.data.patches import cut_patch
-from lhs.data.scenes import Scene
+from lhs.training.decoded import TrainingScenes
+from lhs.training.feed import CPU, Batch, own_places, prefetched, small_ids
 
 WINDOW = 2**18
 """Rows held and mixed at a time. They are in random order already: mixing a window at a time makes
@@ -105,26 +109,99 @@ def ordered_batches(
         left = rows.take(slice(whole * batch_size, None))
 
 
-def cut_patches(
-    scenes: Sequence[Scene],
-    variants: np.ndarray,
-    centres: np.ndarray,
-    *,
-    side: int,
-    seed: int,
-) -> np.ndarray:
-    """Decode, augment and cut.
+class TargetRows(Protocol):
+    """Reads rows of samples by their numbers."""
 
-    Each image variant is made once, however many of the patches are from it.
+    @property
+    def total(self) -> int:
+        """Number of all rows."""
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """(L,) rows of each class."""
+
+    def __call__(self, start: int, stop: int) -> Targets:
+        """Rows [start, stop)."""
+
+
+@dataclass(frozen=True)
+class PatchFeed:
+    """A worker's share of the patches around all samples, cut in threads, never written.
 
     Parameters
     ----------
     scenes
-        N, the scene of each patch.
-    variants
-        (N,) augmented variant of the scene.
-    centres
-        (N, 2) whole numbers (y, x), the middle of each patch.
+        The training images, in the order that the rows count them in.
+    rows
+        The samples.
+    train
+        Batch size over all workers, seed, sampling.
+    variants_seed
+        Of the augmentation, `context.seed`.
+    side
+        Pixels of a patch, odd.
+    rank, world_size, threads, device
+        As for `CropFeed`.
+    """
+
+    scenes: TrainingScenes
+    rows: TargetRows
+    train: TrainConfig
+    variants_seed: int
+    side: int
+    rank: int = 0
+    world_size: int = 1
+    threads: int = 2
+    device: torch.device = CPU
+
+    @property
+    def batch_size(self) -> int:
+        """Patches of a global batch."""
+        return min(self.train.batch_size, self.rows.total)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of an epoch."""
+        return self.rows.total // self.batch_size
+
+    def order(self, epoch: int, first: int = 0) -> Iterator[Targets]:
+        """The rows of each global batch of an epoch, from number `first` on."""
+        balanced = self.train.sampling == "balanced"
+        return ordered_batches(
+            self.rows,
+            self.rows.total,
+            batch_size=self.batch_size,
+            seed=self.train.seed,
+            epoch=epoch,
+            first=first,
+            class_counts=self.rows.class_counts if balanced else None,
+        )
+
+    def batches(self, epoch: int, first: int) -> Iterator[list[Batch]]:
+        """This worker's share of each global batch."""
+        own = own_places(self.batch_size, self.rank, self.world_size)
+
+        def share(targets: Targets) -> list[Batch]:
+            rows = targets.take(own)
+            patches = cut_patches(self.scenes, rows, side=self.side, seed=self.variants_seed)
+            labels, subclasses = (
+                small_ids(column).view(-1, 1, 1) for column in (rows.labels, rows.subclasses)
+            )
+            images = torch.from_numpy(patches).permute(0, 3, 1, 2)
+            return [Batch(images, labels, subclasses, torch.from_numpy(own))]
+
+        yield from prefetched(share, self.order(epoch, first), self.threads, self.device)
+
+
+def cut_patches(scenes: TrainingScenes, rows: Targets, *, side: int, seed: int) -> np.ndarray:
+    """Augment and cut; each image variant is made once, however many of the patches are from it.
+
+    Parameters
+    ----------
+    scenes
+        The training images that `rows.images` counts.
+    rows
+        N samples.
     side
         Pixels of a patch, odd.
     seed
@@ -134,13 +211,14 @@ def cut_patches(
     -------
     (N, side, side, 3) uint8
     """
-    patches = np.empty((len(scenes), side, side, 3), np.uint8)
-    rows_of: dict[tuple[str, int], list[int]] = {}
-    for row, (scene, number) in enumerate(zip(scenes, variants.tolist(), strict=True)):
-        rows_of.setdefault((scene.id, number), []).append(row)
-    for (name, number), rows in rows_of.items():
-        pixels = variant_image(scenes[rows[0]].image(), seed=seed, image_id=name, number=number)
-        for row in rows:
-            y, x = centres[row].tolist()
-            patches[row] = cut_patch(pixels, (y, x), side)
+    patches = np.empty((len(rows.images), side, side, 3), np.uint8)
+    rows_of: dict[tuple[int, int], list[int]] = {}
+    pairs = zip(rows.images.tolist(), rows.variants.tolist(), strict=True)
+    for row, pair in enumerate(pairs):
+        rows_of.setdefault(pair, []).append(row)
+    for (place, number), here in rows_of.items():
+        name = scenes.scenes[place].id
+        pixels = variant_image(scenes.image(place), seed=seed, image_id=name, number=number)
+        for row in here:
+            patches[row] = cut_patch(pixels, (int(rows.y[row]), int(rows.x[row])), side)
     return patches

@@ -4,12 +4,14 @@ import copy
 import ipaddress
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
+import torch
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -69,6 +71,15 @@ def ray_version() -> str:
     return found[1]
 
 
+def cuda() -> str:
+    """Of torch as installed from the lock file, which must be cuML's too."""
+    assert torch.version.cuda
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (cuml,) = project["project"]["optional-dependencies"]["gpu"]
+    assert re.match(r"cuml-cu(\d+)", cuml)[1] == torch.version.cuda.partition(".")[0]
+    return torch.version.cuda.replace(".", "")
+
+
 def images(tree: Any) -> list[str]:
     if isinstance(tree, dict):
         here = [tree["image"]] if isinstance(tree.get("image"), str) else []
@@ -87,13 +98,14 @@ def test_a_wrong_file_is_seen() -> None:
 
 
 @pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
-def test_the_image_has_ray_and_python_as_pinned(name: str) -> None:
-    assert images(content(name)) == [f"rayproject/ray:{ray_version()}-py311-gpu"]
+def test_the_image_has_ray_python_and_cuda_as_pinned(name: str) -> None:
+    """Ray's `-gpu` images are for CUDA 12, and bring cupy for it."""
+    assert images(content(name)) == [f"rayproject/ray:{ray_version()}-py311-cu{cuda()}"]
 
 
 def test_the_dockerfile_starts_from_the_same_image() -> None:
     text = (FOLDER / "Dockerfile").read_text()
-    assert f"FROM rayproject/ray:{ray_version()}-py311-gpu\n" in text
+    assert f"FROM rayproject/ray:{ray_version()}-py311-cu{cuda()}\n" in text
     for line in re.findall(r"^COPY \S+ (.*) \S+$", text, re.MULTILINE):
         assert all((ROOT / source).exists() for source in line.split())
 
@@ -106,6 +118,8 @@ def test_every_node_gets_the_locked_packages_and_this_one(name: str) -> None:
     setup = "\n".join(config["setup_commands"])
     for part in ("requirements.lock", "weights.lock", "~/lhs-project\n", "~/lhs-project[gpu]"):
         assert part in setup
+    # A driver that is too old ends the set-up, with torch's reason, after the packages are there.
+    assert setup.index("torch.cuda.init()") > setup.index("~/lhs-project[gpu]")
     # Ray's default would end every Ray of the machine.
     starts = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
     assert not any("ray stop" in command for command in starts)
@@ -130,6 +144,21 @@ def test_a_gpu_is_there_from_the_start_and_not_in_the_head(name: str) -> None:
     # The preflight counts what is there when a run begins: without a GPU none would ever come.
     assert 1 == types["gpu"]["min_workers"] < types["gpu"]["max_workers"]
     assert "GPU" not in types["head"]["resources"]
+
+
+DRIVER = 580
+"""The oldest branch of NVIDIA's driver for CUDA 13 (release notes of CUDA 13.0)."""
+
+
+def test_gpu_nodes_have_a_driver_for_cuda_13() -> None:
+    assert cuda().startswith("13")
+    (disk,) = content("gcp.yaml")["available_node_types"]["gpu"]["node_config"]["disks"]
+    family = disk["initializeParams"]["sourceImage"]
+    assert int(re.search(r"-nvidia-(\d+)$", family)[1]) >= DRIVER
+    for kind in content("aws.yaml")["available_node_types"].values():
+        # Without one Ray takes its default, whose driver is of 2023.
+        assert kind["node_config"]["ImageId"].startswith("ami-")
+    assert f"**driver, {DRIVER} or newer**" in (FOLDER / "README.md").read_text()
 
 
 def cluster_of(whole: dict[str, Any]) -> dict[str, Any]:

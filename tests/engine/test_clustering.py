@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from lhs.config import Config
-from lhs.engine.clustering import hierarchy_stage, read_hierarchy
+from lhs.engine.clustering import (
+    cluster_label,
+    clustered_by_actors,
+    clustered_by_tasks,
+    hierarchy_stage,
+    read_hierarchy,
+)
 from lhs.engine.pipeline import Outcome
 from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes, checked_scenes
@@ -92,6 +101,44 @@ def test_k_scale(prepared: SimpleNamespace) -> None:
         found = len(counts_of(plain_one, label))
         # Half a cluster: either neighbour is a nearest whole number.
         assert len(counts_of(halved, label)) in {max(1, found // 2), max(1, (found + 1) // 2)}
+
+
+def test_actors_cluster_as_tasks_do(prepared: SimpleNamespace) -> None:
+    """One actor takes class after class; without GPUs here, on CPUs."""
+    histograms = stage(prepared.stages, "histograms")
+    num_classes = len(prepared.scenes.dataset.classes)
+    common = read_hierarchy(prepared.stages.storage, prepared.hierarchy.path).common.tolist()
+    work = partial(
+        cluster_label, prepared.stages.storage, histograms.path, num_classes=num_classes,
+        config=prepared.config, min_size=20, backend="sklearn",
+    )  # fmt: skip
+    tasks = dict(clustered_by_tasks(work, common))
+    actors = dict(clustered_by_actors(work, common, actors=1, gpus=0))
+    assert list(actors) == common
+    assert sorted(tasks) == sorted(common)
+    for label in common:
+        np.testing.assert_array_equal(actors[label].centres, tasks[label].centres)
+        np.testing.assert_array_equal(actors[label].sizes, tasks[label].sizes)
+
+
+def test_an_actor_that_has_to_wait_for_its_gpu_holds_no_class_up(cluster: None) -> None:
+    """Five are asked for and four CPUs are there: the classes go to those that have started."""
+    found = dict(clustered_by_actors(_process, range(9), actors=5, gpus=0))
+    assert sorted(found) == list(range(9))
+    assert len(set(found.values())) <= 4
+
+
+def _process(label: int) -> Any:
+    return os.getpid()
+
+
+def test_what_fails_in_an_actor_is_raised(cluster: None) -> None:
+    with pytest.raises(UserError, match="class 3"):
+        dict(clustered_by_actors(_refused, [3, 4], actors=1, gpus=0))
+
+
+def _refused(label: int) -> Any:
+    raise UserError(f"class {label}")
 
 
 def by_name(stages: Stages, config: Config, scenes: CheckedScenes) -> StageResult:

@@ -22,7 +22,7 @@ from lhs.engine.sweep_results import agreement_of
 from lhs.engine.targets import TargetReader, target_stage
 from lhs.loading import build_config
 from lhs.report.sensitivity import Trial
-from lhs.training.crops import TrainingScenes
+from lhs.training.decoded import TrainingScenes
 from tests.engine.conftest import stage, tiny
 
 pytestmark = pytest.mark.ray

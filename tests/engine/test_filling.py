@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from lhs.context.extraction import histogram_rows, sample_rows
-from lhs.engine import filling, pipeline
+from lhs.engine import filling, model_pool, pipeline
 from lhs.engine.filling import filled_slice, filled_stage, learned_key, with_fill
 from lhs.engine.pipeline import Outcome, make_rows
 from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
@@ -151,7 +151,7 @@ def test_test_labels_are_not_read_and_a_killed_filling_goes_on(
     path = Path(made.stages.storage.path("stages", "filled", folder, f"{left}.png"))
     path.parent.mkdir(parents=True)
     Image.fromarray(fill).save(path)
-    monkeypatch.setattr(filling, "predictors_at_once", lambda gpu: 2)
+    monkeypatch.setattr(model_pool, "models_at_once", lambda gpu, share: 2)
     monkeypatch.setattr(filling, "BATCH", 2)
     try:
         for number, file in enumerate(kept):

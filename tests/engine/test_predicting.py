@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from lhs.context.superpixels import segment
-from lhs.engine.evaluation import predict_scenes
+from lhs.engine.evaluation import folder_files, predict_scenes
 from lhs.engine.looks import Looks
+from lhs.engine.model_pool import stored_model
 from lhs.engine.pipeline import Outcome
 from lhs.engine.predicting import predict_files
-from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.evaluation.model import Model, load_model, save_model
 from tests.data.builders import noise_image, save_image
@@ -211,7 +211,8 @@ def test_killed_half_way_it_ends_as_undisturbed(
     kept = {name: content for name, content in files(out).items() if not name.startswith(".")}
     assert kept == files(whole)
     dataset = outcome.scenes.dataset
-    evaluated = predict_scenes(Storage(str(trained)), str(trained), dataset, scenes, gpu=False)
+    stored = stored_model(folder_files(trained), 1, "float32")
+    evaluated = predict_scenes(stored, dataset, scenes, gpu=False)
     for row in evaluated.to_pylist():
         assert (out / f"{row['image']}.png").read_bytes() == row["png"]
     assert len(evaluated) == len(scenes) > 0

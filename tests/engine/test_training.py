@@ -13,7 +13,7 @@ from lhs.engine import pipeline
 from lhs.engine.scenes import checked_scenes
 from lhs.engine.stages import Stages
 from lhs.engine.storage import Storage
-from lhs.engine.training import training_slice
+from lhs.engine.training import baseline_of, baseline_slice, training_slice
 from lhs.engine.worker import PATIENCE
 from lhs.errors import UserError
 from tests.data.builders import plain
@@ -22,11 +22,14 @@ from tests.engine.conftest import tiny
 
 def losses(storage: Path, workers: int) -> list[float]:
     """The loss of every step, with the paper's solver: AdamW's first steps make much of little."""
-    phase = {"epochs": 1, "learning_rate": 0.001}
+    phase = {"steps": 3, "learning_rate": 0.0001}
     config = tiny(
         storage,
+        data__synthetic={"train": 6, "test": 1, "height": 64, "width": 80},
+        network={"name": "squeezenet", "weights": "none"},
+        evaluation__every=8,
         train__strategy="baseline",
-        train__baseline={"new_layers": phase, "all_layers": {**phase, "epochs": 2}},
+        train__baseline={"new_layers": phase, "all_layers": phase},
         train__workers=workers,
         train__solver="sgd",
         train__schedule="steps",
@@ -39,9 +42,28 @@ def losses(storage: Path, workers: int) -> list[float]:
 
 @pytest.mark.ray
 def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> None:
+    """Of a network without batch norm, with its dropout."""
     alone, together = (losses(tmp_path / str(workers), workers) for workers in (1, 2))
-    assert len(alone) == 18
+    assert len(alone) == 6
     assert together == pytest.approx(alone, rel=0, abs=1e-5)
+
+
+def test_the_key_holds_the_precision_that_was_settled(tmp_path: Path) -> None:
+    def settings(**more: object) -> dict[str, object]:
+        config = tiny(tmp_path, train__gpu="no", **more)
+        return training_slice(config, "scenes", None, None)[0]
+
+    auto = settings()
+    assert auto["precision"] == "float32"
+    assert auto == settings(train__precision="float32") == settings(train__gpu_share=0.5)
+    for other in (
+        {"train__precision": "bfloat16"}, {"train__compile": "yes"}, {"train__workers": 2},
+    ):  # fmt: skip
+        assert settings(**other) != auto
+    config = tiny(tmp_path, train__gpu="no", train__precision="bfloat16")
+    assert baseline_slice(baseline_of(config), "scenes")[0]["precision"] == "bfloat16"
+    with pytest.raises(UserError, match=r"train\.precision = tf32"):
+        settings(train__precision="tf32")
 
 
 @pytest.mark.ray
@@ -89,7 +111,8 @@ def test_an_image_that_one_of_two_workers_can_not_read_is_told(
 def test_a_model_depends_on_what_the_weights_file_holds(tmp_path: Path) -> None:
     def slices(name: str) -> tuple[object, object]:
         network = {"weights": "file", "weights_file": str(tmp_path / name)}
-        return training_slice(tiny(tmp_path, network=network), "scenes", None, None)
+        config = tiny(tmp_path, network=network, train__gpu="no")
+        return training_slice(config, "scenes", None, None)
 
     with pytest.raises(UserError, match=r"weights_file = .*one: no such file"):
         slices("one")

@@ -1,9 +1,11 @@
 """The model folder: what is written is what is read, and what does not fit is told."""
 
+import contextlib
 import json
 import pickle
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import lhs
 from lhs.config import NetworkConfig
 from lhs.errors import UserError
+from lhs.evaluation import model as model_module
 from lhs.evaluation.model import (
     LARGEST_DESCRIPTION,
     Model,
@@ -405,3 +408,42 @@ def test_nothing_that_unpickles_is_called_on_the_way(folder, monkeypatch):
         monkeypatch.setattr(module, name, never)
     monkeypatch.setattr(pickle, "Unpickler", never)
     load_model(folder).predict(picture(32, 32))
+
+
+# Several images
+
+
+@pytest.mark.parametrize("together", [1, 2, 8])
+def test_images_of_one_size_are_labelled_as_each_alone(folder, monkeypatch, together):
+    """Also together, as on CUDA; with sides that have to be padded."""
+    model = load_model(folder)
+    images = [picture(33, 65), picture(33, 65)[::-1].copy(), picture(33, 65)[:, ::-1].copy()]
+    alone = [model.predict(image) for image in images]
+    if together > 1:
+        monkeypatch.setattr(model_module, "TOGETHER", together * 33 * 65)
+        monkeypatch.setattr(model, "device", SimpleNamespace(type="cuda"))
+        monkeypatch.setattr(model_module, "arithmetic", lambda *_: contextlib.nullcontext())
+        monkeypatch.setattr(
+            model, "_tensor",
+            lambda some: torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2).float(),
+        )  # fmt: skip
+    found, labels = model.predict_batch(images), model.label_batch(images)
+    for one, other, ids in zip(alone, found, labels, strict=True):
+        np.testing.assert_allclose(other.scores, one.scores, atol=1e-4)
+        np.testing.assert_array_equal(ids.numpy(), other.label_map)
+        assert other.image is one.image
+        assert (other.label_map == one.label_map).mean() > 0.99
+
+
+def test_images_of_several_sizes_are_refused(folder):
+    with pytest.raises(UserError, match=r"found sizes .*\(32, 32, 3\), \(32, 40, 3\).*allowed"):
+        load_model(folder).predict_batch([picture(32, 32), picture(32, 40)])
+
+
+def test_bfloat16_labels_alike(folder):
+    image = picture(64, 96)
+    exact, rough = load_model(folder), load_model(folder, precision="bfloat16")
+    one, other = exact.predict(image), rough.predict(image)
+    assert other.scores.dtype == np.float32
+    assert not np.array_equal(other.scores, one.scores)
+    assert (other.label_map == one.label_map).mean() > 0.9

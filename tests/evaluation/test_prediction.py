@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhs.evaluation.grid import ScoreGrid
+from lhs.evaluation.metrics import confusion_counts
 from lhs.evaluation.prediction import (
     Prediction,
+    best_classes,
     best_of_superpixels,
     best_scored,
+    count_pairs,
     mean_of_looks,
     vote,
 )
@@ -117,3 +120,28 @@ def test_pixels_have_the_scores_and_the_label_of_their_superpixel(data):
         np.testing.assert_array_equal(found.scores[:, y, x], scores[superpixels[y, x]])
         assert found.label_map[y, x] == scores[superpixels[y, x]].argmax()
     np.testing.assert_allclose(found.probabilities.sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("classes", "void", "kind"), [(7, 255, np.uint8), (300, 65535, np.uint16)])
+def test_pairs_are_counted_as_numpy_counts_them(classes: int, void: int, kind: type) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, classes, (40, 50)).astype(kind)
+    truth[rng.random(truth.shape) < 0.2] = void
+    predicted = rng.integers(0, classes, truth.shape).astype(kind)
+    counts = count_pairs(torch.from_numpy(predicted), torch.from_numpy(truth), classes, void)
+    expected = confusion_counts(predicted, truth, classes, void)
+    np.testing.assert_array_equal(counts.numpy(), expected)
+    assert counts.sum() == (truth != void).sum()
+    wrong = truth.copy()
+    wrong[tuple(np.argwhere(truth != void)[0])] = classes
+    with pytest.raises(ValueError, match="1 pixels hold ids out of 0"):
+        count_pairs(torch.from_numpy(predicted), torch.from_numpy(wrong), classes, void)
+
+
+def test_ids_above_32767_are_whole() -> None:
+    """They are narrowed as signed integers."""
+    scores = torch.zeros(40_000, 1, 2)
+    scores[39_999, 0, 0] = scores[3, 0, 1] = 1
+    labels = best_classes(ScoreGrid(scores=scores, height=1, width=2), 40_000)
+    assert labels.numpy().dtype == np.uint16
+    assert labels.numpy().tolist() == [[39_999, 3]]

@@ -22,7 +22,14 @@ from threadpoolctl import threadpool_limits
 
 from lhs.errors import UserError
 from lhs.hierarchy import kmeans
-from lhs.hierarchy.kmeans import fit_kmeans, nearest_centres, pick_backend
+from lhs.hierarchy.kmeans import (
+    NO_GPU,
+    CumlProbe,
+    fit_kmeans,
+    nearest_centres,
+    pick_backend,
+    probe_cuml,
+)
 
 
 @pytest.fixture
@@ -115,14 +122,95 @@ def test_nearest_centres_in_chunks_and_without_empty_columns(monkeypatch):
     assert nearest_centres(np.zeros((1, 2)), np.ones((3, 2))).tolist() == [0]
 
 
-def test_auto_takes_cuml_where_it_runs(monkeypatch):
-    monkeypatch.setattr(kmeans, "_cuml_runs", lambda: True)
-    assert pick_backend("auto") == pick_backend("cuml") == "cuml"
-    assert pick_backend("sklearn") == "sklearn"
-    monkeypatch.setattr(kmeans, "_cuml_runs", lambda: False)
-    assert pick_backend("auto") == "sklearn"
-    with pytest.raises(UserError, match=r"hierarchy\.backend: found 'cuml'"):
-        pick_backend("cuml")
+def test_auto_takes_cuml_where_it_runs():
+    runs = CumlProbe("runs", "")
+    assert pick_backend("auto", runs) == pick_backend("cuml", runs) == "cuml"
+    assert pick_backend("sklearn", runs) == "sklearn"
+
+
+@pytest.mark.parametrize(
+    ("probe", "told"),
+    [
+        (NO_GPU, None),
+        (CumlProbe("not installed", 'pip install "lhs[gpu]"'), 'pip install "lhs[gpu]"'),
+        (CumlProbe("broken", "ImportError: cupy"), "cuML cannot run here: ImportError: cupy"),
+    ],
+)
+def test_where_cuml_does_not_run_auto_takes_scikit_learn(caplog, probe, told):
+    assert pick_backend("auto", probe) == "sklearn"
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ([] if told is None else [f"clustering by scikit-learn: {told}"])
+    with pytest.raises(UserError, match=r"hierarchy\.backend: found 'cuml'.*allowed") as failed:
+        pick_backend("cuml", probe)
+    assert probe.reason in str(failed.value)
+
+
+FAKE_CUPY = """
+class runtime:
+    def getDeviceCount():
+        return 1
+class cuda:
+    runtime = runtime
+"""
+TOO_OLD = FAKE_CUPY.replace("return 1", "raise RuntimeError('cudaErrorInsufficientDriver')")
+DEPRECATED = "import warnings\nwarnings.warn('old', DeprecationWarning, stacklevel=1)\n"
+
+
+@pytest.mark.parametrize(
+    ("cuml", "cupy", "state", "reason"),
+    [
+        ("", FAKE_CUPY, "runs", ""),
+        (DEPRECATED, DEPRECATED + FAKE_CUPY, "runs", ""),
+        (None, FAKE_CUPY, "not installed", r'pip install "lhs\[gpu\]"'),
+        ("raise ImportError('libcublas.so.13')", FAKE_CUPY, "broken", "ImportError: libcublas"),
+        ("", "raise ImportError('no cupy')", "broken", "ImportError: no cupy"),
+        ("", TOO_OLD, "broken", "RuntimeError: cudaErrorInsufficientDriver"),
+        ("", FAKE_CUPY.replace("return 1", "return 0"), "broken", "cupy sees no GPU"),
+    ],
+)
+def test_a_machine_with_a_gpu_is_asked_for_cuml(monkeypatch, tmp_path, cuml, cupy, state, reason):
+    """Stand-ins of both packages, imported as the real ones are, warnings being errors."""
+    for name in [name for name in sys.modules if name.split(".")[0] in ("cuml", "cupy")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(kmeans, "_has_gpu", lambda: True)
+    (tmp_path / "cupy.py").write_text(cupy)
+    if cuml is not None:
+        (tmp_path / "cuml").mkdir()
+        (tmp_path / "cuml" / "__init__.py").write_text(cuml)
+        (tmp_path / "cuml" / "cluster.py").touch()
+    else:
+        monkeypatch.setattr(kmeans.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.syspath_prepend(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = probe_cuml()
+    for name in [name for name in sys.modules if name.split(".")[0] in ("cuml", "cupy")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert found.state == state
+    assert re.search(reason, found.reason)
+    assert bool(found.reason) == (state != "runs")
+
+
+def test_without_a_gpu_cuml_is_not_imported(monkeypatch):
+    monkeypatch.setattr(kmeans, "_has_gpu", lambda: False)
+    monkeypatch.setitem(sys.modules, "cuml", None)
+    assert probe_cuml() == NO_GPU
+
+
+@pytest.mark.parametrize(("answer", "there"), [(0, True), (100, False), (804, True)])
+def test_the_driver_is_asked_for_a_gpu(monkeypatch, answer, there):
+    """804 is a driver that does not fit: a GPU may be there, and cupy then says what is wrong."""
+    driver = types.SimpleNamespace(cuInit=lambda flags: answer)
+    monkeypatch.setattr(kmeans.ctypes, "CDLL", lambda name: driver)
+    assert kmeans._has_gpu() is there
+
+
+def test_a_machine_without_a_driver_has_no_gpu(monkeypatch):
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(kmeans.ctypes, "CDLL", missing)
+    assert not kmeans._has_gpu()
 
 
 def test_an_unknown_backend_is_refused():
@@ -146,15 +234,14 @@ def test_cuml_has_what_is_asked_of_it(monkeypatch, blobs, cuml_source):
 
     for name in ("cuml", "cuml.cluster"):
         monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(KMeans=Recorder))
+    monkeypatch.setattr(kmeans, "GPU_ROWS", 800)
     fit_kmeans(blobs, 4, seed=0, weights=np.ones(800), backend="cuml")
     for method in ("__init__", "fit"):
         taken = _signature(cuml_source, method)
         args, settings = asked[method]
         taken.bind(None, *args, **settings)
-    assert (
-        asked["__init__"][1]["init"]
-        == _signature(cuml_source, "__init__").parameters["init"].default
-    )
+    assert asked["__init__"][1]["init"] == "k-means++"
+    assert '"k-means++"' in cuml_source or "'k-means++'" in cuml_source
     results = {name for name in vars(Recorder) if name.endswith("_") and name[0] != "_"}
     assert all(re.search(rf"\b{name}\b", cuml_source) for name in results)
 
@@ -190,9 +277,66 @@ def _signature(source: str, method: str) -> inspect.Signature:
     return inspect.signature(made[method])
 
 
-@pytest.mark.skipif(not kmeans._cuml_runs(), reason="cuML or a GPU is missing")
-def test_cuml_fits_as_well_as_scikit_learn(blobs):
+def test_few_rows_are_left_to_scikit_learn(monkeypatch, blobs):
+    """On the `cuml` backend too; enough of them go to the GPU's functions."""
+    monkeypatch.setattr(kmeans, "GPU_ROWS", 801)
+    ours, peer = (fit_kmeans(blobs, 4, seed=0, backend=backend) for backend in ("cuml", "sklearn"))
+    np.testing.assert_array_equal(ours.centres, peer.centres)
+    asked = []
+
+    def recorded(name, cpu):
+        def stand_in(*given):
+            asked.append(name)
+            return cpu(*given)
+
+        monkeypatch.setattr(kmeans, name, stand_in)
+
+    recorded("_fit_cuml", kmeans._fit_sklearn)
+    recorded("_assign_cupy", kmeans._assign_numpy)
+    nearest_centres(blobs, ours.centres, backend="cuml")
+    assert asked == []
+    monkeypatch.setattr(kmeans, "GPU_ROWS", 800)
+    fit_kmeans(blobs, 4, seed=0, backend="sklearn")
+    nearest_centres(blobs, ours.centres)
+    assert asked == []
+    monkeypatch.setattr(kmeans, "_ASSIGN_ROWS", 300)
+    fit_kmeans(blobs, 4, seed=0, backend="cuml")
+    labels = nearest_centres(blobs, ours.centres, backend="cuml")
+    assert asked == ["_fit_cuml"] + ["_assign_cupy"] * 3
+    np.testing.assert_array_equal(labels, ours.labels)
+
+
+def test_assignment_by_cupy_is_numpys(monkeypatch, blobs):
+    """With a cupy that computes by numpy: the steps, not the device."""
+    stand_in = types.SimpleNamespace(asarray=np.asarray, asnumpy=np.asarray, float64=np.float64)
+    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+    monkeypatch.setattr(kmeans, "GPU_ROWS", 1)
+    centres = blobs[:9]
+    found = nearest_centres(blobs, centres, backend="cuml")
+    np.testing.assert_array_equal(found, nearest_centres(blobs, centres))
+
+
+CUML = probe_cuml()
+
+
+@pytest.mark.skipif(CUML.state != "runs", reason=f"cuML does not run: {CUML.reason}")
+def test_cuml_fits_as_well_as_scikit_learn(monkeypatch, blobs):
+    monkeypatch.setattr(kmeans, "GPU_ROWS", 1)
     ours, peer = (fit_kmeans(blobs, 4, seed=0, backend=b) for b in ("cuml", "sklearn"))
     assert ours.inertia == pytest.approx(peer.inertia, rel=0.05)
     assert sorted(np.bincount(ours.labels)) == sorted(np.bincount(peer.labels))
     assert ours.iterations < 100
+
+
+@pytest.mark.skipif(CUML.state != "runs", reason=f"cuML does not run: {CUML.reason}")
+def test_a_gpu_assigns_as_a_cpu_does(monkeypatch):
+    """Also where two centres are equally near: the lower id."""
+    monkeypatch.setattr(kmeans, "GPU_ROWS", 1)
+    monkeypatch.setattr(kmeans, "_ASSIGN_ROWS", 3000)
+    rng = np.random.default_rng(0)
+    rows, centres = rng.random((10_000, 33)).astype(np.float32), rng.random((15, 33))
+    centres[9] = centres[4]
+    found = nearest_centres(rows, centres, backend="cuml")
+    np.testing.assert_array_equal(found, nearest_centres(rows, centres))
+    assert 4 in found
+    assert 9 not in found

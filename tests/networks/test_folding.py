@@ -52,6 +52,14 @@ def test_it_works_in_inference_mode_too():
     assert norms(twin) == 0
 
 
+def test_it_draws_nothing_from_torchs_generator():
+    """A training goes on behind it as if nothing had been folded."""
+    network = build_network(NetworkConfig(name="lite", channels=8, weights="none"), 5)
+    before = torch.get_rng_state()
+    folded(network, 32)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_other_tensors_are_shared():
     network = trained(build_network(NetworkConfig(name="lite", channels=8, weights="none"), 5))
     twin = folded(network, 32)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lhs.networks.base import IMAGENET_MEAN, IMAGENET_STD, Normalise
-from lhs.networks.patch import BatchDropout, PatchNetwork
+from lhs.networks.patch import BatchDropout, PatchNetwork, kept, mask_keys
 from tests.networks.geometry import sums
 
 
@@ -88,39 +88,79 @@ def test_deep_maps_keep_their_size_from_layer_to_layer_at_the_start():
 # Dropout
 
 
-def test_the_masks_of_all_workers_together_are_the_mask_of_one():
-    features = torch.ones(12, 5, 2, 2)
-    torch.manual_seed(3)
-    alone = [BatchDropout(0.4)(features) for _ in range(2)]
-    for world_size in (2, 3):
-        together = [torch.empty_like(features) for _ in range(2)]
-        for rank in range(world_size):
-            worker = BatchDropout(0.4)
-            worker.rank, worker.world_size = rank, world_size
-            torch.manual_seed(3)
-            for step in together:
-                step[rank::world_size] = worker(features[rank::world_size])
-        for step, expected in zip(together, alone, strict=True):
-            assert torch.equal(step, expected)
-    assert not torch.equal(*alone)
+def drop(rate: float, count: int, features: torch.Tensor, **key: int) -> torch.Tensor:
+    layer = BatchDropout(rate)
+    numbers = {"seed": 0, "step": 0, "layer": 0, **key}
+    layer.keys = mask_keys(**numbers, places=torch.arange(count))
+    return layer(features)
+
+
+def test_a_mask_depends_on_the_place_in_the_global_batch_alone():
+    features = torch.ones(11, 5, 2, 2)
+    whole = drop(0.4, 11, features)
+    for workers in (2, 3):
+        for rank in range(workers):
+            layer = BatchDropout(0.4)
+            layer.keys = mask_keys(0, 0, 0, torch.arange(rank, 11, workers))
+            assert torch.equal(layer(features[rank::workers]), whole[rank::workers])
+
+
+def test_it_draws_nothing_from_torchs_generator():
+    before = torch.get_rng_state()
+    drop(0.4, 3, torch.ones(3, 7))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_masks_of_seeds_steps_layers_and_places_are_independent():
+    """Pairs of masks agree where chance has them agree, in all pairs of 64."""
+    shape = torch.Size((64, 16, 16))
+    keys = [
+        mask_keys(seed, step, layer, torch.arange(4))
+        for seed in (0, 1) for step in (0, 1, 2, 3) for layer in (0, 1)
+    ]  # fmt: skip
+    masks = kept(torch.cat(keys), shape, 0.3).flatten(1).float()
+    assert len(masks) == 64
+    centred = (masks - masks.mean()) / masks.std()
+    among = centred @ centred.T / centred.shape[1]
+    apart = among[~torch.eye(64, dtype=bool)]
+    # Correlations of 16384 values scatter by 1/128 around 0.
+    assert float(apart.abs().max()) < 5 / 128
+    assert float(apart.square().mean().sqrt()) == pytest.approx(1 / 128, rel=0.1)
+
+
+def test_neighbours_within_a_mask_are_independent():
+    mask = kept(mask_keys(0, 0, 0, torch.arange(32)), torch.Size((8, 64, 64)), 0.5).float()
+    centred = mask - 0.5
+    for shift in [(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 16), (0, 0, 32)]:
+        moved = centred.roll(shift, (1, 2, 3))
+        # Of 2^20 pairs: scatters by 1/1024.
+        assert abs(float((centred * moved).mean()) * 4) < 5 / 1024
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
 def test_what_is_kept_is_scaled_so_that_the_mean_stays(rate):
-    torch.manual_seed(0)
-    out = BatchDropout(rate)(torch.ones(100, 1000))
-    kept = out != 0
-    torch.testing.assert_close(out[kept], torch.full_like(out[kept], 1 / (1 - rate)))
-    assert float(kept.float().mean()) == pytest.approx(1 - rate, abs=0.01)
-    assert float(out.mean()) == pytest.approx(1, abs=0.03)
+    out = drop(rate, 100, torch.ones(100, 1000))
+    stays = out != 0
+    torch.testing.assert_close(out[stays], torch.full_like(out[stays], 1 / (1 - rate)))
+    # 10^5 values scatter by at most 0.0016.
+    assert float(stays.float().mean()) == pytest.approx(1 - rate, abs=0.006)
+    assert float(stays.float().mean(dim=1).std()) == pytest.approx(
+        (rate * (1 - rate) / 1000) ** 0.5, rel=0.3
+    )
 
 
 def test_what_is_dropped_gets_no_gradient():
-    torch.manual_seed(0)
     features = torch.ones(8, 50, requires_grad=True)
-    out = BatchDropout(0.5)(features)
+    out = drop(0.5, 8, features)
     out.sum().backward()
     assert torch.equal(features.grad, out.detach())
+
+
+def test_without_keys_it_is_torchs_own_dropout():
+    torch.manual_seed(0)
+    out = BatchDropout(0.5)(torch.ones(4, 5))
+    torch.manual_seed(0)
+    assert torch.equal(out, nn.Dropout(0.5)(torch.ones(4, 5)))
 
 
 def test_in_evaluation_or_at_rate_0_it_does_nothing_and_draws_nothing():

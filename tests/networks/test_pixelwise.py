@@ -10,14 +10,31 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
+from lhs.config import NetworkConfig
+from lhs.data import open_dataset
+from lhs.evaluation.scoring import PixelScores
+from lhs.networks import memory, pixelwise
+from lhs.networks.build import build_network
 from lhs.networks.patch import BatchDropout, PatchNetwork
-from lhs.networks.pixelwise import DenseNetwork, dense_scores, divide, join, to_dense
+from lhs.networks.pixelwise import (
+    DenseNetwork,
+    Sliding,
+    batch_to_space,
+    dense_scores,
+    space_to_batch,
+    to_dense,
+)
+from lhs.networks.precision import Precision, arithmetic, resolve_precision
 from lhs.networks.products import SummedConvolution
 from lhs.networks.squeezenet import Fire
+from lhs.networks.weights import load_weights
 
 MOST = 40
 """Pixels that a random network's output sees at most."""
+STEPS = 60
+"""Of training a network whose class ids are compared."""
 
 
 class Drawn:
@@ -249,13 +266,13 @@ def test_a_distance_at_which_no_layer_ends_is_refused(strides, every):
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))
 def test_phases_are_every_nth_row_and_column(batch, height, width, phases):
     maps = torch.randn(batch, 2, height * phases, width * phases)
-    parts = divide(maps, phases)
+    parts = space_to_batch(maps, phases)
     for down in range(phases):
         for across in range(phases):
             number = (down * phases + across) * batch
             own = maps[:, :, down::phases, across::phases]
             assert torch.equal(parts[number : number + batch], own)
-    assert torch.equal(join(parts, phases), maps)
+    assert torch.equal(batch_to_space(parts, phases), maps)
 
 
 def test_phases_go_through_in_parts_of_a_size_and_come_out_the_same():
@@ -336,16 +353,16 @@ def test_the_network_itself_stays_as_it_was():
     torch.testing.assert_close(network.eval()(image), before)
 
 
-@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("bias", [True, False])
-def test_large_layers_equal_patch_by_patch_with_either_product(onednn, bias, monkeypatch):
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+def test_large_layers_equal_patch_by_patch(layout, bias):
     torch.manual_seed(0)
     layers = [
         nn.Conv2d(3, 64, 3, 2), nn.Conv2d(64, 1024, 6, bias=bias), nn.Conv2d(1024, 8, 2, bias=bias),
         nn.MaxPool2d(2), nn.Conv2d(8, 1024, 1), nn.Conv2d(1024, 3, 1, bias=bias),
     ]  # fmt: skip
     network = PatchNetwork(nn.Sequential(*layers), 3, 2, stride=4).eval()
+    network.to(memory_format=layout)
     image = image_of(22, 25, batch=2)
     with torch.inference_mode():
         dense = DenseNetwork(network)
@@ -353,6 +370,143 @@ def test_large_layers_equal_patch_by_patch_with_either_product(onednn, bias, mon
         canvas = torch.zeros(2, 3, dense.side(6), dense.side(9))
         canvas[:, :, :22, :25] = image
         close(dense(canvas)[:, :, :6, :9], patch_by_patch(network, image, 17))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_large_layer_is_a_plain_convolution_under_autocast(kernel):
+    """In bfloat16, like its neighbours; in float32 the products are the convolution's."""
+    layer = nn.Conv2d(1024, 8, kernel)
+    features = torch.randn(2, 1024, 5, 7).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected, found = layer(features), SummedConvolution(layer)(features)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            low, plain = SummedConvolution(layer)(features), layer(features)
+    assert low.dtype == torch.bfloat16
+    assert torch.equal(low, plain)
+
+
+def test_a_mean_is_summed_in_float32():
+    """169 numbers that bfloat16 has exactly; its sums would stop growing."""
+    ones = torch.full((1, 2, 13, 13), 1.0078125, dtype=torch.bfloat16)
+    mean = Sliding(torch.add, 13, 1)(ones)
+    assert float((mean - 1.0078125).abs().max()) < 1e-6
+    assert Sliding(torch.maximum, 13, 1)(ones).dtype == torch.bfloat16
+
+
+# Limits by the device
+
+
+@pytest.mark.parametrize(
+    ("free", "chunk", "tile"),
+    [
+        (78 * 2**30, 2**28, 2**33),  # H100
+        (75 * 2**30, 2**28, 2**33),
+        (22 * 2**30, 2**26, 2**31),  # A10G
+        (14 * 2**30, 2**26, 2**30),  # T4
+        (1 * 2**30, 2**26, 2**27),
+    ],
+)
+def test_chunk_and_tile_follow_the_free_memory_of_a_gpu(monkeypatch, free, chunk, tile):
+    """What torch holds and does not use is free too."""
+    device = torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda which: (free - 3 * 2**20, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda which: 5 * 2**20)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda which: 2 * 2**20)
+    memory.limits.cache_clear()
+    try:
+        assert memory.limits(device) == (chunk, tile)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda which: (0, 0))
+        assert memory.limits(device) == (chunk, tile)  # measured once a process
+    finally:
+        memory.limits.cache_clear()
+
+
+def test_on_cpus_chunk_and_tile_are_fixed():
+    dense = DenseNetwork(small())
+    assert dense.limits == memory.CPU == (8e6, 2e9)
+    dense.chunk = 3000
+    assert dense.limits == (3000, 2e9)
+
+
+def test_a_tile_fits_what_the_device_may_use(monkeypatch):
+    dense, image = DenseNetwork(small()), image_of(41, 57)
+    whole = dense_scores(dense, image, 15)
+    sizes = []
+    run = dense.forward
+    monkeypatch.setattr(dense, "forward", lambda canvas: sizes.append(canvas.shape) or run(canvas))
+    budget = dense.memory(41, 57) / 4
+    monkeypatch.setattr(pixelwise, "limits", lambda device: memory.Limits(8e6, budget))
+    close(dense_scores(dense, image, 15), whole)
+    assert len(sizes) > 4
+
+
+# Trained networks on a GPU
+
+
+def trained_scores(name: str, device: torch.device) -> PixelScores:
+    """A network with its package's weights, and its own layers trained on embedded scenes.
+
+    Random ones would not tell: whether precision matters depends on how far the best score is above
+    the second.
+    """
+    torch.manual_seed(0)
+    dataset = open_dataset("synthetic")
+    network = build_network(NetworkConfig(name=name), len(dataset.classes))
+    load_weights(network, NetworkConfig(name=name))
+    network.to(device, memory_format=torch.channels_last)
+    scenes = [scene.load() for scene in dataset.split("train")[:16]]
+    images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in scenes])
+    images = images.float().to(device)
+    labels = torch.from_numpy(np.stack([labels for _, labels in scenes])).long().to(device)
+    if isinstance(network, PatchNetwork):
+        # Its last layer alone, on single patches.
+        network.eval()
+        places = [(y, x) for y in range(8, 128, 16) for x in range(8, 160, 16)]
+        bordered = pixelwise.cut(images, (-113, -113), (128 + 226, 160 + 226))
+        seen = []
+        with torch.no_grad():
+            for y, x in places:
+                patches = bordered[:, :, y : y + 227, x : x + 227]
+                seen.append(network.features(network.normalise(patches)))
+        images, model = torch.cat(seen), network.last
+        labels = torch.cat([labels[:, y, x, None, None] for y, x in places])
+    else:
+        model = network.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(STEPS):
+        scores = functional.interpolate(model(images), labels.shape[1:], mode="bilinear")
+        optimizer.zero_grad()
+        functional.cross_entropy(scores, labels, ignore_index=dataset.void).backward()
+        optimizer.step()
+    return PixelScores(network.eval())
+
+
+def unseen_scenes() -> list[torch.Tensor]:
+    """Images that no network was trained on."""
+    scenes = open_dataset("synthetic").split("test")[:4]
+    return [torch.from_numpy(scene.image()).permute(2, 0, 1)[None].float() for scene in scenes]
+
+
+def share_of_equal_ids(name: str, precision: Precision, device: torch.device) -> float:
+    """Pixels whose class is float32's."""
+    scores = trained_scores(name, device)
+    equal = []
+    for scene in unseen_scenes():
+        ids = []
+        for kind in ("float32", precision):
+            with torch.inference_mode(), arithmetic(kind, device):
+                ids.append(scores(scene.to(device)).argmax(dim=1))
+        equal.append((ids[0] == ids[1]).float().mean())
+    return float(torch.stack(equal).mean())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("name", ["squeezenet", "lite"])
+def test_class_ids_are_float32s_at_the_precision_of_a_gpu(name):
+    device = torch.device("cuda")
+    precision = resolve_precision("auto", device, "evaluation.precision")
+    assert share_of_equal_ids(name, precision, device) >= 0.999
 
 
 # Whole images

@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from lhs.data.scenes import Scene
 from lhs.errors import UserError
 from lhs.loading import build_config
-from lhs.training.crops import (
-    Example,
-    TrainingScenes,
-    epoch_batches,
-    random_crop,
-    steps_in_epoch,
-)
+from lhs.training.crops import CropFeed, random_crop, steps_in_epoch
+from lhs.training.decoded import Example, TrainingScenes
 
 VOID, VOID_SUBCLASS = 255, 65535
 
@@ -179,19 +174,10 @@ def numbered(count: int) -> list[NumberedScene]:
     ]
 
 
-def epoch_of(scenes, config, epoch=0, rank=0, world_size=1, cache_mb=64):
-    training = TrainingScenes(scenes, None, cache_mb)
-    return list(
-        epoch_batches(
-            training,
-            config,
-            void=VOID,
-            void_subclass=VOID,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
-        )
-    )
+def epoch_of(scenes, config, epoch=0, rank=0, world_size=1, threads=2):
+    training = TrainingScenes(scenes, None, 64)
+    feed = CropFeed(training, config, VOID, VOID, rank, world_size, threads)
+    return [batch for (batch,) in feed.batches(epoch, 0)]
 
 
 def config_of(batch_size=4, **settings):
@@ -211,7 +197,7 @@ def test_an_epoch_shows_every_image_at_most_once(images, batch):
         assert one.images.shape == (size, 3, 32, 32)
         assert one.images.dtype == torch.uint8
         assert one.labels.shape == one.subclasses.shape == (size, 32, 32)
-        assert one.labels.dtype == one.subclasses.dtype == torch.int64
+        assert one.labels.dtype == one.subclasses.dtype == torch.uint8
     numbers = shown(batches)
     assert len(set(numbers)) == len(numbers) == len(batches) * min(batch, images)
 
@@ -263,17 +249,13 @@ def test_more_workers_than_images_of_a_batch():
 @pytest.mark.parametrize("threads", [1, 5])
 def test_the_number_of_threads_does_not_matter(threads):
     scenes, config = numbered(10), config_of(2)
-    training = TrainingScenes(scenes, None, 64)
-    batches = list(
-        epoch_batches(training, config, void=VOID, void_subclass=VOID, epoch=0, threads=threads)
-    )
-    assert equal(batches, epoch_of(scenes, config))
+    assert equal(epoch_of(scenes, config, threads=threads), epoch_of(scenes, config))
 
 
 def test_an_abandoned_epoch_leaves_no_thread():
     before = threading.active_count()
-    training = TrainingScenes(numbered(40), None, 64)
-    batches = epoch_batches(training, config_of(2), void=VOID, void_subclass=VOID, epoch=0)
+    feed = CropFeed(TrainingScenes(numbered(40), None, 64), config_of(2), VOID, VOID)
+    batches = feed.batches(0, 0)
     next(batches)
     batches.close()
     assert threading.active_count() == before
@@ -330,9 +312,9 @@ def test_with_memory_everything_is_read_once():
 
 
 def test_memory_is_kept_to_its_bound():
-    """An example of 512 x 512 has 5 bytes a pixel, 1.25 MB: three of five fit in 4 MB."""
+    """An image of 512 x 512 and its labels have 4 bytes a pixel, 1 MB: four of five fit in 4 MB."""
     scenes = [
         NumberedScene(id=str(n), split="train", num_classes=250, number=n, size=(512, 512))
         for n in range(5)
     ]
-    assert read_twice(scenes, 4) == 5 + 2
+    assert read_twice(scenes, 4) == 5 + 1

@@ -11,7 +11,7 @@ from lhs.loading import build_config
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
 from lhs.training.feed import Batch
-from lhs.training.loop import autocast_type, train
+from lhs.training.loop import train
 
 VOID = 255
 CLASSES = 3
@@ -27,7 +27,8 @@ def tiny_batches(epoch: int, steps: int = 3):
         subclasses = torch.randint(0, 5, (2, 32, 32), generator=draw)
         labels = torch.tensor(PARENTS)[subclasses]
         hidden = torch.rand(2, 32, 32, generator=draw) < 0.2
-        yield Batch(images, labels.masked_fill(hidden, VOID), subclasses.masked_fill(hidden, VOID))
+        labels, subclasses = (ids.masked_fill(hidden, VOID) for ids in (labels, subclasses))
+        yield Batch(images, labels, subclasses, torch.arange(2))
 
 
 def config_of(strategy: str, **settings):
@@ -35,6 +36,7 @@ def config_of(strategy: str, **settings):
     tree = {
         "strategy": strategy,
         "max_steps": 2,
+        "log_every": 1,
         "baseline": {"new_layers": one, "all_layers": one},
         "sequential": {
             "subclass_new_layers": one,
@@ -56,7 +58,7 @@ def new_network(seed: int = 0) -> EncoderNetwork:
 class GivenFeed:
     """A feed of what `batches(epoch)` gives, three batches an epoch."""
 
-    steps_per_epoch, repeats = 3, False
+    steps_per_epoch, batch_size = 3, 2
 
     def __init__(self, batches):
         self.given = batches
@@ -67,8 +69,9 @@ class GivenFeed:
 
 
 def trained(
-    strategy: str, network=None, on_step=None, batches=tiny_batches, on_epoch=None, **settings
-):
+    strategy: str, network=None, on_step=None, batches=tiny_batches, on_epoch=None,
+    precision="float32", **settings,
+):  # fmt: skip
     network = network or new_network()
     return train(
         network,
@@ -78,6 +81,7 @@ def trained(
         void=VOID,
         feed=GivenFeed(batches),
         device=CPU,
+        precision=precision,
         on_step=on_step or (lambda row, total: None),
         on_epoch=on_epoch or (lambda epoch, phase, model: None),
     )
@@ -148,7 +152,7 @@ def test_every_weight_of_a_trained_part_moves():
         draw = torch.Generator().manual_seed(epoch)
         images = torch.randint(0, 256, (2, 3, 96, 96), generator=draw, dtype=torch.uint8)
         labels = torch.randint(0, CLASSES, (2, 96, 96), generator=draw)
-        yield Batch(images, labels, labels)
+        yield Batch(images, labels, labels, torch.arange(2))
 
     network = new_network()
     before = snapshot(network)
@@ -310,7 +314,7 @@ def test_void_pixels_teach_nothing():
     def void_batches(epoch):
         for batch in tiny_batches(epoch):
             void = torch.full_like(batch.labels, VOID)
-            yield Batch(batch.images, void, void)
+            yield batch._replace(labels=void, subclasses=void)
 
     network = new_network()
     before = snapshot(network)
@@ -405,13 +409,66 @@ def test_sgd_is_the_papers_weight_decay_and_momentum():
         torch.testing.assert_close(weights[step], theta, rtol=1e-4, atol=1e-7)
 
 
-def test_precision():
-    assert autocast_type("float32", CPU) is None
-    assert autocast_type("auto", CPU) is None
-    assert autocast_type("bfloat16", CPU) is torch.bfloat16
-
-
 def test_bfloat16_trains_about_as_float32_does():
     full, half = losses(0), losses(0, precision="bfloat16")
     np.testing.assert_allclose(half, full, rtol=0.05)
     assert half != full
+
+
+def test_losses_are_read_when_they_are_logged_and_are_the_same():
+    told = []
+
+    def bursts(log_every):
+        told.clear()
+        done = []
+
+        def batches(epoch):
+            for batch in tiny_batches(epoch):
+                done.append(epoch)
+                yield batch
+
+        _, history = trained(
+            "hierarchical",
+            batches=batches,
+            on_step=lambda row, total: told.append((row["step"], len(done))),
+            max_steps=None,
+            log_every=log_every,
+            hierarchical={"fixed_w": {"epochs": 2}, "learned_w": {"epochs": 1}},
+        )
+        return [{k: v for k, v in r.items() if k not in ("seconds", "waited")} for r in history]
+
+    single = bursts(1)
+    assert told == [(step, step) for step in range(1, 10)]
+    # Also at each epoch's end, where scores on held-out images may follow.
+    assert bursts(2) == single
+    assert told == [(1, 2), (2, 2), (3, 3), (4, 5), (5, 5), (6, 6), (7, 8), (8, 8), (9, 9)]
+    assert all("w_from_one" in row for row in single)
+
+
+def test_the_network_is_compiled_where_it_is_asked_for(monkeypatch):
+    """With dropout's masks in it, made anew at each step by the same kernels."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend=backend))
+    settings = {"max_steps": 3, "compile": "yes", "seed": 0}
+    compiled = trained("baseline", **settings)[1]
+    few = len(graphs)
+    assert few > 0
+    eager = trained("baseline", **settings | {"compile": "no"})[1]
+    assert len(graphs) == few
+    np.testing.assert_allclose(
+        [row["loss"] for row in compiled], [row["loss"] for row in eager], rtol=1e-5
+    )
+    trained("baseline", **settings | {"max_steps": 2})
+    steps_more = len(graphs) - few
+    assert steps_more <= few
+
+
+def test_training_ends_with_torchs_own_dropout():
+    model, _ = trained("baseline")
+    assert model.dropout.keys is None

@@ -1,31 +1,60 @@
-"""Two workers (gloo, two processes) train as one does with the same global batch."""
+"""Workers (gloo, processes of their own) train as one does with the same global batch."""
 
-import os
-import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
+from lhs.data.scenes import Scene
 from lhs.loading import build_config
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.patch import BatchDropout
 from lhs.networks.weights import load_weights
+from lhs.training import parallel
+from lhs.training.decoded import TrainingScenes
 from lhs.training.feed import Batch
 from lhs.training.loop import train
-from lhs.training.parallel import act_as_one, keep_to_own_cores, total, world
+from lhs.training.parallel import has_batch_norm, share_batch_norm, shared, total, world
+from lhs.training.variants import VariantFeed
 
 VOID = 255
+CPU = torch.device("cpu")
 PARENTS = torch.tensor([0, 0, 1, 2])
 MATRIX = (PARENTS[None, :] == torch.arange(3)[:, None]).float()
+LIMIT = 300
+
+
+class PlainNetwork(SceneNetwork):
+    """Convolutions and dropout, without batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.ReLU(), BatchDropout(0.4),
+            nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), BatchDropout(0.4),
+        )  # fmt: skip
+        self.renew(3)
+
+    def lower(self, image):
+        return (self.body(image / 255),)
+
+    def upper(self, features):
+        return self.last(features[0])
+
+    def last_layers(self):
+        return [self.last]
+
+    def renew(self, outputs):
+        self.last = nn.Conv2d(8, outputs, 1)
 
 
 class SharedFeed:
-    """Six random images a step; worker r has numbers r, r + world, ... of them."""
+    """Seven random images a step; worker r has numbers r, r + world, ... of them."""
 
-    steps_per_epoch, repeats = 3, False
+    steps_per_epoch, batch_size = 3, 7
 
     def __init__(self, rank, size):
         self.rank, self.size = rank, size
@@ -33,24 +62,26 @@ class SharedFeed:
     def batches(self, epoch, first):
         for step in range(first, 3):
             draw = torch.Generator().manual_seed(100 * epoch + step)
-            images = torch.randint(0, 256, (6, 3, 64, 64), generator=draw, dtype=torch.uint8)
-            subclasses = torch.randint(0, 4, (6, 8, 8), generator=draw)
+            images = torch.randint(0, 256, (7, 3, 64, 64), generator=draw, dtype=torch.uint8)
+            subclasses = torch.randint(0, 4, (7, 8, 8), generator=draw)
             subclasses = subclasses.repeat_interleave(8, 1).repeat_interleave(8, 2)
-            hidden = torch.rand(6, 64, 64, generator=draw) < torch.rand(6, 1, 1, generator=draw)
+            hidden = torch.rand(7, 64, 64, generator=draw) < torch.rand(7, 1, 1, generator=draw)
             labels = PARENTS[subclasses].masked_fill(hidden, VOID)
             own = slice(self.rank, None, self.size)
-            yield [Batch(images[own], labels[own], subclasses[own])]
+            yield [Batch(images[own], labels[own], subclasses[own], torch.arange(7)[own])]
 
 
 def settings(strategy, **more):
-    phase = {"epochs": 1, "learning_rate": 0.001}
+    phase = {"epochs": 1, "learning_rate": 0.01}
     names = {
         "baseline": ("new_layers", "all_layers"),
+        "sequential": ("subclass_new_layers", "subclass_all_layers", "class_last_layer",
+                       "class_all_layers"),
         "hierarchical": ("fixed_w", "learned_w"),
-    }[strategy]
+    }[strategy]  # fmt: skip
     tree = {
         "strategy": strategy,
-        "batch_size": 6,
+        "batch_size": 7,
         "solver": "sgd",
         "schedule": "steps",
         strategy: dict.fromkeys(names, phase),
@@ -59,23 +90,30 @@ def settings(strategy, **more):
     return build_config({"train": tree}).train
 
 
-def curve(rank, size, strategy, **more):
-    """Losses and final weights of one worker."""
-    torch.manual_seed(0)
-    config = build_config({"network": {"channels": 32}}).network
-    network = build_network(config, 3)
-    load_weights(network, config)
+def trained(network, config, feed):
     model, history = train(
         network,
-        settings(strategy, **more),
+        config,
         classes=3,
-        matrix=None if strategy == "baseline" else MATRIX,
+        matrix=None if config.strategy == "baseline" else MATRIX,
         void=VOID,
-        feed=SharedFeed(rank, size),
-        device=torch.device("cpu"),
+        feed=feed,
+        device=CPU,
         on_step=lambda row, total: None,
     )
     return [row["loss"] for row in history], model.state_dict()
+
+
+def curve(rank, size, name, strategy, more):
+    """Losses and final weights of one worker."""
+    torch.manual_seed(0)
+    if name == "plain":
+        network = PlainNetwork()
+    else:
+        config = build_config({"network": {"name": name, "channels": 16}}).network
+        network = build_network(config, 3)
+        load_weights(network, config)
+    return trained(network, settings(strategy, **more), SharedFeed(rank, size))
 
 
 def _join(rank, size, folder, work, arguments):
@@ -86,114 +124,168 @@ def _join(rank, size, folder, work, arguments):
 
 
 def together(folder, work, *arguments, size=2):
-    """What `work(rank, size, ...)` gives in each of `size` processes."""
-    multiprocessing.spawn(_join, (size, str(folder), work, arguments), nprocs=size)
+    """What `work(rank, size, ...)` gives in each of `size` processes, within `LIMIT` seconds."""
+    running = multiprocessing.spawn(
+        _join, (size, str(folder), work, arguments), nprocs=size, join=False
+    )
+    end = time.monotonic() + LIMIT
+    while not running.join(timeout=max(0.1, end - time.monotonic())):
+        if time.monotonic() > end:
+            for process in running.processes:
+                process.kill()
+            pytest.fail(f"the workers still wait for each other after {LIMIT} s")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
 
 
-def _curve(rank, size, strategy, more):
-    return curve(rank, size, strategy, **more)
-
-
+@pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize(
     ("strategy", "more"),
-    [("baseline", {}), ("hierarchical", {}), ("baseline", {"micro_batch": 2})],
+    [("sequential", {}), ("hierarchical", {}), ("baseline", {"micro_batch": 2})],
 )
-def test_two_workers_give_the_losses_of_one(tmp_path, strategy, more):
-    """Batch norm, dropout and void pixels that lie unevenly on the workers included."""
-    results = together(tmp_path, _curve, strategy, more)
-    if "micro_batch" in more:
-        # One worker takes the six in three passes, two workers take theirs in two: batch norm
-        # sees other parts, so only the workers are compared.
-        assert results[0][0] == results[1][0]
-        return
-    alone, weights = curve(0, 1, strategy, **more)
+def test_without_batch_norm_workers_give_the_losses_of_one(tmp_path, strategy, more, size):
+    """Dropout, uneven shares and void pixels that lie unevenly on the workers included."""
+    results = together(tmp_path, curve, "plain", strategy, more, size=size)
+    alone, weights = curve(0, 1, "plain", strategy, more)
     for losses, _ in results:
         np.testing.assert_allclose(losses, alone, rtol=0, atol=1e-5)
     for name, tensor in weights.items():
-        torch.testing.assert_close(results[0][1][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(results[0][1][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def _norms(rank, size):
-    torch.manual_seed(1)
-    norm = nn.BatchNorm2d(5)
-    with torch.no_grad():
-        norm.weight.uniform_(0.5, 2)
-        norm.bias.uniform_(-1, 1)
-    act_as_one(norm)
-    draw = torch.Generator().manual_seed(2)
-    whole = torch.randn(7, 5, 4, 3, generator=draw) * 3 + 1
-    # The workers' shares have different sizes.
-    own = (whole[:2], whole[2:])[rank].clone().requires_grad_()
-    out = norm(own)
-    goal = torch.randn(7, 5, 4, 3, generator=draw)
-    (out * (goal[:2], goal[2:])[rank]).sum().backward()
-    return out.detach(), own.grad, norm.running_mean, norm.running_var, norm.num_batches_tracked
+def test_with_batch_norm_workers_end_with_one_network(tmp_path):
+    """Each has its own statistics; rank 0's running ones are taken by all before each step."""
+    first, second = together(tmp_path, curve, "lite", "baseline", {})
+    assert first[0] == second[0]
+    assert np.isfinite(first[0]).all()
+    for name, tensor in first[1].items():
+        if "running" not in name:
+            assert torch.equal(tensor, second[1][name]), name
 
 
-def test_batch_norm_of_the_global_batch_is_torchs(tmp_path):
-    first, second = together(tmp_path, _norms)
-    torch.manual_seed(1)
-    norm = nn.BatchNorm2d(5)
-    with torch.no_grad():
-        norm.weight.uniform_(0.5, 2)
-        norm.bias.uniform_(-1, 1)
-    draw = torch.Generator().manual_seed(2)
-    whole = (torch.randn(7, 5, 4, 3, generator=draw) * 3 + 1).requires_grad_()
-    out = norm(whole)
-    (out * torch.randn(7, 5, 4, 3, generator=draw)).sum().backward()
-    torch.testing.assert_close(torch.cat([first[0], second[0]]), out.detach())
-    torch.testing.assert_close(torch.cat([first[1], second[1]]), whole.grad, rtol=1e-4, atol=1e-5)
-    for side in (first, second):
-        torch.testing.assert_close(side[2], norm.running_mean)
-        torch.testing.assert_close(side[3], norm.running_var)
-        assert side[4] == 1
+# Images of several sizes
 
 
-def _masks(rank, size):
-    torch.manual_seed(3)
-    drop = BatchDropout(0.4)
-    act_as_one(nn.Sequential(drop))
-    return drop(torch.ones(3, 4, 2, 2)), total(torch.tensor([1.0, rank])), world()
+class Noise(Scene):
+    """Scenes of two sizes."""
+
+    def image(self):
+        return np.random.default_rng(int(self.id)).integers(0, 256, (*self.size, 3), np.uint8)
+
+    def label_map(self):
+        return np.random.default_rng(int(self.id)).integers(0, 3, self.size).astype(np.uint8)
+
+    @property
+    def size(self):
+        return (32, 64) if int(self.id) % 3 else (64, 32)
 
 
-def test_masks_and_sums_over_workers(tmp_path):
-    first, second = together(tmp_path, _masks)
-    torch.manual_seed(3)
-    whole = BatchDropout(0.4)(torch.ones(6, 4, 2, 2))
-    assert torch.equal(whole[0::2], first[0])
-    assert torch.equal(whole[1::2], second[0])
-    assert first[1].tolist() == second[1].tolist() == [2.0, 1.0]
-    assert (first[2], second[2]) == ((0, 2), (1, 2))
+def of_two_sizes(rank, size, name):
+    torch.manual_seed(0)
+    tree = {
+        "context": {"variants": 0},
+        "network": {"name": "lite", "weights": "none", "channels": 8},
+        "train": {"batch_size": 5},
+    }
+    config = build_config(tree)
+    network = PlainNetwork() if name == "plain" else build_network(config.network, 3)
+    scenes = [Noise(id=str(number), split="train", num_classes=3) for number in range(11)]
+    train = settings("baseline", batch_size=5)
+    feed = VariantFeed(
+        TrainingScenes(scenes, None, 1), train, config.context, VOID, VOID, 32,
+        has_batch_norm(network), rank, size,
+    )  # fmt: skip
+    passes = [len(share) for share in feed.batches(0, 0)]
+    return *trained(network, train, feed), passes
 
 
-def _cores_of_threads(rank, size):
-    done = threading.Event()
-    thread = threading.Thread(target=done.wait)
-    thread.start()
-    before = os.sched_getaffinity(0)
-    keep_to_own_cores(len(before), 1)
-    unchanged = os.sched_getaffinity(0) == before
-    keep_to_own_cores(1, 1)
-    both = [sorted(os.sched_getaffinity(tid)) for tid in (0, thread.native_id)]
-    done.set()
-    return torch.tensor([unchanged, both == [[sorted(before)[1]]] * 2])
+def test_sizes_need_not_lie_evenly_without_batch_norm(tmp_path):
+    results = together(tmp_path, of_two_sizes, "plain")
+    assert results[0][2] != results[1][2]
+    alone, _, _ = of_two_sizes(0, 1, "plain")
+    for losses, *_ in results:
+        np.testing.assert_allclose(losses, alone, rtol=0, atol=1e-5)
 
 
-@pytest.mark.skipif(
-    len(os.sched_getaffinity(0)) < 2 if hasattr(os, "sched_getaffinity") else True,
-    reason="needs two cores, and a system that keeps threads to cores",
-)
-def test_every_thread_keeps_to_the_cores_of_its_worker(tmp_path):
-    """Those that run already as well; where cores are too few nothing changes."""
-    assert together(tmp_path, _cores_of_threads, size=1)[0].tolist() == [True, True]
+def test_a_batch_has_one_size_with_batch_norm(tmp_path):
+    results = together(tmp_path, of_two_sizes, "lite")
+    assert results[0][2] == results[1][2] == [1, 1]
+    assert results[0][0] == results[1][0]
+
+
+def few_examples(rank, size):
+    """Nine examples whose last layer passes eight times over them, in batches of four."""
+    torch.manual_seed(0)
+    context = build_config({"context": {"variants": 0}}).context
+    none = {"epochs": 0}
+    phases = {
+        "subclass_new_layers": none, "subclass_all_layers": none, "class_all_layers": none,
+        "class_last_layer": {"epochs": 8},
+    }  # fmt: skip
+    train = settings("sequential", batch_size=4, sequential=phases)
+    scenes = [Noise(id=str(number), split="train", num_classes=3) for number in range(9)]
+    feed = VariantFeed(
+        TrainingScenes(scenes, None, 1), train, context, VOID, VOID, 32, False, rank, size
+    )
+    return trained(PlainNetwork(), train, feed)
+
+
+def test_a_frozen_phase_of_several_epochs_comes_through(tmp_path):
+    """Features that were kept had owners, and a global batch may have had none of a worker's."""
+    results = together(tmp_path, few_examples, size=4)
+    alone, _ = few_examples(0, 1)
+    for losses, _ in results:
+        np.testing.assert_allclose(losses, alone, rtol=0, atol=1e-5)
+
+
+# Parts
+
+
+def test_every_worker_needs_an_example_of_each_batch():
+    from lhs.errors import UserError
+    from lhs.training.feed import own_places
+
+    assert own_places(5, 1, 2).tolist() == [1, 3]
+    with pytest.raises(UserError, match=r"train\.workers = 3: a batch has 2 examples"):
+        own_places(2, 0, 3)
+
+
+def test_batch_norm_is_converted_where_workers_have_gpus(monkeypatch):
+    """timm's conversion: the activation inside its batch norm stays."""
+    from timm.layers import BatchNormAct2d
+
+    def network():
+        return nn.Sequential(BatchNormAct2d(3), nn.BatchNorm2d(3))
+
+    for workers, device, changed in ((1, "cuda", 0), (2, "cpu", 0), (2, "cuda", 2)):
+        monkeypatch.setattr(parallel, "world", lambda workers=workers: (0, workers))
+        made = network()
+        names = list(made.state_dict())
+        share_batch_norm(made, torch.device(device))
+        assert sum(isinstance(m, nn.SyncBatchNorm) for m in made.modules()) == changed
+        assert list(made.state_dict()) == names
+        assert isinstance(made[0].act, nn.ReLU)
+        assert has_batch_norm(made)
+    made.eval()
+    features = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(made[:1](features), network()[:1].eval()(features))
+
+
+def _sums(rank, size):
+    norm, plain = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+    broadcast = [shared(model, CPU).broadcast_buffers for model in (norm, plain)]
+    return total(torch.tensor([1.0, rank])), world(), broadcast
+
+
+def test_sums_over_workers(tmp_path):
+    first, second = together(tmp_path, _sums)
+    assert first[0].tolist() == second[0].tolist() == [2.0, 1.0]
+    assert (first[1], second[1]) == ((0, 2), (1, 2))
+    assert first[2] == [True, False]
 
 
 def test_alone_nothing_changes():
-    network = nn.Sequential(nn.BatchNorm2d(3), BatchDropout(0.5))
-    act_as_one(network)
-    assert "forward" not in vars(network[0])
-    assert network[1].world_size == 1
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    assert shared(network, CPU) is network
     value = torch.ones(2)
     assert torch.equal(total(value), value)
     assert world() == (0, 1)

@@ -4,12 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhs.data.augmentation import variant
 from lhs.data.scenes import Scene
-from lhs.training.patches import Targets, cut_patches, joined, ordered_batches
+from lhs.loading import build_config
+from lhs.training.decoded import TrainingScenes
+from lhs.training.patches import PatchFeed, Targets, cut_patches, joined, ordered_batches
 
 CLASSES = np.array([0.7, 0.2, 0.1])
 
@@ -137,10 +140,18 @@ def written_out(image, y, x, side):
     return patch
 
 
+def at(images, variants, centres):
+    count = len(images)
+    y, x = np.array(centres).T
+    zeros = np.zeros(count, np.int64)
+    return Targets(np.arange(count), np.array(images), np.array(variants), y, x, zeros, zeros)
+
+
 def test_patches_are_cut_from_the_variant_around_the_centre(scenes):
-    which, variants = np.array([0, 2, 0, 1, 0]), np.array([0, 3, 0, 1, 5])
-    centres = np.array([[0, 0], [15, 20], [29, 39], [3, 38], [10, 10]])
-    patches = cut_patches([scenes[place] for place in which], variants, centres, side=11, seed=4)
+    which, variants = [0, 2, 0, 1, 0], [0, 3, 0, 1, 5]
+    centres = [[0, 0], [15, 20], [29, 39], [3, 38], [10, 10]]
+    kept = TrainingScenes(scenes, None, 1)
+    patches = cut_patches(kept, at(which, variants, centres), side=11, seed=4)
     assert patches.shape == (5, 11, 11, 3)
     for patch, place, number, (y, x) in zip(patches, which, variants, centres, strict=True):
         image, _ = variant(
@@ -150,9 +161,83 @@ def test_patches_are_cut_from_the_variant_around_the_centre(scenes):
 
 
 def test_a_variant_is_made_once_however_many_patches_it_gives(scenes):
-    cut_patches(
-        [scenes[0]] * 4 + [scenes[1]], np.array([1, 1, 1, 2, 0]), np.full((5, 2), 9), side=5,
-        seed=0,
-    )  # fmt: skip
+    rows = at([0, 0, 0, 0, 1], [1, 1, 1, 2, 0], [[9, 9]] * 5)
+    cut_patches(TrainingScenes(scenes, None, 0), rows, side=5, seed=0)
     assert scenes[0].reads == ["0", "0"]
     assert scenes[1].reads == ["1"]
+
+
+def test_images_are_decoded_once_while_they_fit(scenes):
+    kept = TrainingScenes(scenes, None, 1)
+    for seed in range(3):
+        cut_patches(kept, at([0, 0, 1], [1, 2, 0], [[9, 9]] * 3), side=5, seed=seed)
+    assert scenes[0].reads == ["0"]
+    assert scenes[1].reads == ["1"]
+
+
+# The feed
+
+
+class Rows:
+    """Forty samples of three scenes, in memory."""
+
+    total = 40
+
+    def __init__(self):
+        draw = np.random.default_rng(0)
+        labels = draw.choice(3, 40, p=[0.8, 0.1, 0.1])
+        self.rows = Targets(
+            np.arange(40), draw.integers(0, 3, 40), draw.integers(0, 3, 40),
+            draw.integers(0, 30, 40), draw.integers(0, 40, 40), labels.astype(np.uint8),
+            (labels * 2).astype(np.uint16),
+        )  # fmt: skip
+        self.class_counts = np.bincount(labels)
+
+    def __call__(self, start, stop):
+        return self.rows.take(slice(start, stop))
+
+
+def feed(scenes, rank=0, world_size=1, threads=2, **settings):
+    train = build_config({"train": {"batch_size": 6, **settings}}).train
+    kept = TrainingScenes(scenes, None, 1)
+    return PatchFeed(kept, Rows(), train, 4, 11, rank, world_size, threads)
+
+
+def test_batches_hold_the_patches_of_their_rows(scenes):
+    fed = feed(scenes)
+    batches = [batch for (batch,) in fed.batches(1, 0)]
+    orders = list(fed.order(1))
+    assert len(batches) == len(orders) == fed.steps_per_epoch == 6
+    for batch, rows in zip(batches, orders, strict=True):
+        expected = cut_patches(fed.scenes, rows, side=11, seed=4)
+        np.testing.assert_array_equal(batch.images.permute(0, 2, 3, 1).numpy(), expected)
+        assert batch.labels.flatten().tolist() == rows.labels.tolist()
+        assert batch.subclasses.flatten().tolist() == rows.subclasses.tolist()
+        assert batch.labels.shape == (6, 1, 1)
+        assert batch.labels.dtype == torch.uint8
+        assert batch.subclasses.dtype == torch.int32
+        assert batch.places.tolist() == list(range(6))
+
+
+def test_a_feed_goes_on_from_any_batch_and_threads_do_not_matter(scenes):
+    whole = [batch for (batch,) in feed(scenes).batches(0, 0)]
+    rest = [batch for (batch,) in feed(scenes, threads=5).batches(0, 4)]
+    for one, other in zip(rest, whole[4:], strict=True):
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+
+
+def test_workers_share_each_batch_of_patches_without_overlap(scenes):
+    whole = [batch for (batch,) in feed(scenes).batches(0, 0)]
+    for rank in range(4):
+        for (part,), all_of_it in zip(feed(scenes, rank, 4).batches(0, 0), whole, strict=True):
+            assert part.places.tolist() == list(range(rank, 6, 4))
+            assert torch.equal(part.images, all_of_it.images[rank::4])
+            assert torch.equal(part.labels, all_of_it.labels[rank::4])
+
+
+def test_balanced_batches_repeat_rare_classes(scenes):
+    drawn = np.concatenate(
+        [rows.labels for epoch in range(40) for rows in feed(scenes, sampling="balanced")
+         .order(epoch)]
+    )  # fmt: skip
+    np.testing.assert_allclose(np.bincount(drawn) / len(drawn), 1 / 3, atol=0.05)

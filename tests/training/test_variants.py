@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
+from PIL import Image
 
 from lhs.data.augmentation import variant, variant_label_map
 from lhs.data.scenes import Scene
 from lhs.loading import build_config
-from lhs.training.crops import Example, TrainingScenes
+from lhs.training.decoded import Example, TrainingScenes
 from lhs.training.variants import VariantFeed, filled_up
 from tests.hierarchy.test_hierarchy import cluster_hierarchy
 
@@ -32,9 +32,10 @@ SCENES = [Noise(id=str(number), split="train", num_classes=4) for number in rang
 CONTEXT = build_config({"context": {"variants": 2, "seed": 3}}).context
 
 
-def feed(rank=0, world_size=1, batch_size=4):
+def feed(rank=0, world_size=1, batch_size=4, one_size=False):
     train = build_config({"train": {"batch_size": batch_size, "workers": 1}}).train
-    return VariantFeed(SCENES, None, train, CONTEXT, VOID, 32, rank, world_size)
+    scenes = TrainingScenes(SCENES, None, 1)
+    return VariantFeed(scenes, train, CONTEXT, VOID, VOID, 32, one_size, rank, world_size)
 
 
 def expected(number):
@@ -42,7 +43,8 @@ def expected(number):
     image, label_map = variant(
         *scene.load(), seed=3, image_id=scene.id, number=number % 3, void=VOID
     )
-    return filled_up(Example(image, label_map, label_map), 32, VOID, VOID)
+    sides = tuple(-(-side // 32) * 32 for side in label_map.shape)
+    return filled_up(Example(image, label_map, label_map), sides, VOID, VOID)
 
 
 class Sparse(Noise):
@@ -62,7 +64,8 @@ def test_subclasses_go_by_the_map_that_tells_the_surroundings():
     scene = Sparse(id="1", split="train", num_classes=5)
     crops = TrainingScenes([scene], hierarchy, cache_mb=0)
     train = build_config({}).train
-    whole = VariantFeed([scene], hierarchy, train, CONTEXT, VOID, 8)
+    kept = TrainingScenes([scene], hierarchy, cache_mb=1)
+    whole = VariantFeed(kept, train, CONTEXT, VOID, hierarchy.void_subclass, 8, False)
     change = {"seed": 3, "image_id": "1", "void": VOID}
     for example, number in ((crops.example(0), 0), (whole.example(0), 0), (whole.example(1), 1)):
         label_map = variant_label_map(scene.label_map(), number=number, **change)
@@ -75,20 +78,23 @@ def test_subclasses_go_by_the_map_that_tells_the_surroundings():
         assert (expected != hierarchy.relabel(label_map)[labelled]).any()
 
 
-def by_id(shares):
+def by_id(shares, epoch, first=0):
+    """Numbers of the examples, and what came for them; places tell which they are."""
     return {
-        int(number): (image, labels)
-        for share in shares
+        int(feed_order[place]): (image, labels)
+        for share, feed_order in zip(shares, feed().order(epoch)[first:], strict=False)
         for part in share
-        for number, image, labels in zip(part.ids, part.images, part.labels, strict=True)
+        for place, image, labels in zip(part.places, part.images, part.labels, strict=True)
     }
 
 
 def test_an_epoch_brings_every_variant_at_most_once_whole():
     shares = list(feed().batches(0, 0))
     assert len(shares) == feed().steps_per_epoch == 3
-    assert [sum(len(part.ids) for part in share) for share in shares] == [4, 4, 4]
-    seen = by_id(shares)
+    assert [sorted(int(p) for part in share for p in part.places) for share in shares] == [
+        [0, 1, 2, 3]
+    ] * 3
+    seen = by_id(shares, 0)
     assert len(seen) == 12
     for number, (image, labels) in seen.items():
         example = expected(number)
@@ -106,47 +112,70 @@ def test_images_of_one_size_lie_together():
 @pytest.mark.parametrize("first", [0, 1, 2])
 def test_an_epoch_goes_on_from_any_batch(first):
     whole, rest = list(feed().batches(1, 0)), list(feed().batches(1, first))
-    assert [sorted(by_id([share])) for share in rest] == [
-        sorted(by_id([share])) for share in whole[first:]
-    ]
+    assert sorted(by_id(rest, 1, first)) == sorted(by_id(whole[first:], 1, first))
+    for one, other in zip(rest, whole[first:], strict=True):
+        assert [part.images.sum() for part in one] == [part.images.sum() for part in other]
 
 
 def test_workers_share_each_batch_without_overlap():
-    alone = [sorted(by_id([share])) for share in feed().batches(2, 0)]
-    shared = [
-        [sorted(by_id([share])) for share in feed(rank, 3).batches(2, 0)] for rank in range(3)
-    ]
-    for step, numbers in enumerate(alone):
-        parts = [shared[rank][step] for rank in range(3)]
-        assert sorted(number for part in parts for number in part) == numbers
+    alone = by_id(feed().batches(2, 0), 2)
+    shared = [by_id(feed(rank, 3).batches(2, 0), 2) for rank in range(3)]
+    assert sum(map(len, shared)) == len(alone)
+    for number, (image, labels) in {k: v for part in shared for k, v in part.items()}.items():
+        assert (image == alone[number][0]).all()
+        assert (labels == alone[number][1]).all()
 
 
-def test_every_example_belongs_to_one_worker():
-    owned = [by_id([[part] for part in feed(rank, 2).owned()]) for rank in range(2)]
-    assert sorted([*owned[0], *owned[1]]) == list(range(15))
-    for rank in range(2):
-        for share in feed(rank, 2).owned_labels(0, 0):
-            for part in share:
-                assert part.images.numel() == 0
-                for number, labels in zip(part.ids.tolist(), part.labels, strict=True):
-                    assert torch.equal(labels, owned[rank][number][1])
+class Wide(Noise):
+    @property
+    def size(self):
+        return (32, 96) if int(self.id) % 2 else (64, 32)
 
 
-def test_labels_of_owned_examples_are_those_of_the_global_batches():
-    alone = [sorted(by_id([share])) for share in feed().batches(0, 0)]
-    parts = [
-        [sorted(n for part in share for n in part.ids.tolist()) for share in feed(r, 2)
-         .owned_labels(0, 0)]
-        for r in range(2)
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_one_size_is_the_same_on_every_worker(world_size):
+    scenes = [Wide(id=str(number), split="train", num_classes=4) for number in range(6)]
+    train = build_config({"train": {"batch_size": 5, "seed": 1}}).train
+    feeds = [
+        VariantFeed(TrainingScenes(scenes, None, 1), train, CONTEXT, VOID, VOID, 32, True, rank,
+                    world_size)
+        for rank in range(world_size)
     ]  # fmt: skip
-    assert [sorted(parts[0][step] + parts[1][step]) for step in range(3)] == alone
+    order = feeds[0].order(0)
+    for step, shares in enumerate(zip(*(fed.batches(0, 0) for fed in feeds), strict=True)):
+        sizes = [scenes[number // 3].size for number in order[step]]
+        expected = max(h for h, _ in sizes), max(w for _, w in sizes)
+        for share in shares:
+            (part,) = share
+            assert tuple(part.labels.shape[1:]) == expected
+            for place, image, labels in zip(*(part[i] for i in (3, 0, 1)), strict=True):
+                height, width = sizes[place]
+                assert (labels[height:] == VOID).all()
+                assert (labels[:, width:] == VOID).all()
+                real = image[:, :height, :width].double().mean(dim=(1, 2))
+                if height < expected[0]:
+                    assert (image[:, -1, 0] - real).abs().max() <= 0.5
+
+
+def test_sizes_come_from_headers(tmp_path):
+    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
+
+    class Headed(Noise):
+        def files(self):
+            return (tmp_path / "a.png", tmp_path / "missing.png")
+
+        def label_map(self):
+            raise AssertionError("only the header is needed")
+
+    scenes = TrainingScenes([Headed(id="0", split="train", num_classes=4)], None, 1)
+    assert scenes.size(0) == (40, 50)
 
 
 def test_filled_up_to_a_multiple_with_mean_and_void():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (33, 64, 3), np.uint8)
     labels = rng.integers(0, 3, (33, 64)).astype(np.uint8)
-    got = filled_up(Example(image, labels, labels.astype(np.uint16)), 32, VOID, 65535)
+    got = filled_up(Example(image, labels, labels.astype(np.uint16)), (64, 64), VOID, 65535)
     assert got.image.shape == (64, 64, 3)
     np.testing.assert_array_equal(got.image[:33], image)
     np.testing.assert_array_equal(
@@ -155,4 +184,4 @@ def test_filled_up_to_a_multiple_with_mean_and_void():
     assert (got.label_map[33:] == VOID).all()
     assert (got.subclass_map[33:] == 65535).all()
     whole = Example(image[:32], labels[:32], labels[:32])
-    assert filled_up(whole, 32, VOID, VOID) is whole
+    assert filled_up(whole, (32, 64), VOID, VOID) is whole

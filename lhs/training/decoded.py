@@ -1,0 +1,121 @@
+"""Training images as their files have them, decoded once and kept within a bound of memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lhs.data.augmentation import variant_image, variant_label_map
+from lhs.data.images import image_size
+from lhs.data.scenes import Scene
+from lhs.hierarchy import Hierarchy
+
+
+class Example(NamedTuple):
+    """A training image (H, W, 3) uint8, its label map (H, W) and subclass map (H, W)."""
+
+    image: np.ndarray
+    label_map: np.ndarray
+    subclass_map: np.ndarray
+
+
+class TrainingScenes:
+    """Training images with their label and subclass maps.
+
+    What is decoded or computed is kept while there is room, in the order in which it is needed;
+    what does not fit is made again. Threads may ask at once.
+
+    Parameters
+    ----------
+    scenes
+        The training split.
+    hierarchy
+        Makes the subclass maps; without one they are the label maps.
+    cache_mb
+        Memory to keep arrays in.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], hierarchy: Hierarchy | None, cache_mb: int):
+        self.scenes = scenes
+        self.hierarchy = hierarchy
+        self._room = cache_mb * 2**20
+        self._kept: dict[tuple[str, int, int], tuple[np.ndarray, ...]] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def image(self, index: int) -> np.ndarray:
+        """The image (H, W, 3) uint8 alone, for those that know their labels."""
+        return self._cached(("image", index, 0), lambda: (self.scenes[index].image(),))[0]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width, from the file's header where there is a file."""
+        if index not in self._sizes:
+            scene = self.scenes[index]
+            files = scene.files()
+            height, width = image_size(files[0]) if files else scene.label_map().shape
+            self._sizes[index] = height, width
+        return self._sizes[index]
+
+    def example(self, index: int) -> Example:
+        """The image, its labels and its subclasses."""
+        image, label_map, around = self._decoded(index)
+        return Example(image, label_map, self._subclass_map(index, 0, label_map, around))
+
+    def variant(self, index: int, number: int, *, seed: int, void: int) -> Example:
+        """An augmented variant, see `lhs.data.augmentation.variant`; 0 is the image itself.
+
+        Subclasses are those of the changed label map.
+        """
+        if number == 0:
+            return self.example(index)
+        image, label_map, around = self._decoded(index)
+        name = self.scenes[index].id
+        label_map = variant_label_map(label_map, seed=seed, image_id=name, number=number, void=void)
+        if around is not None:
+            around = variant_label_map(around, seed=seed, image_id=name, number=number, void=void)
+        return Example(
+            variant_image(image, seed=seed, image_id=name, number=number),
+            label_map,
+            self._subclass_map(index, number, label_map, around),
+        )
+
+    def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        def decode() -> tuple[np.ndarray, ...]:
+            scene = self.scenes[index]
+            around = scene.surroundings() if self.hierarchy is not None else None
+            return scene.load() if around is None else (*scene.load(), around)
+
+        image, label_map, *around = self._cached(("scene", index, 0), decode)
+        return image, label_map, around[0] if around else None
+
+    def _subclass_map(
+        self, index: int, number: int, label_map: np.ndarray, around: np.ndarray | None
+    ) -> np.ndarray:
+        hierarchy = self.hierarchy
+        if hierarchy is None:
+            return label_map
+
+        def relabel() -> tuple[np.ndarray, ...]:
+            scene = self.scenes[index]
+            return (hierarchy.relabel(label_map, hierarchy.scene_of(scene), around),)
+
+        return self._cached(("subclasses", index, number), relabel)[0]
+
+    def _cached(
+        self, key: tuple[str, int, int], make: Callable[[], tuple[np.ndarray, ...]]
+    ) -> tuple[np.ndarray, ...]:
+        if key in self._kept:
+            return self._kept[key]
+        made = make()
+        size = sum(array.nbytes for array in made)
+        with self._lock:
+            if size <= self._room and key not in self._kept:
+                self._room -= size
+                self._kept[key] = made
+        return made
