@@ -274,14 +274,14 @@ def whole_run(bench: Bench) -> None:
         if success["stage"] == "model":
             description = json.loads((folder / "model" / "model.json").read_text())
             strategies[folder.name] = description["strategy"]
-    for _, success in sorted(found, key=lambda pair: pair[1]["stage"]):
+    for folder, success in sorted(found, key=lambda pair: pair[1]["stage"]):
         name = success["stage"]
-        if name == "model":
-            name += f" ({strategies[success['key']]})"
-        if name == "evaluation":
-            name += f" ({strategies[success['inputs']['model']]})"
-            bench.note(f"{name}: per pixel", success["facts"]["per_pixel"])
+        if name in ("model", "evaluation"):
+            model = folder.name if name == "model" else success["inputs"]["model"]
+            name += f" ({strategies[model]})"
         bench.note(f"{name}, s", success["seconds"])
+        if success["stage"] == "evaluation":
+            bench.note(f"{name}: per pixel", success["facts"]["per_pixel"])
 
 
 def side_by_side(bench: Bench) -> None:

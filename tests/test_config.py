@@ -465,7 +465,8 @@ def test_settings_of_earlier_versions_are_left_out(tmp_path, caplog):
     assert not caplog.records
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    for config in (load_config(str(recipe)), load_config("demo", ["train.features_gb=0"])):
+    for arguments in ((str(recipe),), ("demo", ["train.features_gb=0"])):
+        config = load_config(*arguments)
         assert "train.features_gb" not in config.dotted()
         (record,) = caplog.records
         assert "train.features_gb is no longer a setting" in record.getMessage()

@@ -291,7 +291,7 @@ class Voice:
         self.progress, self.curves, self.speaks = progress, curves, speaks
         self.train = config.train
         self.what = "patches" if config.network.patches else "images"
-        self.started: float | None = None
+        self.seconds = 0.0
         self.spoken = time.monotonic()
         self.first = self.step = 0
         self.recent: list[dict[str, Any]] = []
@@ -315,14 +315,12 @@ class Voice:
     def __call__(self, row: dict[str, Any], total: int) -> None:
         """Tell of a step, of so many in all; several may come at once."""
         self._note(row, last=row["step"] == total)
+        self.seconds += row["seconds"]
         now = time.monotonic()
-        if self.started is None:
-            # Not when it began to wait for its turn.
-            self.started = now - row["seconds"]
         if self.speaks and (now - self.spoken > EVERY or row["step"] == total):
             self.spoken = now
             done = row["step"] - self.first
-            left = clock((now - self.started) / done * (total - row["step"]))
+            left = clock(self.seconds / done * (total - row["step"]))
             self.say(
                 f"{row['phase']} epoch {row['epoch']}, step {row['step']} of {total}, "
                 f"loss {row['loss']:.3f}, {self.train.batch_size / row['seconds']:.1f} "

@@ -30,6 +30,9 @@ History = list[dict[str, Any]]
 On a GPU, which works while the next steps are prepared, single seconds are not those of the step;
 their sum over `train.log_every` steps is."""
 
+PATIENCE = 5.0
+"""Seconds after which losses are read from the device, whatever `train.log_every` is."""
+
 
 def train(
     network: SceneNetwork,
@@ -177,6 +180,8 @@ class _PhaseRun:
     checkpoints: Checkpoints | None
     unread: list[tuple[dict[str, Any], dict[str, Tensor]]] = field(default_factory=list)
     """Rows whose loss, and how far W moved, still lie on the device."""
+    read: float = field(default_factory=time.monotonic)
+    """When they were read last."""
 
     def __call__(self, position: Position) -> Position:
         forward = shared(
@@ -196,7 +201,8 @@ class _PhaseRun:
                     position.phase, done, position.epoch, position.place + 1, position.first_epoch
                 )
                 self._tell(position, loss, started - asked, time.perf_counter() - asked)
-                if len(self.unread) >= self.config.log_every:
+                late = time.monotonic() - self.read > PATIENCE
+                if late or len(self.unread) >= self.config.log_every:
                     self._read()
                 if done == self.length:
                     break
@@ -303,7 +309,7 @@ class _PhaseRun:
 
     def _read(self) -> None:
         """Wait for the device, complete the rows of the steps since the last time, hand them on."""
-        unread, self.unread = self.unread, []
+        unread, self.unread, self.read = self.unread, [], time.monotonic()
         if not unread:
             return
         asked = time.perf_counter()

@@ -137,10 +137,9 @@ def together(folder, work, *arguments, size=2):
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
 
 
-@pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize(
-    ("strategy", "more"),
-    [("sequential", {}), ("hierarchical", {}), ("baseline", {"micro_batch": 2})],
+    ("strategy", "more", "size"),
+    [("sequential", {}, 3), ("hierarchical", {}, 2), ("baseline", {"micro_batch": 2}, 2)],
 )
 def test_without_batch_norm_workers_give_the_losses_of_one(tmp_path, strategy, more, size):
     """Dropout, uneven shares and void pixels that lie unevenly on the workers included."""
