@@ -65,9 +65,11 @@ def hierarchy(options: Namespace) -> int:
     from lhs.engine.summary import hierarchy_json, print_hierarchy
 
     with connected():
-        from lhs.engine.graph import HIERARCHY
+        from lhs.engine.graph import HIERARCHY, annotated_scenes
 
         stages = Stages(Storage(config.storage))
+        # Bad images are told of, also where the hierarchy is there already.
+        annotated_scenes(stages, config)
         result = stages.make(HIERARCHY, config)
     print_hierarchy(stages, result)
     if options.json:

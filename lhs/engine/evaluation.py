@@ -68,8 +68,7 @@ def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
         inference_precision(config),
     )
     gpu = wants_gpu(config.train.gpu)
-    with explained(storage.uri):
-        table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
+    table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
     counts = total_counts(table, len(scenes.dataset.classes))
     with explained(storage.uri):
         with storage.filesystem.open_output_stream(f"{path}/{COUNTS}") as stream:

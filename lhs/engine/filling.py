@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from lhs.evaluation.model import Model
 
+ANNOTATED = "-annotated"
+"""Added to the key of filled maps, where only what people annotated is trained on."""
 BATCH = 16
 """Images that travel to a model together."""
 
@@ -97,11 +99,6 @@ def filled_settings(config: Config) -> dict[str, Any]:
     return settings | precision_setting(config)
 
 
-def learned_key(filled: StageResult, trains_on_fill: bool) -> str:
-    """The key of the scenes that a network trains on, from the filled maps' own."""
-    return filled.key if trains_on_fill else f"{filled.key}-annotated"
-
-
 def with_fill(
     scenes: CheckedScenes, storage: Storage, result: StageResult, *, trains_on_fill: bool = True
 ) -> CheckedScenes:
@@ -113,7 +110,7 @@ def with_fill(
     return replace(
         scenes,
         dataset=fills.over(scenes.dataset),
-        key=learned_key(result, trains_on_fill),
+        key=result.key + ("" if trains_on_fill else ANNOTATED),
         class_pixels=pixels,
         fills=fills,
     )

@@ -22,7 +22,7 @@ from lhs.config import IMAGE_KINDS, Config, UnlabelledConfig
 from lhs.engine.clustering import build_hierarchy, digest_of, hierarchy_settings
 from lhs.engine.descriptors import build_descriptors, descriptor_settings, descriptor_weights
 from lhs.engine.evaluation import build_evaluation, evaluation_settings
-from lhs.engine.filling import build_filled, filled_settings, learned_key, with_fill
+from lhs.engine.filling import ANNOTATED, build_filled, filled_settings, with_fill
 from lhs.engine.samples import build_histograms, build_samples, region_setting
 from lhs.engine.scenes import (
     CheckedScenes,
@@ -32,7 +32,7 @@ from lhs.engine.scenes import (
     dataset_digest,
     mended,
 )
-from lhs.engine.stages import Input, Stage, StageResult, Stages, Work
+from lhs.engine.stages import Input, Stage, Stages, Work
 from lhs.engine.targets import build_targets, order_seed
 from lhs.engine.training import (
     baseline_of,
@@ -125,12 +125,8 @@ def _context(config: Config) -> list[Input]:
 
 def _learned(config: Config) -> list[Input]:
     if is_filled(config) and not trains_on_fill(config):
-        return [Input(role="scenes", stage=FILLED, config=config, told=_annotated_key)]
+        return [Input(role="scenes", stage=FILLED, config=config, suffix=ANNOTATED)]
     return _context(config)
-
-
-def _annotated_key(filled: StageResult) -> str:
-    return learned_key(filled, trains_on_fill=False)
 
 
 def _filled(config: Config) -> list[Input]:

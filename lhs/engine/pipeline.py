@@ -15,7 +15,7 @@ from lhs.engine.progress import say
 from lhs.engine.reporting import write_report
 from lhs.engine.resources import trainings_that_fit
 from lhs.engine.scenes import CheckedScenes
-from lhs.engine.stages import Stage, StageResult, Stages
+from lhs.engine.stages import Key, Stage, StageResult, Stages
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import Tracker, log_outcome, log_training, tracked
 from lhs.engine.training import baseline_of
@@ -90,12 +90,13 @@ def run_one(
         config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
     ) as tracker:
         stages = Stages(storage, tracker, callbacks)
+        # Bad images are told of before anything else is made or taken from the storage.
+        scenes = annotated_scenes(stages, config)
         model = stages.make(MODEL, config)
         log_training(tracker, storage, model, config.train)
         evaluation = read_evaluation(storage, stages.make(EVALUATION, config))
         baseline, report = write_report(stages, config, name, tracker)
         log_outcome(tracker, evaluation.scores.headline(), stages)
-    scenes = annotated_scenes(stages, config)
     hierarchy = stages.make(HIERARCHY, config) if has_hierarchy(config) else None
     return Outcome(
         config, name, stages, scenes, hierarchy, model, evaluation, baseline, tracker, report
@@ -110,18 +111,20 @@ def plan(config: Config, name: str) -> Iterator[str]:
     str
         A line for each stage: its name, the first letters of its key, what would happen.
     """
+    told: set[str] = set()
     for one, its_name in experiments(config, name):
         stages = Stages(Storage(config.storage))
         yield f"{its_name}: {one.train.strategy} on {one.data.dataset}"
-        for stage, its_config, key in stages.needed(EVALUATION, one):
-            yield f"  {stage.name:<12} {_state(stages, stage, its_config, key.pending, key.digest)}"
+        for stage, its_config, key in stages.needed(EVALUATION, one, apart=True):
+            state = "as above" if key.digest in told else _state(stages, stage, its_config, key)
+            told.add(key.digest)
+            yield f"  {stage.name:<12} {'' if key.pending else key.digest[:12]:<12} {state}"
 
 
-def _state(
-    stages: Stages, stage: Stage, config: Config, pending: Sequence[str], digest: str
-) -> str:
-    if pending:
-        return f"{'':<12} key known once {' and '.join(pending)} are made"
+def _state(stages: Stages, stage: Stage, config: Config, key: Key) -> str:
+    if key.pending:
+        several = len(key.pending) > 1 or key.pending[0].endswith("s")
+        made = " and the ".join(key.pending)
+        return f"known once the {made} {'are' if several else 'is'} made"
     found = stages.find(stage, config)
-    how = "to be made" if found is None else f"is there (made in {found.seconds:.1f} s)"
-    return f"{digest[:12]} {how}"
+    return "to be made" if found is None else f"is there (made in {found.seconds:.1f} s)"

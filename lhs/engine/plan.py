@@ -80,12 +80,12 @@ def make_shared(stages: Stages, configs: Sequence[Config]) -> list[list[StageRes
         for stage, its_config, _ in stages.needed(MODEL, config):
             if stage.name in SHARED and stage is not HIERARCHY:
                 stages.make(stage, its_config)
-    distinct = {stages.key(HIERARCHY, config).digest: config for config in configs
-                if has_hierarchy(config)}  # fmt: skip
+    distinct = {
+        stages.key(HIERARCHY, config).digest: config for config in configs if has_hierarchy(config)
+    }
     pool = ThreadPoolExecutor(HIERARCHIES_AT_ONCE)
     try:
-        list(pool.map(lambda config: Stages(stages.storage).make(HIERARCHY, config),
-                      distinct.values()))  # fmt: skip
+        list(pool.map(lambda config: stages.make(HIERARCHY, config), distinct.values()))
     finally:
         # Who is stopped does not wait for what is being made.
         pool.shutdown(wait=False, cancel_futures=True)

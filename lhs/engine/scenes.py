@@ -104,16 +104,14 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
     }
 
 
-def mended(config: Config, result: StageResult) -> bool:
-    """Whether some of the images that were bad can be read by now: then all are read again.
+def mended(config: Config, result: StageResult) -> str:
+    """How many of the images that were bad can be read by now, or an empty text: of none.
 
     The fingerprint, of names and sizes, is that of the damaged files.
     """
     problems = result.facts["problems"]
     found = _mended(open_dataset(config.data), problems) if problems else []
-    if found:
-        say(f"{len(found)} images that were bad are whole now: all are read again")
-    return bool(found)
+    return f"{len(found)} images that were bad are whole now: all are read again" if found else ""
 
 
 def checked_key(result: StageResult) -> str:

@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lhs.config import Config
@@ -47,7 +47,8 @@ class Stage:
     build
         Writes a result into a folder and returns its facts.
     stale
-        Whether a finished result must be made again although nothing it depends on has changed.
+        Why a finished result must be made again although nothing in its key has changed; an empty
+        text where it need not.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Stage:
     inputs: Callable[[Config], Sequence[Input]] = lambda config: ()
     sources: Callable[[Config], dict[str, str]] = _nothing
     build: Callable[[Work, str], dict[str, Any]]
-    stale: Callable[[Config, StageResult], bool] = lambda config, result: False
+    stale: Callable[[Config, StageResult], str] = lambda config, result: ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,8 @@ class Input:
     told
         What of the made result enters the key, where that is not the result's own key: known only
         once it is made.
+    suffix
+        What is added to the result's own key, where only a part of the result is taken.
     apart
         Whether it belongs to another run, whose curves and table show it.
     implied
@@ -82,6 +85,7 @@ class Input:
     stage: Stage
     config: Config
     told: Callable[[StageResult], str] | None = None
+    suffix: str = ""
     apart: bool = False
     implied: bool = False
 
@@ -145,7 +149,8 @@ def stage_key(
 
 @dataclass(frozen=True)
 class Work:
-    """What a builder gets: the configuration, its made inputs by role, and the run's stages."""
+    """What a builder gets: the configuration, its made inputs by role, and the run's stages, which
+    give it what its inputs were made of, and nothing else."""
 
     name: str
     key: str
@@ -162,6 +167,19 @@ class Work:
     def unfinished(self) -> str:
         """A folder for what a killed attempt leaves to the next one; it goes when all is made."""
         return self.storage.path("stages", self.name, f".unfinished-{self.key}")
+
+
+@dataclass
+class _Known:
+    """What was found out once: parts of keys, keys, finished and stale results, opened things."""
+
+    own: dict[tuple[Stage, str], tuple[dict[str, Any], dict[str, str]]] = field(
+        default_factory=dict
+    )
+    keys: dict[tuple[Stage, str], Key] = field(default_factory=dict)
+    found: dict[str, StageResult] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
+    opened: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -182,22 +200,26 @@ class Stages:
     tracker: Tracker | None = None
     callbacks: Sequence[UserCallback] = ()
     done: list[StageResult] = field(default_factory=list)
-    _keys: dict[tuple[int, str], Key] = field(default_factory=dict)
+    _known: _Known = field(default_factory=lambda: _Known())
     _made: dict[str, StageResult] = field(default_factory=dict)
-    _opened: dict[str, Any] = field(default_factory=dict)
+    _builds: str = ""
 
     def key(self, stage: Stage, config: Config) -> Key:
         """What a result depends on, from what is known now; nothing is made."""
-        place = (id(stage), config.model_dump_json())
-        known = self._keys.get(place)
-        if known is not None:
-            return known
-        inputs, pending = dict(stage.sources(config)), list[str]()
+        place = (stage, config.model_dump_json())
+        known = self._known
+        if place in known.keys:
+            return known.keys[place]
+        if place not in known.own:
+            # Files of weights are read for it, and GPUs asked what they can do.
+            known.own[place] = stage.settings(config), stage.sources(config)
+        settings, sources = known.own[place]
+        inputs, pending = dict(sources), list[str]()
         for taken in stage.inputs(config):
             if taken.implied:
                 continue
             key = self.key(taken.stage, taken.config)
-            inputs[taken.role] = key.digest
+            inputs[taken.role] = key.digest + taken.suffix
             pending += key.pending
             if taken.told is not None:
                 found = self._finished(taken.stage, taken.config, key)
@@ -205,15 +227,14 @@ class Stages:
                     pending.append(taken.stage.name)
                 else:
                     inputs[taken.role] = taken.told(found)
-        settings = stage.settings(config)
         digest = stage_key(stage.name, stage.version, settings, inputs)
         key = Key(digest, settings, inputs, tuple(dict.fromkeys(pending)))
         if not pending:
-            self._keys[place] = key
+            known.keys[place] = key
         return key
 
     def find(self, stage: Stage, config: Config) -> StageResult | None:
-        """A finished result, if there is one."""
+        """A finished result, if there is one; nothing is made."""
         return self._finished(stage, config, self.key(stage, config))
 
     def make(self, stage: Stage, config: Config) -> StageResult:
@@ -221,42 +242,57 @@ class Stages:
         key = self.key(stage, config)
         if not key.pending and key.digest in self._made:
             return self._made[key.digest]
+        assert not self._builds, f"{self._builds} takes {stage.name}, which it does not declare"
         inputs = {}
         for taken in stage.inputs(config):
-            maker = Stages(self.storage, _keys=self._keys) if taken.apart else self
+            maker = self._apart() if taken.apart else self
             inputs[taken.role] = maker.make(taken.stage, taken.config)
         key = self.key(stage, config)
         assert not key.pending, f"{stage.name}: {key.pending} were made, and told nothing"
+        work = Work(stage.name, key.digest, config, inputs, self._inside(stage, config))
         result = self._finished(stage, config, key)
         if result is None:
             # Another run on this storage may be at the same stage: it is waited for.
             with self.storage.locked("locks", key.digest):
+                self._known.stale.pop(key.digest, None)
                 result = self._finished(stage, config, key)
                 if result is None:
-                    work = Work(stage.name, key.digest, config, inputs, self)
                     result = self._build(stage, key, work)
+        self.storage.delete(work.unfinished)
         how = "reused (made" if result.reused else "made"
         say(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
         self._made[key.digest] = result
         self.done.append(result)
         return result
 
+    def _apart(self) -> Stages:
+        """Stages of another run on the same storage."""
+        return Stages(self.storage, _known=self._known)
+
+    def _inside(self, stage: Stage, config: Config) -> Stages:
+        """What the builder of a stage sees: what its inputs were made of."""
+        needed = {key.digest for _, _, key in self.needed(stage, config)}
+        made = {digest: result for digest, result in self._made.items() if digest in needed}
+        return replace(self, done=[], _made=made, _builds=stage.name)
+
     def once(self, name: str, open_it: Callable[[], Opened]) -> Opened:
         """What is opened the first time and then kept for the run."""
-        if name not in self._opened:
-            self._opened[name] = open_it()
-        opened: Opened = self._opened[name]
+        if name not in self._known.opened:
+            self._known.opened[name] = open_it()
+        opened: Opened = self._known.opened[name]
         return opened
 
-    def needed(self, stage: Stage, config: Config) -> Iterator[tuple[Stage, Config, Key]]:
-        """All stages of a result and the result's own, each once, inputs before what takes them."""
+    def needed(
+        self, stage: Stage, config: Config, *, apart: bool = False
+    ) -> Iterator[tuple[Stage, Config, Key]]:
+        """All stages of a result and the result's own, each once, inputs before what takes them;
+        with `apart` those too that belong to other runs."""
         seen: set[str] = set()
 
         def visit(stage: Stage, config: Config) -> Iterator[tuple[Stage, Config, Key]]:
             for taken in stage.inputs(config):
-                if taken.apart:
-                    continue
-                yield from visit(taken.stage, taken.config)
+                if apart or not taken.apart:
+                    yield from visit(taken.stage, taken.config)
             key = self.key(stage, config)
             if key.digest not in seen:
                 seen.add(key.digest)
@@ -265,19 +301,22 @@ class Stages:
         return visit(stage, config)
 
     def _finished(self, stage: Stage, config: Config, key: Key) -> StageResult | None:
-        if key.pending:
+        known = self._known
+        if key.pending or key.digest in known.stale:
             return None
-        if key.digest in self._made:
-            return self._made[key.digest]
+        if key.digest in known.found:
+            return known.found[key.digest]
         path = self.storage.path("stages", stage.name, key.digest)
         if not self.storage.exists(f"{path}/{SUCCESS}"):
             return None
         success = self.storage.read_json(f"{path}/{SUCCESS}")
         facts, seconds = success["facts"], success["seconds"]
         result = StageResult(stage.name, key.digest, path, facts, seconds, reused=True)
-        if stage.stale(config, result):
-            self.storage.delete(path)
+        why = stage.stale(config, result)
+        if why:
+            known.stale[key.digest] = why
             return None
+        known.found[key.digest] = result
         return result
 
     def _build(self, stage: Stage, key: Key, work: Work) -> StageResult:
@@ -286,6 +325,9 @@ class Stages:
         partial = storage.path(
             "stages", stage.name, f".partial-{digest[:16]}-{uuid.uuid4().hex[:8]}"
         )
+        if digest in self._known.stale:
+            say(f"{stage.name}: {self._known.stale.pop(digest)}")
+            storage.delete(path)
         started = time.perf_counter()
         storage.make_folder(partial)
         try:
@@ -305,10 +347,11 @@ class Stages:
                     "facts": facts,
                 }
                 storage.write_json(f"{path}/{SUCCESS}", success)
-            storage.delete(work.unfinished)
         finally:
             storage.delete(partial)
-        return StageResult(stage.name, digest, path, facts, seconds, reused=False)
+        result = StageResult(stage.name, digest, path, facts, seconds, reused=False)
+        self._known.found[digest] = result
+        return result
 
     def seconds(self) -> dict[str, float]:
         """What each stage cost when it was made."""

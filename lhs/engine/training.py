@@ -23,7 +23,7 @@ from lhs.engine.worker import FACTS, TrainingJob, train_worker
 from lhs.errors import UserError
 from lhs.networks.fcn import COARSER
 from lhs.networks.precision import Precision
-from lhs.networks.weights import weights_digest
+from lhs.networks.weights import FROM_FILE, weights_digest
 
 KEEP_MEMORY = {
     # glibc hands large blocks back to the system and takes a page fault for each page of them at
@@ -98,7 +98,8 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
                 storage_filesystem=storage.filesystem,
                 failure_config=ray_train.FailureConfig(max_failures=train.restarts),
                 logging_config=ray_train.LoggingConfig(log_level="ERROR"),
-                callbacks=list(work.stages.callbacks),
+                # They hear of scores on held-out images; a coarser network gives none.
+                callbacks=list(work.stages.callbacks) if train.validate_every else [],
                 worker_runtime_env={"env_vars": KEEP_MEMORY | tracking.ONE_TRY},
             ),
         )
@@ -134,7 +135,7 @@ def training_settings(config: Config) -> dict[str, Any]:
     if config.train.strategy != "hierarchical":
         del settings["alpha"], settings["learn_w"]
     network = config.network.model_dump(mode="json")
-    if weights_digest(config.network) is not None:
+    if config.network.weights in FROM_FILE:
         # What the file holds counts, not where it lies.
         del network["weights_file"]
     settings |= {"phases": lengths, "examples": config.examples, "network": network}
