@@ -382,7 +382,7 @@ def killer(storage: Path) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not over.wait(0.02):
-            if not list(storage.glob("stages/model/.training-*/state.pt")):
+            if not list(storage.glob("stages/model/.unfinished-*/state.pt")):
                 continue
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -403,14 +403,11 @@ def killer(storage: Path) -> Iterator[list[int]]:
 
 def trained(config: Config) -> Path:
     """The folder of the program's own training stage, on the scenes alone."""
-    from lhs.engine.scenes import checked_scenes
+    from lhs.engine.graph import MODEL
     from lhs.engine.stages import Stages
     from lhs.engine.storage import Storage
-    from lhs.engine.training import training_stage
 
-    stages = Stages(Storage(config.storage))
-    scenes = checked_scenes(stages, config.data)
-    return Path(training_stage(stages, config, scenes, None, None, None).path)
+    return Path(Stages(Storage(config.storage)).make(MODEL, config).path)
 
 
 def connected() -> Any:

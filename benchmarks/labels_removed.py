@@ -79,20 +79,15 @@ def run(recipe: str, settings: list[str]) -> dict[str, Any]:
 
 def hierarchy_of(config: Config) -> tuple[Hierarchy, CheckedScenes]:
     """A hierarchy and the scenes that it is made of; what a run left is not made again."""
-    from lhs.engine.clustering import hierarchy_stage, read_hierarchy
-    from lhs.engine.filling import labelled_scenes
-    from lhs.engine.samples import histogram_stage, sample_stage
-    from lhs.engine.scenes import checked_scenes
+    from lhs.engine.clustering import read_hierarchy
+    from lhs.engine.graph import HIERARCHY, context_scenes
     from lhs.engine.stages import Stages
     from lhs.engine.storage import Storage
 
     storage = Storage(config.storage)
     stages = Stages(storage)
-    around, _ = labelled_scenes(stages, config, checked_scenes(stages, config.data))
-    samples = sample_stage(stages, config, around)
-    histograms = histogram_stage(stages, config, around, samples)
-    made = hierarchy_stage(stages, config, around, samples, histograms)
-    return read_hierarchy(storage, made.path), around
+    made = stages.make(HIERARCHY, config)
+    return read_hierarchy(storage, made.path), context_scenes(stages, config)
 
 
 def agreements(configs: dict[str, Config]) -> dict[str, float]:

@@ -27,9 +27,8 @@ def main() -> None:
     import ray
 
     from lhs.engine.cluster import connected
-    from lhs.engine.clustering import cluster_label, hierarchy_stage
-    from lhs.engine.samples import histogram_stage, sample_stage
-    from lhs.engine.scenes import checked_scenes
+    from lhs.engine.clustering import cluster_label
+    from lhs.engine.graph import HIERARCHY, HISTOGRAMS, SAMPLES, annotated_scenes
     from lhs.engine.stages import Stages
     from lhs.engine.storage import Storage
 
@@ -43,16 +42,15 @@ def main() -> None:
     config = load_config(f"{arguments.dataset}-lite-h-lc", settings)
     with connected():
         stages = Stages(Storage(config.storage))
-        scenes = checked_scenes(stages, config.data)
-        samples = sample_stage(stages, config, scenes)
-        histograms = histogram_stage(stages, config, scenes, samples)
-        literal = hierarchy_stage(stages, config, scenes, samples, histograms).facts
+        scenes = annotated_scenes(stages, config)
+        samples, histograms = stages.make(SAMPLES, config), stages.make(HISTOGRAMS, config)
+        literal = stages.make(HIERARCHY, config).facts
         by_name = None
         if paper["scene_names"]:
             named = load_config(
                 f"{arguments.dataset}-lite-h-lc", [*settings, "hierarchy.kind=scene_names"]
             )
-            by_name = hierarchy_stage(stages, named, scenes, samples, None).facts["subclasses"]
+            by_name = stages.make(HIERARCHY, named).facts["subclasses"]
         counts = np.array(samples.facts["class_counts"])
         common = common_classes(counts, config.hierarchy.rho)
         task = ray.remote(num_cpus=1)(cluster_label)

@@ -133,22 +133,20 @@ def run_stages(root: Path, images: int | None, *, watched: bool) -> float:
     Not both at once: reading the memory of all of Ray's processes takes its own share of a core.
     """
     from lhs.engine.cluster import connected
-    from lhs.engine.samples import histogram_stage, sample_stage
-    from lhs.engine.scenes import checked_scenes
+    from lhs.engine.graph import HISTOGRAMS, SAMPLES, annotated_scenes
     from lhs.engine.stages import Stages
     from lhs.engine.storage import Storage
 
     with tempfile.TemporaryDirectory() as folder, connected():
         config = stage_config(root, folder, images)
         stages = Stages(Storage(folder))
-        scenes = checked_scenes(stages, config.data)
+        annotated_scenes(stages, config)
         if watched:
             with peak_memory() as peak:
-                sample_stage(stages, config, scenes)
+                stages.make(SAMPLES, config)
             return peak.highest / 2**20
         started = time.perf_counter()
-        samples = sample_stage(stages, config, scenes)
-        histogram_stage(stages, config, scenes, samples)
+        stages.make(HISTOGRAMS, config)
         return time.perf_counter() - started
 
 

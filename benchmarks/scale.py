@@ -60,23 +60,20 @@ def run_stages(root: Path, images: int, *, watched: bool) -> dict[str, Any]:
     Not both at once: reading the memory of all of Ray's processes takes its own share of a core.
     """
     from lhs.engine.cluster import connected
-    from lhs.engine.samples import histogram_stage, sample_stage
-    from lhs.engine.scenes import checked_scenes
+    from lhs.engine.graph import HISTOGRAMS, SAMPLES, annotated_scenes
     from lhs.engine.stages import Stages
     from lhs.engine.storage import Storage
 
     with tempfile.TemporaryDirectory() as folder, connected():
         config = stage_config(root, Path(folder), images)
         stages = Stages(Storage(folder))
-        scenes = checked_scenes(stages, config.data)
+        annotated_scenes(stages, config)
         if watched:
             with peak_memory() as peak:
-                samples = sample_stage(stages, config, scenes)
-                histogram_stage(stages, config, scenes, samples)
+                stages.make(HISTOGRAMS, config)
             return {"peak_mb": peak.highest / 2**20}
         started = time.perf_counter()
-        samples = sample_stage(stages, config, scenes)
-        histograms = histogram_stage(stages, config, scenes, samples)
+        samples, histograms = stages.make(SAMPLES, config), stages.make(HISTOGRAMS, config)
         seconds = time.perf_counter() - started
         stored = sum(path.stat().st_size for path in Path(histograms.path, "rows").iterdir())
     common = common_classes(np.array(samples.facts["class_counts"]), config.hierarchy.rho)

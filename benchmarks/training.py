@@ -58,17 +58,14 @@ def experiment(side: str, root: Path, storage: str, steps: int, batch: int) -> C
 def under_ray(config: Config) -> dict[str, float]:
     """Seconds of a step in the program's training stage, and the share of them it waited."""
     from lhs.engine.cluster import connected
-    from lhs.engine.scenes import checked_scenes
+    from lhs.engine.graph import MODEL
     from lhs.engine.stages import Stages
     from lhs.engine.storage import Storage
     from lhs.engine.tracking import tracked
-    from lhs.engine.training import training_stage
 
     storage = Storage(config.storage)
-    stages = Stages(storage)
     with connected(), tracked(config, storage, "siftflow", "benchmark") as tracker:
-        scenes = checked_scenes(stages, config.data)
-        model = training_stage(stages, config, scenes, None, None, tracker)
+        model = Stages(storage, tracker).make(MODEL, config)
     steps = pd.read_parquet(f"{model.path}/history.parquet").iloc[WARM:]
     return {
         "step": float(steps["seconds"].mean()),

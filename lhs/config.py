@@ -25,7 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-DATASETS = ("synthetic", "siftflow", "stanford", "barcelona", "lmsun", "folder")
+from lhs.names import DatasetName
+
 STRATEGIES = ("baseline", "sequential", "hierarchical")
 IMAGE_KINDS = ("image_clusters", "image_embedding")
 """Hierarchies of clusters of whole images: of their GIST, or of what a pretrained network sees."""
@@ -90,9 +91,7 @@ class SyntheticConfig(Section):
 
 
 class DataConfig(Section):
-    dataset: Literal["synthetic", "siftflow", "stanford", "barcelona", "lmsun", "folder"] = (
-        "synthetic"
-    )
+    dataset: DatasetName = "synthetic"
     root: str = Field(default_factory=lambda: os.environ.get("LHS_DATA_ROOT", "~/lhs-data"))
     """The folder that `lhs data get` unpacks into."""
     on_bad_image: Literal["fail", "skip"] = "fail"

@@ -18,6 +18,8 @@ from lhs.untrusted import MAX_DEPTH, MAX_YAML, parse_yaml, shortened
 
 MAX_MISTAKES = 20
 """That one message tells."""
+EXTENDS = "extends"
+"""The key of a recipe that names the one it changes."""
 REMOVED = {"train.features_gb": "features of frozen layers are computed at every step"}
 """Settings of earlier versions that recipes and stored runs may have, and what holds now."""
 
@@ -34,7 +36,8 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
     Parameters
     ----------
     recipe
-        The name of a packaged recipe, or the path of a YAML file.
+        The name of a packaged recipe, or the path of a YAML file. With `extends: RECIPE` in it, its
+        settings are put over those of another, which extends none itself.
     settings
         `key=value` texts, the key dotted, the value in YAML.
 
@@ -43,15 +46,38 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
     UserError
         For an unknown recipe, an unknown key or a value out of range.
     """
+    path = _recipe_path(recipe)
+    tree = _read_recipe(path)
+    if EXTENDS in tree:
+        tree = _extended(path, tree)
+    for setting in settings:
+        _put(tree, setting)
+    for name, now in REMOVED.items():
+        section, _, key = name.partition(".")
+        if isinstance(tree.get(section), dict) and key in tree[section]:
+            logging.getLogger("lhs").warning("%s is no longer a setting: %s", name, now)
+    return build_config(tree, source=f"recipe {recipe}")
+
+
+def _recipe_path(recipe: str, beside: Path | None = None) -> Path:
+    """The file of a recipe by its name or path; relative paths start at `beside`, if given."""
     known = recipes()
-    path = known.get(recipe) or Path(os.path.expanduser(recipe))
-    if recipe not in known and not os.path.isfile(path):
+    if recipe in known:
+        return known[recipe]
+    path = Path(os.path.expanduser(recipe))
+    if beside is not None:
+        path = beside / path
+    if not os.path.isfile(path):
         near = difflib.get_close_matches(recipe, known, n=3)
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise UserError(
             f"unknown recipe {shortened(repr(recipe))}: {hint}allowed are {', '.join(known)}, "
             "or the path of a YAML file"
         )
+    return path
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
     try:
         # A byte more than is allowed is enough to refuse a file of any size.
         with path.open("rb") as file:
@@ -60,16 +86,31 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
     except (OSError, ValueError) as error:
         raise UserError(f"recipe {path}: not readable as YAML: {error}") from None
     if tree is None:
-        tree = {}
+        return {}
     if not isinstance(tree, dict):
         raise UserError(f"recipe {path}: found {type(tree).__name__}, allowed is a mapping of keys")
-    for setting in settings:
-        _put(tree, setting)
-    for name, now in REMOVED.items():
-        section, _, key = name.partition(".")
-        if isinstance(tree.get(section), dict) and key in tree[section]:
-            logging.getLogger("lhs").warning("%s is no longer a setting: %s", name, now)
-    return build_config(tree, source=f"recipe {recipe}")
+    return tree
+
+
+def _extended(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's tree over that of the one it extends."""
+    name = tree[EXTENDS]
+    if not isinstance(name, str):
+        raise UserError(
+            f"recipe {path}: {EXTENDS} = {shortened(repr(name))}, allowed is the name or path of "
+            "one recipe"
+        )
+    try:
+        base_path = _recipe_path(name, path.parent)
+        base = _read_recipe(base_path)
+    except UserError as error:
+        raise UserError(f"recipe {path}: {EXTENDS}: {error}") from None
+    if EXTENDS in base:
+        raise UserError(
+            f"recipe {path}: extends {base_path}, which extends {shortened(repr(base[EXTENDS]))} "
+            "itself; allowed is one level: extend that one, or write its settings out"
+        )
+    return _merged(base, {key: value for key, value in tree.items() if key != EXTENDS})
 
 
 def build_config(tree: Mapping[str, Any], source: str = "configuration") -> Config:

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhs.config import DATASETS, Config
+from lhs.config import Config
 from lhs.errors import UserError
 from lhs.loading import build_config, load_config, recipes
 
@@ -52,6 +52,40 @@ def test_an_unknown_recipe_names_near_ones_and_all_that_are_allowed():
     assert "did you mean stanford-lite-baseline" in message
     for name in recipes():
         assert name in message
+
+
+def test_a_recipe_is_put_over_the_one_it_extends(tmp_path):
+    (tmp_path / "base.yaml").write_text("hierarchy: {rho: 0.9, region: 65}\ntrain: {seed: 3}")
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: base.yaml\nhierarchy: {rho: 0.95}")
+    config = load_config(str(path), ["train.seed=4"])
+    assert (config.hierarchy.rho, config.hierarchy.region, config.train.seed) == (0.95, 65, 4)
+    path.write_text("extends: stanford-lite-baseline\ntrain: {strategy: sequential}")
+    expected = load_config("stanford-lite-s-lc")
+    assert load_config(str(path)).train == expected.train
+    assert load_config(str(path)).hierarchy == expected.hierarchy
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("extends: 3", "extends = 3, allowed is the name or path of one recipe"),
+        ("extends: [demo, demo]", "allowed is the name or path of one recipe"),
+        ("extends: dmeo", "unknown recipe 'dmeo': did you mean demo?"),
+        ("extends: stanford-lite-s-lc", "extends 'stanford-lite-baseline' itself"),
+    ],
+)
+def test_what_a_recipe_can_not_extend_is_told(recipe, text, told):
+    path = recipe(text)
+    message = refused(recipe=path)
+    assert told in message
+    assert path in message
+
+
+def test_a_recipe_that_extends_itself_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: mine.yaml")
+    assert "allowed is one level" in refused(recipe=str(path))
 
 
 @pytest.mark.parametrize("name", ["", "no such thing", "/nowhere/recipe.yaml", "~/nowhere.yaml"])
@@ -369,12 +403,6 @@ def test_the_environment_names_the_places(monkeypatch):
     monkeypatch.setenv("LHS_DATA_ROOT", "/data")
     assert Config().storage == "s3://bucket/lhs"
     assert Config().data.root == "/data"
-
-
-def test_run_and_configuration_know_the_same_datasets():
-    from lhs import run
-
-    assert sorted(run.DATASETS) == sorted(DATASETS)
 
 
 # Round trips

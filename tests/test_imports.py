@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Collection
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ PACKAGE = Path(lhs.__file__).parent
 PROJECT = PACKAGE.parent
 ORDER = (
     "errors",
+    "names",
     "untrusted",
     "config",
     "loading",
@@ -31,6 +34,7 @@ ORDER = (
     "evaluation",
     "report",
     "engine",
+    "cli",
     "run",
 )
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -75,10 +79,13 @@ def imports_of(source: str, module: str, is_package: bool = False) -> set[str]:
     return visitor.names
 
 
+def dotted(path: Path) -> str:
+    return ".".join(("lhs", *path.with_suffix("").parts)).removesuffix(".__init__")
+
+
 def imports_in(path: Path) -> set[str]:
-    name = ".".join(("lhs", *path.with_suffix("").parts)).removesuffix(".__init__")
     source = (PACKAGE / path).read_text(encoding="utf-8")
-    return imports_of(source, name, path.name == "__init__.py")
+    return imports_of(source, dotted(path), path.name == "__init__.py")
 
 
 def part_of(path: Path) -> str:
@@ -125,6 +132,38 @@ def f():
     assert climbs(Path("data/images.py"), {"lhs.run.main", "lhs.errors.E", "os"}) == [
         "lhs.run.main"
     ]
+
+
+def circle_in(imports: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the one before it, the first again last; none where none do."""
+    known = {
+        module: {found for name in names if (found := module_of(name, imports)) not in ("", module)}
+        for module, names in imports.items()
+    }
+    try:
+        tuple(TopologicalSorter(known).static_order())
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def module_of(name: str, modules: Collection[str]) -> str:
+    """The module that a dotted name is of, or is; empty where it is of none."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def test_a_circle_is_found():
+    imports = {"lhs.a": {"lhs.b.f", "os"}, "lhs.b": {"lhs.c"}, "lhs.c": {"lhs.a.g", "lhs.c.x"}}
+    assert sorted(set(circle_in(imports))) == ["lhs.a", "lhs.b", "lhs.c"]
+    assert circle_in(imports | {"lhs.c": {"re"}}) == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """At their tops or inside functions: a module is read after all that it uses."""
+    paths = [path for path in MODULES if path != Path("__init__.py")]
+    assert circle_in({dotted(path): imports_in(path) for path in paths}) == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)

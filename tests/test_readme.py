@@ -59,7 +59,7 @@ def test_python_is_python() -> None:
 def test_named_files_are_there() -> None:
     top = Path(__file__).parents[1]
     named = re.findall(r"`((?:lhs|benchmarks|tests)/[\w/.]*)`", README)
-    assert "lhs/engine/pipeline.py" in named
+    assert "lhs/engine/graph.py" in named
     missing = [name for name in named if not (top / name).exists()]
     assert missing == []
     assert not re.search(r"[A-Z]{4,}_(OUTPUT|SECTION)", README)

@@ -102,7 +102,7 @@ def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(options: object) -> int:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("lhs.engine.commands.recipes", broken)
+    monkeypatch.setattr("lhs.cli.experiments.recipes", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["recipes"])
 
@@ -111,7 +111,7 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     def stopped(options: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lhs.engine.commands.recipes", stopped)
+    monkeypatch.setattr("lhs.cli.experiments.recipes", stopped)
     assert main(["recipes"]) == 130
     assert "stopped" in capsys.readouterr().err
 
@@ -141,7 +141,7 @@ def test_a_pipe_that_breaks_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -
     def broken(options: object) -> int:
         raise BrokenPipeError("a server's")
 
-    monkeypatch.setattr("lhs.engine.commands.recipes", broken)
+    monkeypatch.setattr("lhs.cli.experiments.recipes", broken)
     with pytest.raises(BrokenPipeError, match="a server's"):
         main(["recipes"])
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhs.data.archive import file_errors
-from lhs.data.catalogue import KNOWN, NAMES
+from lhs.data.catalogue import KNOWN
 from lhs.data.folder import open_folder
 from lhs.data.layout import find_base
 from lhs.data.scenes import Dataset, Scene, void_of
 from lhs.errors import UserError
+from lhs.names import DATASETS
 
 if TYPE_CHECKING:
     from lhs.config import DataConfig
@@ -64,8 +65,10 @@ def settings(name_or_config: str | DataConfig, data_root: str | Path | None = No
     from lhs.config import DataConfig
 
     if isinstance(name_or_config, str):
-        if name_or_config not in NAMES:
-            raise UserError(f"dataset {name_or_config!r} is unknown; allowed: {', '.join(NAMES)}")
+        if name_or_config not in DATASETS:
+            raise UserError(
+                f"dataset {name_or_config!r} is unknown; allowed: {', '.join(DATASETS)}"
+            )
         config = DataConfig.model_validate({"dataset": name_or_config})
     else:
         config = name_or_config

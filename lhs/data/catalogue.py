@@ -124,5 +124,3 @@ KNOWN: dict[str, Known] = {
         reader=_lmsun,
     ),
 }
-
-NAMES = ("synthetic", *KNOWN, "folder")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from lhs.config import Config
+from lhs.config import IMAGE_KINDS, Config
 from lhs.context.histograms import SparseHistograms
 from lhs.engine.descriptors import read_descriptors
 from lhs.engine.devices import booked_share
@@ -21,7 +21,7 @@ from lhs.engine.progress import say
 from lhs.engine.resources import clustering_backend
 from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine.stages import StageResult, Work
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
@@ -36,60 +36,50 @@ from lhs.hierarchy.sparse_rows import SparseRows
 HIERARCHY_FILE = "hierarchy.json"
 
 
-def hierarchy_stage(
-    stages: Stages,
-    config: Config,
-    scenes: CheckedScenes,
-    samples: StageResult,
-    histograms: StageResult | None,
-    descriptors: StageResult | None = None,
-) -> StageResult:
+def build_hierarchy(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Common classes and their subclasses (METHOD section 3).
 
-    Label clusters are made of `histograms`, image clusters of `descriptors`. The folder holds
-    `hierarchy.json`; the facts the numbers that `lhs hierarchy` prints.
+    Label clusters are made of the input `histograms`, image clusters of `descriptors`, others of
+    scene names. The folder holds `hierarchy.json`; the facts the numbers that `lhs hierarchy`
+    prints.
     """
-    settings = config.hierarchy
-    backend = clustering_backend(settings.backend)
-    class_counts = np.array(samples.facts["class_counts"], np.int64)
-    common = common_classes(class_counts, settings.rho)
-
-    def build(path: str) -> dict[str, Any]:
-        if descriptors is not None:
-            hierarchy = _by_image_clusters(
-                stages.storage, config, scenes, samples, descriptors, backend
-            )
-        elif histograms is None:
-            hierarchy = _by_scene_names(stages.storage, config, scenes, samples)
-        else:
-            hierarchy = _by_clusters(
-                stages.storage, config, scenes, histograms, class_counts, common, backend
-            )
-        with tempfile.TemporaryDirectory() as scratch:
-            hierarchy.save(Path(scratch) / HIERARCHY_FILE)
-            stages.storage.put_folder(Path(scratch), path)
-        return _facts(hierarchy)
-
-    rows = samples if histograms is None else histograms
-    described = None if descriptors is None else descriptors.key
-    return stages.run("hierarchy", *hierarchy_slice(config, rows.key, described), build)
+    config, storage, inputs = work.config, work.storage, work.inputs
+    samples = inputs["samples"]
+    backend = clustering_backend(config.hierarchy.backend)
+    if "descriptors" in inputs:
+        hierarchy = _by_image_clusters(
+            storage, config, scenes, samples, inputs["descriptors"], backend
+        )
+    elif "histograms" in inputs:
+        class_counts = np.array(samples.facts["class_counts"], np.int64)
+        common = common_classes(class_counts, config.hierarchy.rho)
+        hierarchy = _by_clusters(
+            storage, config, scenes, inputs["histograms"], class_counts, common, backend
+        )
+    else:
+        hierarchy = _by_scene_names(storage, config, scenes, samples)
+    with tempfile.TemporaryDirectory() as scratch:
+        hierarchy.save(Path(scratch) / HIERARCHY_FILE)
+        storage.put_folder(Path(scratch), path)
+    return _facts(hierarchy)
 
 
-def hierarchy_slice(
-    config: Config, rows: str, descriptors: str | None = None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the hierarchy depends on: its settings, and the key of the samples or histograms, and
-    of the descriptors, where it is made of image clusters."""
+def hierarchy_settings(config: Config) -> dict[str, Any]:
+    """The settings that its kind of hierarchy uses."""
     settings = config.hierarchy
     if settings.kind == "scene_names":
-        return {"kind": settings.kind, "rho": settings.rho}, {"samples": rows}
-    if descriptors is not None:
-        slice_ = settings.model_dump(include={"kind", "rho", "image_clusters", "seed"})
-        inputs = {"samples": rows, "descriptors": descriptors}
-        return slice_ | {"backend": clustering_backend(settings.backend)}, inputs
-    # R is in the histograms' key.
-    slice_ = settings.model_dump(mode="json", exclude={"backend", "region", "image_clusters"})
-    return slice_ | {"backend": clustering_backend(settings.backend)}, {"histograms": rows}
+        return {"kind": settings.kind, "rho": settings.rho}
+    if settings.kind in IMAGE_KINDS:
+        used = settings.model_dump(include={"kind", "rho", "image_clusters", "seed"})
+    else:
+        # R is in the histograms' key.
+        used = settings.model_dump(mode="json", exclude={"backend", "region", "image_clusters"})
+    return used | {"backend": clustering_backend(settings.backend)}
+
+
+def digest_of(result: StageResult) -> str:
+    """The digest of a finished hierarchy: all that those who use it depend on."""
+    return str(result.facts["digest"])
 
 
 def read_hierarchy(storage: Storage, path: str) -> Hierarchy:

@@ -18,7 +18,7 @@ from lhs.engine.progress import Progress, followed
 from lhs.engine.resources import wants_gpu
 from lhs.engine.samples import row_tables
 from lhs.engine.scenes import CheckedScenes, blocks, worker_dataset
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine.stages import Work
 from lhs.engine.storage import Storage, explained
 
 # What needs torch is imported where it is used: processes that make GIST or clusters do without.
@@ -34,43 +34,46 @@ BATCH = 16
 DESCRIPTORS = pa.schema([("image", pa.string()), ("descriptor", pa.list_(pa.float32()))])
 
 
-def descriptor_stage(stages: Stages, config: Config, scenes: CheckedScenes) -> StageResult:
+def build_descriptors(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Describe every training image, as it is: its GIST, or what a pretrained network sees.
 
     The folder holds `rows/*.parquet` (see `DESCRIPTORS`); the facts `images` and `described_by`.
     """
+    config, storage = work.config, work.storage
     train = scenes.split("train")
     rows = [{"image": scene.id} for scene in train]
-
-    def build(path: str) -> dict[str, Any]:
-        with followed("images described", len(rows)) as progress, explained(stages.storage.uri):
-            if config.hierarchy.kind == "image_clusters":
-                described = ray.data.from_items(
-                    rows, override_num_blocks=blocks(len(rows))
-                ).map_batches(
-                    gist_batch,
-                    batch_size=None,
-                    batch_format="pyarrow",
-                    fn_kwargs={"data": config.data, "progress": progress},
-                )
-            else:
-                described = _embedded(config, train, progress)
-            described.write_parquet(f"{path}/rows", filesystem=stages.storage.filesystem)
-        return {"images": len(rows), "described_by": described_by(config)}
-
-    return stages.run("descriptors", *descriptor_slice(config, scenes.key), build)
+    with followed("images described", len(rows)) as progress, explained(storage.uri):
+        if config.hierarchy.kind == "image_clusters":
+            described = ray.data.from_items(
+                rows, override_num_blocks=blocks(len(rows))
+            ).map_batches(
+                gist_batch,
+                batch_size=None,
+                batch_format="pyarrow",
+                fn_kwargs={"data": config.data, "progress": progress},
+            )
+        else:
+            described = _embedded(config, train, progress)
+        described.write_parquet(f"{path}/rows", filesystem=storage.filesystem)
+    return {"images": len(rows), "described_by": described_by(config)}
 
 
-def descriptor_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """What descriptors depend on: how they are made, and the key of the checked scenes."""
+def descriptor_settings(config: Config) -> dict[str, Any]:
+    """How descriptors are made."""
     if config.hierarchy.kind == "image_clusters":
-        return {"by": "gist"}, {"scenes": scenes}
+        return {"by": "gist"}
+    network = embedder_of(config.network)
+    return {"by": "embedding", "network": network.name, "weights": network.weights}
+
+
+def descriptor_weights(config: Config) -> dict[str, str]:
+    """The digest of the weights of the network that describes images, if one does."""
+    if config.hierarchy.kind == "image_clusters":
+        return {}
     from lhs.networks.weights import weights_digest
 
-    network = embedder_of(config.network)
-    digest = weights_digest(network)
-    inputs = {"scenes": scenes} | ({} if digest is None else {"weights": digest})
-    return {"by": "embedding", "network": network.name, "weights": network.weights}, inputs
+    digest = weights_digest(embedder_of(config.network))
+    return {} if digest is None else {"weights": digest}
 
 
 def embedder_of(config: NetworkConfig) -> NetworkConfig:

@@ -30,7 +30,7 @@ from lhs.engine.model_pool import (
 from lhs.engine.progress import followed
 from lhs.engine.resources import inference_precision, wants_gpu
 from lhs.engine.scenes import CheckedScenes
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine.stages import StageResult, Work
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 from lhs.evaluation.metrics import Scores, scores
@@ -54,50 +54,43 @@ class Evaluation:
     scores: Scores
 
 
-def evaluation_stage(
-    stages: Stages, config: Config, scenes: CheckedScenes, model: StageResult
-) -> StageResult:
+def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Score a trained model on the test split.
 
     The folder holds `counts.npy` (L, L) and `predictions.parquet` (image id, PNG of the predicted
     label map); the facts hold the scores.
     """
-
-    def build(path: str) -> dict[str, Any]:
-        test = scenes.split("test")
-        stored = stored_model(
-            model_files(stages.storage, f"{model.path}/model"),
-            config.evaluation.every if config.network.patches else 1,
-            inference_precision(config),
-        )
-        gpu = wants_gpu(config.train.gpu)
-        table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
-        counts = total_counts(table, len(scenes.dataset.classes))
-        with explained(stages.storage.uri):
-            with stages.storage.filesystem.open_output_stream(f"{path}/{COUNTS}") as stream:
-                np.save(stream, counts)
-            kept = table.select(["image", "png"])
-            with stages.storage.filesystem.open_output_stream(
-                f"{path}/predictions.parquet"
-            ) as stream:
-                pq.write_table(kept, stream)
-        return {"images": len(test)} | scores(counts).as_dict()
-
-    return stages.run("evaluation", *evaluation_slice(config, scenes.key, model.key), build)
+    config, storage = work.config, work.storage
+    test = scenes.split("test")
+    stored = stored_model(
+        model_files(storage, f"{work.inputs['model'].path}/model"),
+        config.evaluation.every if config.network.patches else 1,
+        inference_precision(config),
+    )
+    gpu = wants_gpu(config.train.gpu)
+    table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
+    counts = total_counts(table, len(scenes.dataset.classes))
+    with explained(storage.uri):
+        with storage.filesystem.open_output_stream(f"{path}/{COUNTS}") as stream:
+            np.save(stream, counts)
+        with storage.filesystem.open_output_stream(f"{path}/predictions.parquet") as stream:
+            pq.write_table(table.select(["image", "png"]), stream)
+    return {"images": len(test)} | scores(counts).as_dict()
 
 
-def evaluation_slice(
-    config: Config, scenes: str, model: str
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What scores depend on: scenes, model, how densely a patch network looks, and arithmetic."""
+def evaluation_settings(config: Config) -> dict[str, Any]:
+    """How densely a patch network looks, and the arithmetic."""
     settings: dict[str, Any] = {}
     if config.network.patches:
         settings["every"] = config.evaluation.every
+    return settings | precision_setting(config)
+
+
+def precision_setting(config: Config) -> dict[str, Any]:
+    """The arithmetic of a trained model, as what it labels depends on it."""
     precision = inference_precision(config)
-    # Scores by float32 keep the keys that they had when there was nothing else.
-    if precision != "float32":
-        settings["precision"] = precision
-    return settings, {"scenes": scenes, "model": model}
+    # What float32 gave keeps the keys that it had when there was nothing else.
+    return {} if precision == "float32" else {"precision": precision}
 
 
 def predict_scenes(

@@ -16,7 +16,7 @@ import ray
 from lhs.config import Config
 from lhs.data.filling import fill_of
 from lhs.data.scenes import Scene
-from lhs.engine.evaluation import png
+from lhs.engine.evaluation import png, precision_setting
 from lhs.engine.fills import IMAGES, MAPS, Fills, map_path, read_fill
 from lhs.engine.model_pool import (
     IMAGE,
@@ -29,12 +29,9 @@ from lhs.engine.model_pool import (
 )
 from lhs.engine.progress import followed, say
 from lhs.engine.resources import inference_precision, wants_gpu
-from lhs.engine.samples import sample_stage
 from lhs.engine.scenes import CheckedScenes
-from lhs.engine.stages import StageResult, Stages, stage_key
+from lhs.engine.stages import StageResult, Work
 from lhs.engine.storage import Storage, explained
-from lhs.engine.targets import target_stage
-from lhs.engine.training import baseline_of, baseline_slice, training_stage
 from lhs.evaluation.model import WEIGHTS
 
 if TYPE_CHECKING:
@@ -42,126 +39,64 @@ if TYPE_CHECKING:
 
     from lhs.evaluation.model import Model
 
+ANNOTATED = "-annotated"
+"""Added to the key of filled maps, where only what people annotated is trained on."""
 BATCH = 16
 """Images that travel to a model together."""
 
 
-def labelled_scenes(
-    stages: Stages, config: Config, scenes: CheckedScenes
-) -> tuple[CheckedScenes, CheckedScenes]:
-    """What the hierarchy is made of, and what the network trains on.
-
-    With `unlabelled.mode = naive` both are the scenes as they are annotated. Otherwise the baseline
-    is trained on those, where it is not yet, and fills what they lack.
-
-    Returns
-    -------
-    around : CheckedScenes
-        Samples and their surroundings come from these.
-    learned : CheckedScenes
-        The same; with `unlabelled.train_on_filled = no` labels are the annotated ones, while the
-        filled ones tell what is around them.
-    """
-    if config.unlabelled.mode == "naive":
-        return scenes, scenes
-    result = filled_stage(stages, config, scenes, trained_baseline(stages, config, scenes))
-    around = with_fill(scenes, stages.storage, result)
-    if config.unlabelled.train_on_filled == "yes":
-        return around, around
-    return around, with_fill(scenes, stages.storage, result, trains_on_fill=False)
-
-
-def trained_baseline(stages: Stages, config: Config, scenes: CheckedScenes) -> StageResult:
-    """The model that fills: the one that the baseline's own recipe trains, from its own stages."""
-    own, base = Stages(stages.storage), baseline_of(config)
-    # Nobody looks at its scores here.
-    base = base.model_copy(update={"train": base.train.model_copy(update={"validate_every": None})})
-    targets = None
-    if base.network.patches:
-        rows = sample_stage(own, base, scenes)
-        targets = target_stage(own, base, scenes, rows, None)
-    return training_stage(own, base, scenes, None, targets, None)
-
-
-def filled_stage(
-    stages: Stages, config: Config, scenes: CheckedScenes, model: StageResult
-) -> StageResult:
+def build_filled(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Predict the void pixels of the training images of which too few are labelled.
 
     Test scenes are not handed to it, so their labels are not read. A killed stage goes on with what
-    it had filled.
-
-    Parameters
-    ----------
-    stages, config, scenes
-        Of the run; the scenes as they are annotated.
-    model
-        The trained baseline.
-
-    Returns
-    -------
-    StageResult
-        The folder holds `maps/IMAGE.png`, ids where the model filled and void where people
-        labelled, and `images.parquet`, a row an image filled: `image`, `pixels`, `annotated`,
-        `counts` (L,) of filled pixels. The facts say by which model: `model`, its key, and
-        `digest`, the sha256 of its weights.
+    it had filled. The folder holds `maps/IMAGE.png`, ids where the model filled and void where
+    people labelled, and `images.parquet`, a row an image filled: `image`, `pixels`, `annotated`,
+    `counts` (L,) of filled pixels. The facts say by which model: `model`, its key, and `digest`,
+    the sha256 of its weights.
     """
-    storage, dataset = stages.storage, scenes.dataset
-    slice_ = filled_slice(config, scenes.key)
-
-    def build(path: str) -> dict[str, Any]:
-        sparse = _sparse(storage, scenes, config.unlabelled.below)
-        say(f"{len(sparse)} of {len(scenes.split('train'))} training images are less than "
-            f"{config.unlabelled.below:.0%} labelled: the baseline fills them")  # fmt: skip
-        files = model_files(storage, f"{model.path}/model")
-        digest = hashlib.sha256(files[WEIGHTS]).hexdigest()
-        table = _SCHEMA.empty_table()
-        if sparse:
-            # Where a killed attempt with these very weights goes on.
-            name = f".filling-{stage_key('filled', *slice_)[:16]}-{digest[:16]}"
-            maps = storage.path("stages", "filled", name)
-            storage.make_folder(maps)
-            every = config.unlabelled.every if config.network.patches else 1
-            stored = stored_model(files, every, inference_precision(config))
-            job = _FillJob(stored, storage, maps, dataset.void, len(dataset.classes))
-            table = _fill(job, sparse, config)
-            storage.move(maps, f"{path}/{MAPS}")
-        with (
-            explained(storage.uri),
-            storage.filesystem.open_output_stream(f"{path}/{IMAGES}") as stream,
-        ):
-            pq.write_table(table, stream)
-        counts = np.zeros(len(dataset.classes), np.int64)
-        for row in table["counts"]:
-            counts += row.values.to_numpy()
-        return {
-            "model": model.key,
-            "digest": digest,
-            "images": len(sparse),
-            "training_images": len(scenes.split("train")),
-            "annotated_pixels": int(scenes.class_pixels.sum()),
-            "filled_pixels": int(counts.sum()),
-            "filled_class_pixels": counts.tolist(),
-        }
-
-    return stages.run("filled", *slice_, build)
+    config, storage, dataset = work.config, work.storage, scenes.dataset
+    model = work.inputs["model"]
+    sparse = _sparse(storage, scenes, config.unlabelled.below)
+    say(f"{len(sparse)} of {len(scenes.split('train'))} training images are less than "
+        f"{config.unlabelled.below:.0%} labelled: the baseline fills them")  # fmt: skip
+    files = model_files(storage, f"{model.path}/model")
+    digest = hashlib.sha256(files[WEIGHTS]).hexdigest()
+    table = _SCHEMA.empty_table()
+    if sparse:
+        # Where a killed attempt with these very weights goes on.
+        name = f".filling-{work.key[:16]}-{digest[:16]}"
+        maps = storage.path("stages", "filled", name)
+        storage.make_folder(maps)
+        every = config.unlabelled.every if config.network.patches else 1
+        stored = stored_model(files, every, inference_precision(config))
+        job = _FillJob(stored, storage, maps, dataset.void, len(dataset.classes))
+        table = _fill(job, sparse, config)
+        storage.move(maps, f"{path}/{MAPS}")
+    with (
+        explained(storage.uri),
+        storage.filesystem.open_output_stream(f"{path}/{IMAGES}") as stream,
+    ):
+        pq.write_table(table, stream)
+    counts = np.zeros(len(dataset.classes), np.int64)
+    for row in table["counts"]:
+        counts += row.values.to_numpy()
+    return {
+        "model": model.key,
+        "digest": digest,
+        "images": len(sparse),
+        "training_images": len(scenes.split("train")),
+        "annotated_pixels": int(scenes.class_pixels.sum()),
+        "filled_pixels": int(counts.sum()),
+        "filled_class_pixels": counts.tolist(),
+    }
 
 
-def filled_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the filled maps depend on: their settings, the scenes' key, the baseline's key."""
+def filled_settings(config: Config) -> dict[str, Any]:
+    """Which images are filled, how densely a patch network looks, and the arithmetic."""
     settings: dict[str, Any] = {"below": config.unlabelled.below}
     if config.network.patches:
         settings["every"] = config.unlabelled.every
-    precision = inference_precision(config)
-    if precision != "float32":
-        settings["precision"] = precision
-    model = stage_key("model", *baseline_slice(baseline_of(config), scenes))
-    return settings, {"scenes": scenes, "model": model}
-
-
-def learned_key(filled: str, trains_on_fill: bool) -> str:
-    """The key of the scenes that a network trains on, from the filled maps' own."""
-    return filled if trains_on_fill else f"{filled}-annotated"
+    return settings | precision_setting(config)
 
 
 def with_fill(
@@ -175,7 +110,7 @@ def with_fill(
     return replace(
         scenes,
         dataset=fills.over(scenes.dataset),
-        key=learned_key(result.key, trains_on_fill),
+        key=result.key + ("" if trains_on_fill else ANNOTATED),
         class_pixels=pixels,
         fills=fills,
     )

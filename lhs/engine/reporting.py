@@ -14,18 +14,22 @@ import pyarrow.parquet as pq
 from lhs.config import Config
 from lhs.engine import tracking
 from lhs.engine.clustering import HIERARCHY_FILE, read_hierarchy
-from lhs.engine.evaluation import (
-    Evaluation,
-    evaluation_slice,
-    read_evaluation,
-    read_predictions,
-)
+from lhs.engine.evaluation import Evaluation, read_evaluation, read_predictions
 from lhs.engine.examples import subclass_patches
+from lhs.engine.graph import (
+    EVALUATION,
+    HIERARCHY,
+    MODEL,
+    SAMPLES,
+    annotated_scenes,
+    context_scenes,
+    has_hierarchy,
+)
 from lhs.engine.progress import say
 from lhs.engine.scenes import CheckedScenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
-from lhs.engine.training import baseline_of, baseline_slice
+from lhs.engine.training import baseline_of
 from lhs.errors import UserError
 from lhs.evaluation.metrics import scores
 from lhs.loading import build_config
@@ -38,19 +42,17 @@ PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
 COMPARISON = "comparison.html"
 
 
-def find_baseline(
-    stages: Stages, config: Config, scenes: CheckedScenes
-) -> tuple[StageResult | None, str]:
+def find_baseline(stages: Stages, config: Config) -> tuple[StageResult | None, str]:
     """The evaluation of the same network trained as baseline, if there is one, and a note."""
-    if config.train.strategy == "baseline" or config.report.baseline == "none":
+    if not has_hierarchy(config) or config.report.baseline == "none":
         return None, ""
-    model = stages.find("model", *baseline_slice(baseline_of(config), scenes.key))
-    if model is None:
+    baseline = baseline_of(config)
+    if stages.find(MODEL, baseline) is None:
         return None, (
             "No baseline of this network with these settings is in the storage: nothing is "
             "compared. Run the baseline recipe first, or use --set report.baseline=train."
         )
-    scored = stages.find("evaluation", *evaluation_slice(config, scenes.key, model.key))
+    scored = stages.find(EVALUATION, baseline)
     return scored, "" if scored else (
         "A baseline of this network is trained, but not scored with these settings: nothing is "
         "compared. Run the baseline recipe as well, or use --set report.baseline=train."
@@ -61,16 +63,9 @@ def write_report(
     stages: Stages,
     config: Config,
     name: str,
-    scenes: CheckedScenes,
-    around: CheckedScenes,
-    hierarchy: StageResult | None,
-    model: StageResult,
-    scored: StageResult,
     tracker: tracking.Tracker,
 ) -> tuple[Evaluation | None, str]:
-    """Write the run's page, figures and arrays to `runs/`, and log them.
-
-    The hierarchy was made of the scenes `around`, which are `scenes` or their filled maps.
+    """Write the page, figures and arrays of a run whose stages are made to `runs/`, and log them.
 
     Returns
     -------
@@ -80,9 +75,12 @@ def write_report(
         Path of the page.
     """
     storage = stages.storage
+    scenes = annotated_scenes(stages, config)
     dataset = scenes.dataset
+    model, scored = stages.make(MODEL, config), stages.make(EVALUATION, config)
+    hierarchy = stages.make(HIERARCHY, config) if has_hierarchy(config) else None
     evaluation = read_evaluation(storage, scored)
-    baseline_result, note = find_baseline(stages, config, scenes)
+    baseline_result, note = find_baseline(stages, config)
     baseline = None if baseline_result is None else read_evaluation(storage, baseline_result)
     notes = [text for text in (note, _filling_note(stages, config)) if text]
     if scenes.skipped:
@@ -117,7 +115,7 @@ def write_report(
         void=dataset.void,
         confusion=evaluation.counts,
         baseline_confusion=None if baseline is None else baseline.counts,
-        hierarchy=_hierarchy_arrays(stages, config, around, hierarchy),
+        hierarchy=_hierarchy_arrays(stages, config, hierarchy),
         examples=_examples(stages, config, scenes, scored, baseline_result),
         history=history,
         stages=[(stage.name, stage.reused, stage.seconds) for stage in stages.done],
@@ -175,13 +173,13 @@ def _filling_note(stages: Stages, config: Config) -> str:
 
 
 def _hierarchy_arrays(
-    stages: Stages, config: Config, scenes: CheckedScenes, result: StageResult | None
+    stages: Stages, config: Config, result: StageResult | None
 ) -> HierarchyArrays | None:
     if result is None:
         return None
     storage = stages.storage
     hierarchy = read_hierarchy(storage, result.path)
-    samples = next(stage for stage in reversed(stages.done) if "samples" in stage.facts)
+    scenes, samples = context_scenes(stages, config), stages.make(SAMPLES, config)
     patch_class, patches = subclass_patches(storage, config, scenes, hierarchy, samples)
     settings = config.hierarchy
     how = "scene names"

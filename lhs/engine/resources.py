@@ -121,23 +121,3 @@ def trainings_that_fit(config: Config) -> int:
         return shares_of(have, train.gpu_share) // workers
     # A core more for each: for those that read and decode beside it.
     return max(1, int(have / (need + 1)))
-
-
-def ready_before_turn(config: Config) -> bool:
-    """Whether the one worker of a training may be started while another training runs.
-
-    It books a CPU and waits, so where tasks feed trainings, or there are few CPUs, the training
-    that it waits for could wait for that CPU.
-    """
-    if wants_gpu(config.train.gpu) or training_workers(config) > 1 or config.network.patches:
-        return False
-    return ray.cluster_resources().get("CPU", 0.0) >= 2 * CPU_SHARE
-
-
-def trials_at_once(config: Config) -> int:
-    """How many trials of a sweep are worth running at once.
-
-    On CPUs one more than trainings fit: while one trial is scored, the next one's processes, ready
-    by then, train. GPUs would be taken from the scoring.
-    """
-    return trainings_that_fit(config) + (0 if wants_gpu(config.train.gpu) else 1)

@@ -18,7 +18,7 @@ from lhs.context.histograms import to_sparse
 from lhs.engine.fills import Fills
 from lhs.engine.progress import Progress, followed
 from lhs.engine.scenes import CheckedScenes, blocks, worker_dataset
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine.stages import Work
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 
@@ -43,40 +43,32 @@ HISTOGRAMS = SAMPLES.append(pa.field("bins", pa.list_(pa.uint16()))).append(
 """The same with the labels around it, sparse: the classes that occur, and their pixels."""
 
 
-def sample_stage(stages: Stages, config: Config, scenes: CheckedScenes) -> StageResult:
+def build_samples(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Samples of every variant of every training image (METHOD section 2).
 
     The folder holds `rows/*.parquet` (see `SAMPLES`); the facts `samples`, `class_counts` (L,) and
     `mean_superpixel_size`, the mean over the superpixels that gave a sample.
     """
+    config, storage = work.config, work.storage
     context = config.context
-
-    def build(path: str) -> dict[str, Any]:
-        rows = [
-            {"image": scene.id, "variant": number}
-            for scene in scenes.split("train")
-            for number in range(context.variants + 1)
-        ]
-        with followed("images sampled", len(rows)) as progress, explained(stages.storage.uri):
-            ray.data.from_items(rows, override_num_blocks=blocks(len(rows))).map_batches(
-                sample_batch,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_kwargs={
-                    "data": config.data,
-                    "fills": scenes.fills,
-                    "context": context,
-                    "progress": progress,
-                },
-            ).write_parquet(f"{path}/rows", filesystem=stages.storage.filesystem)
-        return _sample_facts(stages.storage, path, len(scenes.dataset.classes))
-
-    return stages.run("samples", *sample_slice(config, scenes.key), build)
-
-
-def sample_slice(config: Config, scenes: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the samples depend on: `context`, and the key of the checked scenes."""
-    return config.context.model_dump(mode="json"), {"scenes": scenes}
+    rows = [
+        {"image": scene.id, "variant": number}
+        for scene in scenes.split("train")
+        for number in range(context.variants + 1)
+    ]
+    with followed("images sampled", len(rows)) as progress, explained(storage.uri):
+        ray.data.from_items(rows, override_num_blocks=blocks(len(rows))).map_batches(
+            sample_batch,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={
+                "data": config.data,
+                "fills": scenes.fills,
+                "context": context,
+                "progress": progress,
+            },
+        ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
+    return _sample_facts(storage, path, len(scenes.dataset.classes))
 
 
 def sample_batch(
@@ -131,48 +123,37 @@ def _sample_facts(storage: Storage, path: str, num_classes: int) -> dict[str, An
     }
 
 
-def histogram_stage(
-    stages: Stages, config: Config, scenes: CheckedScenes, samples: StageResult
-) -> StageResult:
+def build_histograms(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """The labels around every sample, in its window of side R (METHOD section 3).
 
-    The labels are those of `scenes`, also where the samples were taken from others.
-
-    The folder holds `rows/*.parquet` (see `HISTOGRAMS`).
+    The labels are those of `scenes`, also where the samples were taken from others. The folder
+    holds `rows/*.parquet` (see `HISTOGRAMS`).
     """
-
-    def build(path: str) -> dict[str, Any]:
-        storage = stages.storage
-        parts = storage.list(f"{samples.path}/rows")
-        items = [{"part": f"{samples.path}/rows/{part}"} for part in parts]
-        total = len(scenes.split("train")) * (config.context.variants + 1)
-        with followed("images counted", total) as progress, explained(storage.uri):
-            ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-                histogram_batch,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_kwargs={
-                    "storage": storage,
-                    "data": config.data,
-                    "fills": scenes.fills,
-                    "region": config.hierarchy.region,
-                    "seed": config.context.seed,
-                    "progress": progress,
-                },
-            ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
-        return {"samples": samples.facts["samples"]}
-
-    filled = None if scenes.fills is None else scenes.key
-    return stages.run("histograms", *histogram_slice(config, samples.key, filled), build)
+    config, storage, samples = work.config, work.storage, work.inputs["samples"]
+    parts = storage.list(f"{samples.path}/rows")
+    items = [{"part": f"{samples.path}/rows/{part}"} for part in parts]
+    total = len(scenes.split("train")) * (config.context.variants + 1)
+    with followed("images counted", total) as progress, explained(storage.uri):
+        ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            histogram_batch,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={
+                "storage": storage,
+                "data": config.data,
+                "fills": scenes.fills,
+                "region": config.hierarchy.region,
+                "seed": config.context.seed,
+                "progress": progress,
+            },
+        ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
+    return {"samples": samples.facts["samples"]}
 
 
-def histogram_slice(
-    config: Config, samples: str, filled: str | None = None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the histograms depend on: R, and the keys of the samples and of filled maps."""
+def region_setting(config: Config) -> dict[str, Any]:
+    """R, as histograms depend on it."""
     region = config.hierarchy.region
-    inputs = {"samples": samples} | ({} if filled is None else {"filled": filled})
-    return {"region": "inf" if math.isinf(region) else int(region)}, inputs
+    return {"region": "inf" if math.isinf(region) else int(region)}
 
 
 def histogram_batch(

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from lhs.config import DataConfig
+from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
 from lhs.data.scenes import SPLITS, Dataset, Scene
 from lhs.engine.fills import Fills
 from lhs.engine.progress import Progress, followed, say
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine.stages import StageResult, Work
 from lhs.engine.storage import explained
 from lhs.errors import BadImageError, UserError
 
@@ -60,62 +60,67 @@ class CheckedScenes:
         return [scene for scene in self.dataset.split(name) if scene.id not in self.skipped]
 
 
-def checked_scenes(stages: Stages, config: DataConfig) -> CheckedScenes:
-    """Open a dataset and read all of it.
+def dataset_digest(config: Config) -> dict[str, str]:
+    """The fingerprint of the dataset's files."""
+    return {"dataset": open_dataset(config.data).fingerprint()}
 
-    Raises
-    ------
-    UserError
-        If a split is empty, no training pixel is labelled, or a file is bad and
-        `data.on_bad_image` is `fail`.
+
+def build_scenes(work: Work, path: str) -> dict[str, Any]:
+    """Read every file of the dataset.
+
+    The folder holds `scenes.parquet`, a row an image; the facts `class_pixels` (L,), `problems` by
+    image id, `wrong`, the images whose labels do not fit the classes, and `void_images`.
     """
+    config, storage = work.config.data, work.storage
     dataset = open_dataset(config)
-    scenes = [scene for split in SPLITS for scene in dataset.split(split)]
-    say(f"{dataset.name}: {len(scenes)} images, {len(dataset.classes)} classes")
-
-    def build(path: str) -> dict[str, Any]:
-        rows = [{"id": scene.id} for scene in scenes]
-        with followed("scenes read", len(rows)) as progress:
-            checked = (
-                ray.data.from_items(rows, override_num_blocks=blocks(len(rows)))
-                .map_batches(
-                    check_batch,
-                    batch_size=None,
-                    batch_format="pyarrow",
-                    fn_kwargs={"config": config, "progress": progress},
-                )
-                .materialize()
+    rows = [{"id": scene.id} for split in SPLITS for scene in dataset.split(split)]
+    say(f"{dataset.name}: {len(rows)} images, {len(dataset.classes)} classes")
+    with followed("scenes read", len(rows)) as progress:
+        checked = (
+            ray.data.from_items(rows, override_num_blocks=blocks(len(rows)))
+            .map_batches(
+                check_batch,
+                batch_size=None,
+                batch_format="pyarrow",
+                fn_kwargs={"config": config, "progress": progress},
             )
-            table = pa.concat_tables(ray.get(checked.to_arrow_refs())).sort_by("id")
-        storage = stages.storage
-        with (
-            explained(storage.uri),
-            storage.filesystem.open_output_stream(f"{path}/scenes.parquet") as stream,
-        ):
-            pq.write_table(table, stream)
-        counts = np.array(
-            [row for row, split in zip(table["counts"].to_pylist(), table["split"].to_pylist(),
-             strict=True) if split == "train"]
-        )  # fmt: skip
-        columns = table.select(["id", "problem", "wrong"])
-        problems = [row for row in columns.to_pylist() if row["problem"]]
-        return {
-            "class_pixels": counts.sum(axis=0).tolist(),
-            "problems": {row["id"]: row["problem"] for row in problems},
-            "wrong": [row["id"] for row in problems if row["wrong"]],
-            "void_images": table.filter(pa.compute.equal(table["labelled"], 0))["id"].to_pylist(),
-        }
+            .materialize()
+        )
+        table = pa.concat_tables(ray.get(checked.to_arrow_refs())).sort_by("id")
+    with (
+        explained(storage.uri),
+        storage.filesystem.open_output_stream(f"{path}/scenes.parquet") as stream,
+    ):
+        pq.write_table(table, stream)
+    train = table.filter(pa.compute.equal(table["split"], "train"))
+    counts = np.array(train["counts"].to_pylist())
+    columns = table.select(["id", "problem", "wrong"])
+    problems = [row for row in columns.to_pylist() if row["problem"]]
+    return {
+        "class_pixels": counts.sum(axis=0).tolist(),
+        "problems": {row["id"]: row["problem"] for row in problems},
+        "wrong": [row["id"] for row in problems if row["wrong"]],
+        "void_images": table.filter(pa.compute.equal(table["labelled"], 0))["id"].to_pylist(),
+    }
 
-    inputs = {"dataset": dataset.fingerprint()}
-    result = stages.run("scenes", {}, inputs, build)
-    mended = _mended(dataset, result.facts["problems"]) if result.reused else []
-    if mended:
-        # The fingerprint, of names and sizes, is that of the damaged files.
-        say(f"{len(mended)} images that were bad are whole now: all are read again")
-        stages.done.pop()
-        stages.storage.delete(result.path)
-        result = stages.run("scenes", {}, inputs, build)
-    return _judged(dataset, result, config.on_bad_image)
+
+def mended(config: Config, result: StageResult) -> str:
+    """How many of the images that were bad can be read by now, or an empty text: of none.
+
+    The fingerprint, of names and sizes, is that of the damaged files.
+    """
+    problems = result.facts["problems"]
+    found = _mended(open_dataset(config.data), problems) if problems else []
+    return f"{len(found)} images that were bad are whole now: all are read again" if found else ""
+
+
+def checked_key(result: StageResult) -> str:
+    """What later stages depend on: what was checked, and what of it was left out."""
+    problems = result.facts["problems"]
+    if not problems:
+        return result.key
+    # What is made without some images is not what is made with them, once they are mended.
+    return hashlib.sha256("\n".join([result.key, *sorted(problems)]).encode()).hexdigest()
 
 
 def _mended(dataset: Dataset, problems: Mapping[str, str]) -> list[str]:
@@ -128,10 +133,19 @@ def _mended(dataset: Dataset, problems: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _judged(dataset: Dataset, result: StageResult, on_bad_image: str) -> CheckedScenes:
+def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
+    """The dataset of a finished stage, without what can't be read.
+
+    Raises
+    ------
+    UserError
+        If a split is empty, no training pixel is labelled, or a file is bad and
+        `data.on_bad_image` is `fail`.
+    """
+    dataset = open_dataset(config)
     problems = result.facts["problems"]
     wrong = [problems[name] for name in result.facts.get("wrong", [])]
-    if wrong and on_bad_image == "skip":
+    if wrong and config.on_bad_image == "skip":
         # Not an image to leave out: the class list or the void id is another than the labels'.
         some = "\n".join(f"  {text}" for text in wrong[:TOLD])
         raise UserError(f"{dataset.name}: {len(wrong)} label maps do not fit the classes:\n{some}")
@@ -140,18 +154,14 @@ def _judged(dataset: Dataset, result: StageResult, on_bad_image: str) -> Checked
         if len(problems) > TOLD:
             lines.append(f"  and {len(problems) - TOLD} more")
         told = "\n".join([f"{dataset.name}: {len(problems)} bad images:", *lines])
-        if on_bad_image == "fail":
+        if config.on_bad_image == "fail":
             raise UserError(
                 f"{told}\nmend or remove them, or leave them out with --set data.on_bad_image=skip"
             )
         say(f"{told}\nleft out: data.on_bad_image = skip")
-    key = result.key
-    if problems:
-        # What is made without some images is not what is made with them, once they are mended.
-        key = hashlib.sha256("\n".join([key, *sorted(problems)]).encode()).hexdigest()
     checked = CheckedScenes(
         dataset=dataset,
-        key=key,
+        key=checked_key(result),
         path=result.path,
         class_pixels=np.array(result.facts["class_pixels"], np.int64),
         skipped=problems,

@@ -18,17 +18,19 @@ from ray.tune.search.optuna import OptunaSearch
 
 from lhs.config import Config
 from lhs.engine.numbering import Numbers
-from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
+from lhs.engine.plan import check_scenes, make_shared, plan_text
 from lhs.engine.preflight import preflight
 from lhs.engine.progress import Progress, say
 from lhs.engine.relay import heard
 from lhs.engine.resources import trainings_that_fit
-from lhs.engine.stages import StageResult
+from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
 from lhs.engine.sweep import SweepOutcome, begin, parent_run, settings_of, trial_tags
 from lhs.engine.tracking import Tracker, find_runs, noted
 from lhs.engine.trials import (
     FAILURES,
+    HEAD,
+    TRIAL_SHARE,
     check_results,
     mistake_path,
     record_of,
@@ -36,7 +38,6 @@ from lhs.engine.trials import (
     run_trial,
     told_by_tune,
 )
-from lhs.engine.turns import HEAD, TRIAL_SHARE
 from lhs.loading import build_config
 from lhs.report.sensitivity import SCORES
 from lhs.sweeps import Between, Search, Trial
@@ -93,17 +94,17 @@ def run_search(
     trainings_that_fit(base)
     say(preflight(base))
     say(f"== search {name}: {search.count} trials of {recipe}")
-    scenes = check_scenes(storage, [base])
-    needs = [needs_of(base, scenes[0][0].key)]
+    stages = Stages(storage)
+    check_scenes(stages, [base])
     state = begin(
         storage, folder, resume,
         {"name": name, "recipe": recipe, "until": "evaluation", "trials": [settings_of(base)],
          "search": _described(search)},
     )  # fmt: skip
-    say(plan_text(storage, needs * search.count, trained=True, searched=True))
+    say(plan_text(stages, [base], trained=True, searched=search.count))
     tracker = parent_run(storage, state, base.data.dataset)
     with noted(tracker):
-        [shared] = make_shared(storage, [base], scenes, needs)
+        [shared] = make_shared(stages, [base])
         ended, begun = _so_far(storage, folder, search.count)
         if ended:
             say(f"{len(ended)} trials are ended, {search.count - len(ended)} left")

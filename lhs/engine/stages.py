@@ -6,44 +6,88 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from lhs.config import Config
 from lhs.engine.progress import say
 from lhs.engine.storage import Storage
 
+if TYPE_CHECKING:
+    from ray.train import UserCallback
+
+    from lhs.engine.tracking import Tracker
+
 SUCCESS = "_SUCCESS.json"
 
-VERSIONS = {
-    "scenes": 1,
-    "filled": 1,
-    "samples": 1,
-    "histograms": 1,
-    "descriptors": 1,
-    "hierarchy": 1,
-    "targets": 1,
-    "model": 3,
-    "evaluation": 1,
-}
-"""Raised when a stage's code gives other results, so that old ones are not taken for new."""
+Opened = TypeVar("Opened")
 
 
-def stage_key(name: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """The sha256 of a stage's slice of the configuration, its inputs' keys and its version.
+def _nothing(config: Config) -> dict[str, Any]:
+    return {}
 
-    Parameters
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A step of the paper, declared once; see `lhs.engine.graph` for all of them.
+
+    Attributes
     ----------
     name
-        Stage.
+        Of the folder that its results lie in.
+    version
+        Raised when its code gives other results, so that old ones are not taken for new.
     settings
-        JSON-ready slice.
+        The part of the configuration that a result depends on, JSON-ready.
     inputs
-        Keys of the stages (or the fingerprint of the dataset) it reads.
+        The stages that it takes, of this configuration or another.
+    sources
+        Digests of what it reads that no stage made: a dataset, a file of weights.
+    build
+        Writes a result into a folder and returns its facts.
+    stale
+        Why a finished result must be made again although nothing in its key has changed; an empty
+        text where it need not.
     """
-    whole = {"stage": name, "version": VERSIONS[name], "settings": settings, "inputs": inputs}
-    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+
+    name: str
+    version: int = 1
+    settings: Callable[[Config], dict[str, Any]] = _nothing
+    inputs: Callable[[Config], Sequence[Input]] = lambda config: ()
+    sources: Callable[[Config], dict[str, str]] = _nothing
+    build: Callable[[Work, str], dict[str, Any]]
+    stale: Callable[[Config, StageResult], str] = lambda config, result: ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What a stage takes from another.
+
+    Attributes
+    ----------
+    role
+        The input's name in the key and for the builder.
+    stage, config
+        Which result.
+    told
+        What of the made result enters the key, where that is not the result's own key: known only
+        once it is made.
+    suffix
+        What is added to the result's own key, where only a part of the result is taken.
+    apart
+        Whether it belongs to another run, whose curves and table show it.
+    implied
+        Whether another input depends on it, so that it need not be in the key.
+    """
+
+    role: str
+    stage: Stage
+    config: Config
+    told: Callable[[StageResult], str] | None = None
+    suffix: str = ""
+    apart: bool = False
+    implied: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,69 +116,222 @@ class StageResult:
     reused: bool
 
 
+@dataclass(frozen=True)
+class Key:
+    """What a result depends on.
+
+    Attributes
+    ----------
+    digest
+        The sha256 of stage, version, settings and inputs. While `pending` names a stage, the key of
+        that stage stands for what it will tell: the digest tells results apart, but is not yet the
+        name of their folder.
+    settings, inputs
+        What it is the digest of.
+    pending
+        Stages to be made before the key is known.
+    """
+
+    digest: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    pending: tuple[str, ...] = ()
+
+
+def stage_key(
+    name: str, version: int, settings: Mapping[str, Any], inputs: Mapping[str, str]
+) -> str:
+    """The sha256 of a stage's slice of the configuration, its inputs' keys and its version."""
+    whole = {"stage": name, "version": version, "settings": settings, "inputs": inputs}
+    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a builder gets: the configuration, its made inputs by role, and the run's stages, which
+    give it what its inputs were made of, and nothing else."""
+
+    name: str
+    key: str
+    config: Config
+    inputs: Mapping[str, StageResult]
+    stages: Stages
+
+    @property
+    def storage(self) -> Storage:
+        """Where everything lies."""
+        return self.stages.storage
+
+    @property
+    def unfinished(self) -> str:
+        """A folder for what a killed attempt leaves to the next one; it goes when all is made."""
+        return self.storage.path("stages", self.name, f".unfinished-{self.key}")
+
+
+@dataclass
+class _Known:
+    """What was found out once: parts of keys, keys, finished and stale results, opened things."""
+
+    own: dict[tuple[Stage, str], tuple[dict[str, Any], dict[str, str]]] = field(
+        default_factory=dict
+    )
+    keys: dict[tuple[Stage, str], Key] = field(default_factory=dict)
+    found: dict[str, StageResult] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
+    opened: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class Stages:
-    """The stages of one run, in the order in which they were asked for."""
+    """The stages of one run: their keys, what is made, and the order in which it was asked for.
+
+    Attributes
+    ----------
+    storage
+        Where results lie.
+    tracker, callbacks
+        What shows and hears of the run's training, if anything does.
+    done
+        The run's own results so far.
+    """
 
     storage: Storage
+    tracker: Tracker | None = None
+    callbacks: Sequence[UserCallback] = ()
     done: list[StageResult] = field(default_factory=list)
+    _known: _Known = field(default_factory=lambda: _Known())
+    _made: dict[str, StageResult] = field(default_factory=dict)
+    _builds: str = ""
 
-    def find(
-        self, name: str, settings: Mapping[str, Any], inputs: Mapping[str, str]
-    ) -> StageResult | None:
-        """A finished result, if there is one."""
-        key = stage_key(name, settings, inputs)
-        path = self.storage.path("stages", name, key)
-        if not self.storage.exists(f"{path}/{SUCCESS}"):
-            return None
-        success = self.storage.read_json(f"{path}/{SUCCESS}")
-        return StageResult(name, key, path, success["facts"], success["seconds"], reused=True)
+    def key(self, stage: Stage, config: Config) -> Key:
+        """What a result depends on, from what is known now; nothing is made."""
+        place = (stage, config.model_dump_json())
+        known = self._known
+        if place in known.keys:
+            return known.keys[place]
+        if place not in known.own:
+            # Files of weights are read for it, and GPUs asked what they can do.
+            known.own[place] = stage.settings(config), stage.sources(config)
+        settings, sources = known.own[place]
+        inputs, pending = dict(sources), list[str]()
+        for taken in stage.inputs(config):
+            if taken.implied:
+                continue
+            key = self.key(taken.stage, taken.config)
+            inputs[taken.role] = key.digest + taken.suffix
+            pending += key.pending
+            if taken.told is not None:
+                found = self._finished(taken.stage, taken.config, key)
+                if found is None:
+                    pending.append(taken.stage.name)
+                else:
+                    inputs[taken.role] = taken.told(found)
+        digest = stage_key(stage.name, stage.version, settings, inputs)
+        key = Key(digest, settings, inputs, tuple(dict.fromkeys(pending)))
+        if not pending:
+            known.keys[place] = key
+        return key
 
-    def run(
-        self,
-        name: str,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        build: Callable[[str], dict[str, Any]],
-    ) -> StageResult:
-        """Give the result of a stage, made now or reused.
+    def find(self, stage: Stage, config: Config) -> StageResult | None:
+        """A finished result, if there is one; nothing is made."""
+        return self._finished(stage, config, self.key(stage, config))
 
-        Parameters
-        ----------
-        name, settings, inputs
-            What the result depends on.
-        build
-            Writes the result into the folder it is given and returns its facts. The folder
-            becomes the result only when it is whole.
-        """
-        result = self.find(name, settings, inputs)
+    def make(self, stage: Stage, config: Config) -> StageResult:
+        """Give a result, made now with all that it takes, or reused."""
+        key = self.key(stage, config)
+        if not key.pending and key.digest in self._made:
+            return self._made[key.digest]
+        assert not self._builds, f"{self._builds} takes {stage.name}, which it does not declare"
+        inputs = {}
+        for taken in stage.inputs(config):
+            maker = self._apart() if taken.apart else self
+            inputs[taken.role] = maker.make(taken.stage, taken.config)
+        key = self.key(stage, config)
+        assert not key.pending, f"{stage.name}: {key.pending} were made, and told nothing"
+        work = Work(stage.name, key.digest, config, inputs, self._inside(stage, config))
+        result = self._finished(stage, config, key)
         if result is None:
             # Another run on this storage may be at the same stage: it is waited for.
-            with self.storage.locked("locks", stage_key(name, settings, inputs)):
-                result = self.find(name, settings, inputs)
+            with self.storage.locked("locks", key.digest):
+                self._known.stale.pop(key.digest, None)
+                result = self._finished(stage, config, key)
                 if result is None:
-                    result = self._build(name, settings, inputs, build)
-        if result.reused:
-            say(f"{name}: reused (made in {result.seconds:.1f} s)")
-        else:
-            say(f"{name}: made in {result.seconds:.1f} s")
+                    result = self._build(stage, key, work)
+        self.storage.delete(work.unfinished)
+        how = "reused (made" if result.reused else "made"
+        say(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
+        self._made[key.digest] = result
         self.done.append(result)
         return result
 
-    def _build(
-        self,
-        name: str,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        build: Callable[[str], dict[str, Any]],
-    ) -> StageResult:
-        storage, key = self.storage, stage_key(name, settings, inputs)
-        path = storage.path("stages", name, key)
-        partial = storage.path("stages", name, f".partial-{key[:16]}-{uuid.uuid4().hex[:8]}")
+    def _apart(self) -> Stages:
+        """Stages of another run on the same storage."""
+        return Stages(self.storage, _known=self._known)
+
+    def _inside(self, stage: Stage, config: Config) -> Stages:
+        """What the builder of a stage sees: what its inputs were made of."""
+        needed = {key.digest for _, _, key in self.needed(stage, config)}
+        made = {digest: result for digest, result in self._made.items() if digest in needed}
+        return replace(self, done=[], _made=made, _builds=stage.name)
+
+    def once(self, name: str, open_it: Callable[[], Opened]) -> Opened:
+        """What is opened the first time and then kept for the run."""
+        if name not in self._known.opened:
+            self._known.opened[name] = open_it()
+        opened: Opened = self._known.opened[name]
+        return opened
+
+    def needed(
+        self, stage: Stage, config: Config, *, apart: bool = False
+    ) -> Iterator[tuple[Stage, Config, Key]]:
+        """All stages of a result and the result's own, each once, inputs before what takes them;
+        with `apart` those too that belong to other runs."""
+        seen: set[str] = set()
+
+        def visit(stage: Stage, config: Config) -> Iterator[tuple[Stage, Config, Key]]:
+            for taken in stage.inputs(config):
+                if apart or not taken.apart:
+                    yield from visit(taken.stage, taken.config)
+            key = self.key(stage, config)
+            if key.digest not in seen:
+                seen.add(key.digest)
+                yield stage, config, key
+
+        return visit(stage, config)
+
+    def _finished(self, stage: Stage, config: Config, key: Key) -> StageResult | None:
+        known = self._known
+        if key.pending or key.digest in known.stale:
+            return None
+        if key.digest in known.found:
+            return known.found[key.digest]
+        path = self.storage.path("stages", stage.name, key.digest)
+        if not self.storage.exists(f"{path}/{SUCCESS}"):
+            return None
+        success = self.storage.read_json(f"{path}/{SUCCESS}")
+        facts, seconds = success["facts"], success["seconds"]
+        result = StageResult(stage.name, key.digest, path, facts, seconds, reused=True)
+        why = stage.stale(config, result)
+        if why:
+            known.stale[key.digest] = why
+            return None
+        known.found[key.digest] = result
+        return result
+
+    def _build(self, stage: Stage, key: Key, work: Work) -> StageResult:
+        storage, digest = self.storage, key.digest
+        path = storage.path("stages", stage.name, digest)
+        partial = storage.path(
+            "stages", stage.name, f".partial-{digest[:16]}-{uuid.uuid4().hex[:8]}"
+        )
+        if digest in self._known.stale:
+            say(f"{stage.name}: {self._known.stale.pop(digest)}")
+            storage.delete(path)
         started = time.perf_counter()
         storage.make_folder(partial)
         try:
-            facts = build(partial)
+            facts = stage.build(work, partial)
             seconds = time.perf_counter() - started
             # A folder without its _SUCCESS is what a run left that was killed in this very spot.
             if storage.exists(path) and not storage.exists(f"{path}/{SUCCESS}"):
@@ -142,17 +339,19 @@ class Stages:
             if not storage.exists(path):
                 storage.move(partial, path)
                 success = {
-                    "stage": name,
-                    "version": VERSIONS[name],
-                    "settings": settings,
-                    "inputs": inputs,
+                    "stage": stage.name,
+                    "version": stage.version,
+                    "settings": key.settings,
+                    "inputs": key.inputs,
                     "seconds": seconds,
                     "facts": facts,
                 }
                 storage.write_json(f"{path}/{SUCCESS}", success)
         finally:
             storage.delete(partial)
-        return StageResult(name, key, path, facts, seconds, reused=False)
+        result = StageResult(stage.name, digest, path, facts, seconds, reused=False)
+        self._known.found[digest] = result
+        return result
 
     def seconds(self) -> dict[str, float]:
         """What each stage cost when it was made."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lhs.config import Config
-from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
+from lhs.engine.plan import check_scenes, make_shared, plan_text
 from lhs.engine.preflight import preflight
 from lhs.engine.progress import say
 from lhs.engine.resources import trainings_that_fit
-from lhs.engine.stages import StageResult
+from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import (
     PARENT,
@@ -95,28 +95,22 @@ def run_sweep(
         say(preflight(trials[0].config))
     configs = [trial.config for trial in trials]
     say(f"== sweep {name}: {len(trials)} trials of {recipe}")
-    scenes = check_scenes(storage, configs)
-    needs = [
-        needs_of(config, checked.key) for config, (checked, _) in zip(configs, scenes, strict=True)
-    ]
+    stages = Stages(storage)
+    check_scenes(stages, configs)
     # Only now, so that a mistake in what was said so far leaves nothing to clean.
     state = begin(
         storage, folder, resume,
         {"name": name, "recipe": recipe, "until": until,
          "trials": [settings_of(config) for config in configs]},
     )  # fmt: skip
-    say(plan_text(storage, needs, trained=until == "evaluation"))
+    say(plan_text(stages, configs, trained=until == "evaluation"))
     tracker = parent_run(storage, state, trials[0].config.data.dataset)
     with noted(tracker):
         left = [trial for trial in trials if not _finished(storage, folder, trial)]
         if len(left) < len(trials):
             say(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
         if left:
-            places = [trial.number - 1 for trial in left]
-            shared = make_shared(
-                storage, [configs[n] for n in places], [scenes[n] for n in places],
-                [needs[n] for n in places],
-            )  # fmt: skip
+            shared = make_shared(stages, [trial.config for trial in left])
             _run(storage, folder, left, shared, tracker, until, at_once)
         records = [storage.read_json(record_path(folder, trial.number)) for trial in trials]
     return SweepOutcome(storage, folder, records, tracker)

@@ -17,7 +17,7 @@ from lhs.context.histograms import SparseHistograms, from_sparse
 from lhs.engine.clustering import read_hierarchy
 from lhs.engine.progress import Progress, followed
 from lhs.engine.scenes import CheckedScenes
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine.stages import Work
 from lhs.engine.storage import Storage, explained
 from lhs.hierarchy import Hierarchy
 from lhs.training.patches import Targets, joined
@@ -26,69 +26,43 @@ COLUMNS = ("image", "variant", "y", "x", "label", "subclass")
 FILE_ROWS = 2**17
 
 
-def target_stage(
-    stages: Stages,
-    config: Config,
-    scenes: CheckedScenes,
-    rows: StageResult,
-    hierarchy: StageResult | None,
-) -> StageResult:
+def build_targets(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Every sample with its subclass, in an order drawn from `train.seed` (paper section 4.1).
 
-    Parameters
-    ----------
-    stages, config, scenes
-        Of the run.
-    rows
-        The samples, or where the hierarchy is of label clusters their histograms.
-    hierarchy
-        Gives the subclasses; without one they are the classes.
-
-    Returns
-    -------
-    StageResult
-        The folder holds `rows/*.parquet` with `COLUMNS`; read the files in the order of their
-        names. The facts hold `targets`, their number.
+    Without a hierarchy among the inputs the subclasses are the classes. The folder holds
+    `rows/*.parquet` with `COLUMNS`, to be read in the order of their names; the facts `targets`,
+    their number.
     """
-    seed = config.train.seed
-    storage = stages.storage
+    storage, rows, hierarchy = work.storage, work.inputs["rows"], work.inputs.get("hierarchy")
     places = {scene.id: place for place, scene in enumerate(scenes.split("train"))}
-
-    def build(path: str) -> dict[str, Any]:
-        parts = [f"{rows.path}/rows/{part}" for part in storage.list(f"{rows.path}/rows")]
-        made = None if hierarchy is None else read_hierarchy(storage, hierarchy.path)
-        names = [None if made is None else made.scene_of(scene) for scene in scenes.split("train")]
-        shared = ray.put((places, names, made))
-        title = "files of samples put in order"
-        with followed(title, len(parts)) as progress, explained(storage.uri):
-            ray.data.from_items(
-                [{"part": part} for part in parts], override_num_blocks=len(parts)
-            ).map_batches(
-                target_batch,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_kwargs={
-                    "storage": storage,
-                    "shared": [shared],
-                    "classes": len(scenes.dataset.classes),
-                    "seed": seed,
-                    "progress": progress,
-                },
-            ).sort("order").drop_columns(["order"]).write_parquet(
-                f"{path}/rows", filesystem=storage.filesystem, min_rows_per_file=FILE_ROWS
-            )
-        return {"targets": sum(row_counts(storage, f"{path}/rows"))}
-
-    digest = None if hierarchy is None else hierarchy.facts["digest"]
-    return stages.run("targets", *target_slice(config, rows.key, digest), build)
+    parts = [f"{rows.path}/rows/{part}" for part in storage.list(f"{rows.path}/rows")]
+    made = None if hierarchy is None else read_hierarchy(storage, hierarchy.path)
+    names = [None if made is None else made.scene_of(scene) for scene in scenes.split("train")]
+    shared = ray.put((places, names, made))
+    title = "files of samples put in order"
+    with followed(title, len(parts)) as progress, explained(storage.uri):
+        ray.data.from_items(
+            [{"part": part} for part in parts], override_num_blocks=len(parts)
+        ).map_batches(
+            target_batch,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={
+                "storage": storage,
+                "shared": [shared],
+                "classes": len(scenes.dataset.classes),
+                "seed": work.config.train.seed,
+                "progress": progress,
+            },
+        ).sort("order").drop_columns(["order"]).write_parquet(
+            f"{path}/rows", filesystem=storage.filesystem, min_rows_per_file=FILE_ROWS
+        )
+    return {"targets": sum(row_counts(storage, f"{path}/rows"))}
 
 
-def target_slice(
-    config: Config, rows: str, digest: str | None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the stage depends on: the seed, the key of its rows, the hierarchy's digest."""
-    inputs = {"rows": rows} | ({} if digest is None else {"hierarchy": digest})
-    return {"seed": config.train.seed}, inputs
+def order_seed(config: Config) -> dict[str, Any]:
+    """The seed of the order."""
+    return {"seed": config.train.seed}
 
 
 def target_batch(

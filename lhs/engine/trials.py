@@ -16,14 +16,18 @@ from lhs.engine.cluster import connected
 from lhs.engine.pipeline import run_one
 from lhs.engine.progress import Progress, use_desk_of
 from lhs.engine.relay import Sender, heard
-from lhs.engine.resources import trainings_that_fit, trials_at_once
+from lhs.engine.resources import trainings_that_fit
 from lhs.engine.stages import StageResult
 from lhs.engine.storage import Storage, explained
 from lhs.engine.tracking import find_runs, tracking_uri
-from lhs.engine.turns import HEAD, TRIAL_SHARE, Turn, no_turn, turn
 from lhs.errors import UserError
 from lhs.sweeps import METRICS, Trial
 
+HEAD = "node:__internal_head__"
+"""A resource of 1 that only the head node has."""
+TRIAL_SHARE = 0.001
+"""What a trial books of it: what trains and reads books its CPUs itself, and a trial that held some
+while it waits for them would stand in its own way."""
 FAILURES = 3
 """Times that a trial whose process dies is started again."""
 
@@ -47,21 +51,20 @@ def run_trials(
         Of each trial's run in MLflow, by number. A run that bears them already was left by a trial
         whose process died, and is taken up again.
     at_once
-        The most at a time; None is as many as `trials_at_once` says.
+        The most at a time; None is as many as trainings fit.
 
     Raises
     ------
     UserError
         If trials failed; all the others are run first.
     """
-    useful = min(trials_at_once(trial.config) for trial in trials)
-    together = min(at_once or useful, useful, len(trials))
+    fitting = min(trainings_that_fit(trial.config) for trial in trials)
+    together = min(at_once or fitting, fitting, len(trials))
     by_number = {trial.number: trial for trial in trials}
     with heard() as lines:
         trainable = functools.partial(
-            _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines,
-            turns=min(trainings_that_fit(trial.config) for trial in trials),
-        )  # fmt: skip
+            _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines
+        )
         tuner = tune.Tuner(
             tune.with_resources(trainable, {HEAD: TRIAL_SHARE}),
             param_space={"number": tune.grid_search(list(by_number))},
@@ -123,12 +126,9 @@ def _trial(
     trials: Mapping[int, Trial],
     tags: Mapping[int, Mapping[str, str]],
     lines: Progress,
-    turns: int,
 ) -> None:
     trial = trials[parameters["number"]]
-    run_trial(
-        storage, folder, trial, tags[trial.number], lines, turn=functools.partial(turn, turns)
-    )
+    run_trial(storage, folder, trial, tags[trial.number], lines)
 
 
 def run_trial(
@@ -138,7 +138,6 @@ def run_trial(
     tags: Mapping[str, str],
     lines: Progress,
     callbacks: Sequence[UserCallback] = (),
-    turn: Turn = no_turn,
 ) -> None:
     """Run one trial in a process of Tune's, report its scores, leave its record in the folder.
 
@@ -152,8 +151,6 @@ def run_trial(
         Where it speaks to, see `lhs.engine.relay`.
     callbacks
         Ray Train's, of its training.
-    turn
-        What it waits for and holds while it trains.
     """
     sender = Sender(lines, f"[{trial.number} {trial.name}] ")
     with connected(), contextlib.redirect_stderr(sender):
@@ -161,7 +158,7 @@ def run_trial(
         try:
             left = find_runs(tracking_uri(storage), tags)
             run_id = left[0].info.run_id if left else None
-            outcome = run_one(trial.config, trial.name, tags, run_id, callbacks, turn)
+            outcome = run_one(trial.config, trial.name, tags, run_id, callbacks)
         except UserError as mistake:
             # Not to be tried again.
             storage.write_json(mistake_path(folder, trial.number), {"mistake": str(mistake)})

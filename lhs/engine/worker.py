@@ -26,7 +26,6 @@ from lhs.engine.devices import granted_device
 from lhs.engine.progress import EVERY, Progress, clock
 from lhs.engine.storage import Storage
 from lhs.engine.targets import TargetReader
-from lhs.engine.turns import Turn
 from lhs.engine.validation import Validation
 from lhs.errors import UserError
 from lhs.evaluation.model import ModelDescription, load_model, save_model
@@ -49,12 +48,10 @@ from lhs.training.phases import Phase
 from lhs.training.variants import VariantFeed
 
 STATE, FACTS = "state.pt", "facts.json"
-PATIENCE = 60.0
-"""Seconds for which a worker that is ready books what it needs and waits for its turn."""
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingJob:
     """All that a training worker needs; it travels to every one of them."""
 
     config: Config
@@ -79,17 +76,15 @@ class Work:
     resume: str
     """Folder in the storage that checkpoints go to."""
     tracker: tracking.Tracker | None
-    turn: Turn
-    """What its loop waits for and holds. If that takes too long, there will be no model."""
 
 
-def train_worker(work: Work, storage: Storage, progress: Progress) -> None:
+def train_worker(job: TrainingJob, storage: Storage, progress: Progress) -> None:
     """One worker of the training; rank 0 writes the model and tells how it goes."""
     if progress.state().mistake:
         # Trying again does not mend it.
         return
     try:
-        _train(work, storage, progress)
+        _train(job, storage, progress)
     except UserError as mistake:
         # Not through the storage, which may be what is full.
         progress.met(str(mistake))
@@ -98,10 +93,10 @@ def train_worker(work: Work, storage: Storage, progress: Progress) -> None:
             raise
 
 
-def _train(work: Work, storage: Storage, progress: Progress) -> None:
+def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
     context = ray_train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    config = work.config
+    config = job.config
     device = granted_device()
     share = cores() // context.get_local_world_size()
     if device.type == "cuda":
@@ -111,44 +106,41 @@ def _train(work: Work, storage: Storage, progress: Progress) -> None:
     else:
         torch.set_num_threads(config.train.threads or max(1, share))
     hierarchy = None
-    if work.hierarchy is not None:
-        hierarchy = read_hierarchy(storage, work.hierarchy)
-    voice = Voice(progress, tracking.Curves(work.tracker), config, rank == 0)
+    if job.hierarchy is not None:
+        hierarchy = read_hierarchy(storage, job.hierarchy)
+    voice = Voice(progress, tracking.Curves(job.tracker), config, rank == 0)
     torch.manual_seed(config.train.seed)
-    network = build_network(config.network, len(work.classes))
-    voice.say(_start(network, work, storage))
+    network = build_network(config.network, len(job.classes))
+    voice.say(_start(network, job, storage))
     # Or Python's collector goes through all that was imported at every few steps.
     gc.collect()
     gc.freeze()
-    with work.turn(PATIENCE) as come:
-        if not come:
-            return
-        model, history = train(
-            network,
-            config.train,
-            classes=len(work.classes),
-            matrix=None if hierarchy is None else torch.from_numpy(hierarchy.matrix()),
-            void=work.void,
-            feed=_feed(work, storage, network, hierarchy, rank, world, max(2, share), device),
-            device=device,
-            precision=work.precision,
-            on_step=voice,
-            on_resume=voice.catch_up,
-            on_epoch=_validation(work, hierarchy, voice),
-            trained=work.start is not None,
-            checkpoints=_checkpoints(work, storage, rank),
-            say=voice.say,
-        )
+    model, history = train(
+        network,
+        config.train,
+        classes=len(job.classes),
+        matrix=None if hierarchy is None else torch.from_numpy(hierarchy.matrix()),
+        void=job.void,
+        feed=_feed(job, storage, network, hierarchy, rank, world, max(2, share), device),
+        device=device,
+        precision=job.precision,
+        on_step=voice,
+        on_resume=voice.catch_up,
+        on_epoch=_validation(job, hierarchy, voice),
+        trained=job.start is not None,
+        checkpoints=_checkpoints(job, storage, rank),
+        say=voice.say,
+    )
     if rank == 0:
         voice.curves.finish()
-        _write(storage, work, model, network, history, hierarchy)
+        _write(storage, job, model, network, history, hierarchy)
 
 
-def _start(network: SceneNetwork, work: Work, storage: Storage) -> str:
+def _start(network: SceneNetwork, job: TrainingJob, storage: Storage) -> str:
     """Fill a new network with the weights it starts from; says which."""
-    config = work.config.network
-    if work.start is not None:
-        with storage.as_local(work.start) as folder:
+    config = job.config.network
+    if job.start is not None:
+        with storage.as_local(job.start) as folder:
             before = load_model(folder)
         assert isinstance(network, FCN)
         assert isinstance(before.network, FCN)
@@ -177,7 +169,7 @@ def gpus_here() -> float:
 
 
 def _feed(
-    work: Work,
+    job: TrainingJob,
     storage: Storage,
     network: SceneNetwork,
     hierarchy: Hierarchy | None,
@@ -186,36 +178,36 @@ def _feed(
     threads: int,
     device: torch.device,
 ) -> Feed:
-    config = work.config
-    scenes = TrainingScenes(work.scenes, hierarchy, config.train.cache_mb)
+    config = job.config
+    scenes = TrainingScenes(job.scenes, hierarchy, config.train.cache_mb)
     place: dict[str, Any] = {
         "rank": rank,
         "world_size": world,
         "threads": threads,
         "device": device,
     }
-    if work.targets is not None:
-        rows = TargetReader(storage, f"{work.targets}/rows")
+    if job.targets is not None:
+        rows = TargetReader(storage, f"{job.targets}/rows")
         return PatchFeed(scenes, rows, config.train, config.context.seed, PATCH, **place)
-    void_subclass = work.void if hierarchy is None else hierarchy.void_subclass
+    void_subclass = job.void if hierarchy is None else hierarchy.void_subclass
     if config.examples == "variants":
         return VariantFeed(
-            scenes, config.train, config.context, work.void, void_subclass, network.multiple,
+            scenes, config.train, config.context, job.void, void_subclass, network.multiple,
             has_batch_norm(network), **place,
         )  # fmt: skip
-    return CropFeed(scenes, config.train, work.void, void_subclass, **place)
+    return CropFeed(scenes, config.train, job.void, void_subclass, **place)
 
 
 def _validation(
-    work: Work, hierarchy: Hierarchy | None, voice: Voice
+    job: TrainingJob, hierarchy: Hierarchy | None, voice: Voice
 ) -> Callable[[int, Phase, torch.nn.Module], None]:
     """What to do at the end of an epoch."""
-    every = work.config.train.validate_every
+    every = job.config.train.validate_every
     if every is None:
         return lambda epoch, phase, model: None
     parents = None if hierarchy is None else hierarchy.matrix().argmax(axis=0)
     validation = Validation(
-        work.held_out, len(work.classes), work.void, parents, work.config.evaluation.every
+        job.held_out, len(job.classes), job.void, parents, job.config.evaluation.every
     )
 
     def look(epoch: int, phase: Phase, model: torch.nn.Module) -> None:
@@ -231,8 +223,8 @@ def _validation(
     return look
 
 
-def _checkpoints(work: Work, storage: Storage, rank: int) -> Checkpoints:
-    path = f"{work.resume}/{STATE}"
+def _checkpoints(job: TrainingJob, storage: Storage, rank: int) -> Checkpoints:
+    path = f"{job.resume}/{STATE}"
 
     def read() -> bytes | None:
         return storage.read(path) if storage.exists(path) else None
@@ -243,7 +235,7 @@ def _checkpoints(work: Work, storage: Storage, rank: int) -> Checkpoints:
         storage.write(beside, content)
         storage.move(beside, path)
 
-    train = work.config.train
+    train = job.config.train
     return Checkpoints(
         read, write if rank == 0 else None, train.checkpoint_minutes, train.checkpoint_steps
     )
@@ -251,20 +243,20 @@ def _checkpoints(work: Work, storage: Storage, rank: int) -> Checkpoints:
 
 def _write(
     storage: Storage,
-    work: Work,
+    job: TrainingJob,
     model: torch.nn.Module,
     network: SceneNetwork,
     history: History,
     hierarchy: Hierarchy | None,
 ) -> None:
-    config = work.config
+    config = job.config
     scored = [layer for layer in network.last_layers() if isinstance(layer, torch.nn.Conv2d)]
     description = ModelDescription(
         network=config.network,
         strategy=config.train.strategy,
-        dataset=work.dataset,
-        classes=work.classes,
-        colours=work.colours,
+        dataset=job.dataset,
+        classes=job.classes,
+        colours=job.colours,
         outputs=scored[0].out_channels,
         hierarchy_digest=None if hierarchy is None else hierarchy.digest,
     )
@@ -277,7 +269,7 @@ def _write(
         if hierarchy is not None:
             hierarchy.save(folder / "model" / HIERARCHY_FILE)
         rows.to_parquet(folder / "history.parquet")
-        storage.put_folder(folder, work.target)
+        storage.put_folder(folder, job.target)
     facts = {
         "steps": len(rows),
         "final_loss": float(rows["loss"].tail(50).mean()),
@@ -286,7 +278,7 @@ def _write(
     }
     if isinstance(model, HierarchicalNetwork):
         facts |= {name: float(value) for name, value in model.drift().items()}
-    storage.write_json(f"{work.target}/{FACTS}", facts)
+    storage.write_json(f"{job.target}/{FACTS}", facts)
 
 
 class Voice:

@@ -62,6 +62,10 @@ def load_weights(network: SceneNetwork, config: NetworkConfig) -> list[str]:
             return zfnet_onnx(network, Path(os.path.expanduser(config.weights_file)))
 
 
+FROM_FILE = ("release", "file")
+"""Values of `network.weights` that take them from `network.weights_file`."""
+
+
 def weights_digest(config: NetworkConfig) -> str | None:
     """The sha256 of the file that weights come from; None where they come from elsewhere.
 
@@ -70,7 +74,7 @@ def weights_digest(config: NetworkConfig) -> str | None:
     UserError
         If there is no such file.
     """
-    if config.weights not in ("release", "file"):
+    if config.weights not in FROM_FILE:
         return None
     with _there(Path(os.path.expanduser(config.weights_file))).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

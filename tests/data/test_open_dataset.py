@@ -66,7 +66,7 @@ def test_folder(tmp_path: Path) -> None:
 def test_what_is_not_there_or_not_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not in .*siftflow; .*`lhs data get siftflow \[--arch"):
         open_dataset("siftflow", tmp_path)
-    with pytest.raises(UserError, match="'pascal' is unknown; allowed: synthetic, siftflow"):
+    with pytest.raises(UserError, match="'pascal' is unknown; allowed: siftflow, stanford"):
         open_dataset("pascal")
     stanford(tmp_path / "siftflow")
     with pytest.raises(UserError, match=r"siftflow is not SIFTFlow: it lacks Images, Semantic"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from lhs.config import Config
-from lhs.engine import pipeline, scenes
-from lhs.engine.pipeline import Outcome, make_hierarchy
-from lhs.engine.scenes import checked_scenes
-from lhs.engine.stages import StageResult, Stages
+from lhs.engine import graph, pipeline, scenes
+from lhs.engine.graph import HIERARCHY, annotated_scenes
+from lhs.engine.pipeline import Outcome
+from lhs.engine.stages import SUCCESS, Stage, StageResult, Stages
 from lhs.engine.storage import Storage
 from lhs.loading import build_config
 
@@ -109,14 +109,53 @@ def prepared(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
     stages = Stages(Storage(config.storage))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "BLOCK", 5)
-        checked = checked_scenes(stages, config.data)
-        _, hierarchy = make_hierarchy(stages, config, checked)
+        hierarchy = stages.make(HIERARCHY, config)
+    checked = annotated_scenes(stages, config)
     return SimpleNamespace(config=config, stages=stages, scenes=checked, hierarchy=hierarchy)
 
 
 def stage(stages: Stages, name: str) -> StageResult:
     """The result of a stage of a run."""
     return next(result for result in stages.done if result.name == name)
+
+
+def declared(
+    build: Callable[[str], dict[str, Any]],
+    settings: Mapping[str, Any] | None = None,
+    sources: Mapping[str, str] | None = None,
+    name: str = "samples",
+) -> Stage:
+    """A stage by itself, whose builder gets nothing but its folder."""
+    return Stage(
+        name=name,
+        settings=lambda config: dict(settings or {}),
+        sources=lambda config: dict(sources or {}),
+        build=lambda work, path: build(path),
+    )
+
+
+def pretend(stages: Stages, stage: Stage, config: Config, **facts: Any) -> Path:
+    """Leave a result in the storage as if it had been made; its folder."""
+    key = stages.key(stage, config)
+    assert not key.pending
+    path = stages.storage.path("stages", stage.name, key.digest)
+    stages.storage.make_folder(path)
+    stages.storage.write_json(f"{path}/{SUCCESS}", {"facts": facts, "seconds": 1.0})
+    return Path(path)
+
+
+@pytest.fixture
+def checked_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
+    """Stages that hold every dataset for checked, of which others are told the word `scenes`."""
+
+    def build(work: object, path: str) -> dict[str, Any]:
+        raise AssertionError("scenes are there")
+
+    monkeypatch.setattr(graph, "SCENES", Stage(name="scenes", build=build))
+    monkeypatch.setattr(graph, "checked_key", lambda result: "scenes")
+    stages = Stages(Storage(str(tmp_path / "checked")))
+    pretend(stages, graph.SCENES, Config(), problems={})
+    return stages
 
 
 def isolated(**more: str) -> dict[str, str]:

@@ -109,8 +109,7 @@ def patches(folder: Path) -> dict[str, Any]:
 def embedding(folder: Path) -> dict[str, Any]:
     """A hierarchy of what a pretrained network sees."""
     from lhs.engine.descriptors import read_descriptors
-    from lhs.engine.pipeline import make_hierarchy
-    from lhs.engine.scenes import checked_scenes
+    from lhs.engine.graph import HIERARCHY
     from lhs.engine.stages import Stages
     from lhs.engine.storage import Storage
 
@@ -118,7 +117,7 @@ def embedding(folder: Path) -> dict[str, Any]:
         folder, hierarchy={"kind": "image_embedding", "image_clusters": 3, "n_star": 20}
     )
     stages = Stages(Storage(config.storage))
-    _, hierarchy = make_hierarchy(stages, config, checked_scenes(stages, config.data))
+    hierarchy = stages.make(HIERARCHY, config)
     _, vectors = read_descriptors(stages.storage, stage(stages, "descriptors").path)
     return {
         "subclasses": hierarchy.facts["subclasses"],

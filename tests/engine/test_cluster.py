@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from lhs.cli.main import user_mistake
 from lhs.engine import cluster as cluster_module
 from lhs.engine.cluster import object_store_bytes
-from lhs.engine.commands import user_mistake
 from lhs.errors import BadImageError, UserError
 from tests.engine.conftest import isolated
 

@@ -18,12 +18,11 @@ from lhs.engine.clustering import (
     cluster_label,
     clustered_by_actors,
     clustered_by_tasks,
-    hierarchy_stage,
     read_hierarchy,
 )
+from lhs.engine.graph import HIERARCHY
 from lhs.engine.pipeline import Outcome
 from lhs.engine.samples import row_tables
-from lhs.engine.scenes import CheckedScenes, checked_scenes
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
@@ -49,13 +48,7 @@ def test_two_builds_give_one_digest(outcome: Outcome, prepared: SimpleNamespace)
 def remade(prepared: SimpleNamespace, **changes: object) -> tuple[Hierarchy, StageResult]:
     """The hierarchy with other settings on the same histograms."""
     config: Config = tiny(prepared.config.storage, **changes)
-    result = hierarchy_stage(
-        prepared.stages,
-        config,
-        prepared.scenes,
-        stage(prepared.stages, "samples"),
-        stage(prepared.stages, "histograms"),
-    )
+    result = prepared.stages.make(HIERARCHY, config)
     return read_hierarchy(prepared.stages.storage, result.path), result
 
 
@@ -141,13 +134,9 @@ def _refused(label: int) -> Any:
     raise UserError(f"class {label}")
 
 
-def by_name(stages: Stages, config: Config, scenes: CheckedScenes) -> StageResult:
-    return hierarchy_stage(stages, config, scenes, stage(stages, "samples"), None)
-
-
 def test_scene_names_make_only_pairs_that_occur(prepared: SimpleNamespace) -> None:
     config = tiny(prepared.config.storage, hierarchy__kind="scene_names")
-    result = by_name(prepared.stages, config, prepared.scenes)
+    result = prepared.stages.make(HIERARCHY, config)
     hierarchy = read_hierarchy(prepared.stages.storage, result.path)
     samples = stage(prepared.stages, "samples")
     rows = pa.concat_tables(row_tables(prepared.stages.storage, samples.path, ["image", "label"]))
@@ -168,10 +157,8 @@ def test_scene_names_make_only_pairs_that_occur(prepared: SimpleNamespace) -> No
 
 def test_scene_names_key_ignores_what_it_does_not_use(prepared: SimpleNamespace) -> None:
     keys = {
-        by_name(
-            prepared.stages,
-            tiny(prepared.config.storage, hierarchy__kind="scene_names", **change),
-            prepared.scenes,
+        prepared.stages.make(
+            HIERARCHY, tiny(prepared.config.storage, hierarchy__kind="scene_names", **change)
         ).key
         for change in ({}, {"hierarchy__region": 5}, {"hierarchy__k_scale": 2.0})
     }
@@ -188,9 +175,5 @@ def test_scene_names_where_there_are_none(cluster: None, tmp_path: Path) -> None
         context__superpixel_size=16,
         hierarchy__kind="scene_names",
     )
-    stages = Stages(Storage(config.storage))
-    scenes = checked_scenes(stages, config.data)
-    from lhs.engine.pipeline import make_hierarchy
-
     with pytest.raises(UserError, match=r"scene_names: nameless has no scene names"):
-        make_hierarchy(stages, config, scenes)
+        Stages(Storage(config.storage)).make(HIERARCHY, config)

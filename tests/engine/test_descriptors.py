@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhs.context.gist import gist
-from lhs.engine.clustering import hierarchy_slice, read_hierarchy
-from lhs.engine.descriptors import descriptor_slice, read_descriptors
+from lhs.engine.clustering import read_hierarchy
+from lhs.engine.descriptors import read_descriptors
 from lhs.engine.examples import subclass_patches
-from lhs.engine.pipeline import make_hierarchy
-from lhs.engine.plan import make_shared, needs_of, plan_text
+from lhs.engine.graph import DESCRIPTORS, HIERARCHY, MODEL, TARGETS
+from lhs.engine.plan import make_shared, plan_text
 from lhs.engine.samples import row_tables
 from lhs.engine.stages import Stages, stage_key
 from lhs.engine.sweep_results import agreement_of
-from lhs.engine.targets import TargetReader, target_stage
+from lhs.engine.targets import TargetReader
 from lhs.loading import build_config
 from lhs.report.sensitivity import Trial
 from lhs.training.decoded import TrainingScenes
@@ -33,9 +33,9 @@ CLUSTERS = 3
 def made_of(prepared: SimpleNamespace, kind: str) -> SimpleNamespace:
     config = tiny(prepared.config.storage, hierarchy__kind=kind, hierarchy__image_clusters=CLUSTERS)
     stages = Stages(prepared.stages.storage)
-    rows, result = make_hierarchy(stages, config, prepared.scenes)
+    result = stages.make(HIERARCHY, config)
     return SimpleNamespace(
-        config=config, stages=stages, rows=rows, result=result, scenes=prepared.scenes,
+        config=config, stages=stages, result=result, scenes=prepared.scenes,
         hierarchy=read_hierarchy(stages.storage, result.path),
         descriptors=stage(stages, "descriptors"),
     )  # fmt: skip
@@ -61,17 +61,19 @@ def test_keys_of_other_hierarchies_are_what_they_were() -> None:
         for clusters in (8, 5):
             settings = {"kind": kind, "backend": "sklearn", "image_clusters": clusters}
             config = build_config({"hierarchy": settings})
-            assert stage_key("hierarchy", *hierarchy_slice(config, "rows")) == key
+            taken = [one.role for one in HIERARCHY.inputs(config) if not one.implied]
+            inputs = dict.fromkeys(taken, "rows")
+            assert stage_key("hierarchy", 1, HIERARCHY.settings(config), inputs) == key
 
 
-def test_keys_hang_on_what_image_clusters_are_made_of_and_on_nothing_else() -> None:
+def test_keys_hang_on_what_image_clusters_are_made_of_and_on_nothing_else(
+    checked_stages: Stages,
+) -> None:
     def keys(kind: str, hierarchy: dict[str, object], network: dict[str, object]) -> list[str]:
         config = build_config(
             {"hierarchy": {"kind": kind, "backend": "sklearn", **hierarchy}, "network": network}
         )
-        described = stage_key("descriptors", *descriptor_slice(config, "scenes"))
-        slice_ = hierarchy_slice(config, "samples", described)
-        return [described, stage_key("hierarchy", *slice_)]
+        return [checked_stages.key(stage, config).digest for stage in (DESCRIPTORS, HIERARCHY)]
 
     patches = {"name": "squeezenet"}
     by_gist, by_lite = keys("image_clusters", {}, {}), keys("image_embedding", {}, {})
@@ -143,7 +145,7 @@ def test_subclasses_are_the_pairs_that_samples_have(made: SimpleNamespace) -> No
 def test_variants_share_the_cluster_of_their_image(made: SimpleNamespace) -> None:
     """In what patch networks train on, and in what networks of whole images do."""
     stages, train = Stages(made.stages.storage), made.scenes.split("train")
-    result = target_stage(stages, made.config, made.scenes, made.rows, made.result)
+    result = stages.make(TARGETS, made.config)
     rows = pq.read_table(f"{result.path}/rows").to_pandas()
     assert set(rows["variant"]) == {0, 1}
     assert TargetReader(stages.storage, f"{result.path}/rows").total == len(rows)
@@ -171,22 +173,22 @@ def test_the_report_s_patches_are_of_the_clusters_images(made: SimpleNamespace) 
 
 
 def test_a_sweep_plans_the_same_stages(made: SimpleNamespace, seen: SimpleNamespace) -> None:
-    configs, storage = [made.config, seen.config], made.stages.storage
-    needs = [needs_of(config, made.scenes.key) for config in configs]
-    for found, need in zip((made, seen), needs, strict=True):
-        assert need.descriptors == found.descriptors.key
-        assert need.hierarchy == found.result.key
-        assert need.histograms is None
-    assert plan_text(storage, needs, trained=False) == (
+    configs, stages = [made.config, seen.config], Stages(made.stages.storage)
+    for found in (made, seen):
+        digests = {stage.name: key.digest for stage, _, key in stages.needed(MODEL, found.config)}
+        assert digests["descriptors"] == found.descriptors.key
+        assert digests["hierarchy"] == found.result.key
+        assert "histograms" not in digests
+    assert plan_text(stages, configs, trained=False) == (
         "2 trials: 1 x samples (1 there already), 2 x descriptors (2 there already), "
         "2 x hierarchy (2 there already)"
     )
-    checked = (made.scenes, made.stages.done[0])
-    shared = make_shared(storage, configs, [checked, checked], needs)
+    shared = make_shared(stages, configs)
     for found, results in zip((made, seen), shared, strict=True):
-        assert [result.name for result in results[1:]] == ["samples", "descriptors", "hierarchy"]
+        names = [result.name for result in results]
+        assert names == ["scenes", "samples", "descriptors", "hierarchy"]
         assert results[-1].key == found.result.key
-        assert all(result.reused for result in results[1:])
+        assert all(result.reused for result in results)
 
 
 def test_sweeps_compare_them_with_each_other_and_with_label_clusters(

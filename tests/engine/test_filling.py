@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,19 +18,29 @@ import torch
 from PIL import Image
 
 from lhs.context.extraction import histogram_rows, sample_rows
-from lhs.engine import filling, model_pool, pipeline
-from lhs.engine.filling import filled_slice, filled_stage, learned_key, with_fill
-from lhs.engine.pipeline import Outcome, make_rows
-from lhs.engine.plan import check_scenes, make_shared, needs_of, plan_text
-from lhs.engine.samples import sample_slice
-from lhs.engine.scenes import checked_scenes
-from lhs.engine.stages import StageResult, Stages, stage_key
+from lhs.engine import filling, graph, model_pool, pipeline, reporting
+from lhs.engine.filling import build_filled, with_fill
+from lhs.engine.graph import (
+    EVALUATION,
+    FILLED,
+    HIERARCHY,
+    HISTOGRAMS,
+    LEARNED_HISTOGRAMS,
+    MODEL,
+    SAMPLES,
+    annotated_scenes,
+    learned_scenes,
+)
+from lhs.engine.pipeline import Outcome
+from lhs.engine.plan import check_scenes, make_shared, plan_text
+from lhs.engine.stages import Key, Stage, StageResult, Stages, Work, stage_key
 from lhs.engine.storage import Storage
+from lhs.engine.training import baseline_of
 from lhs.errors import UserError
 from lhs.evaluation.model import ModelDescription, load_model, save_model
 from lhs.networks.build import build_network
 from tests.data import partly_labelled
-from tests.engine.conftest import stage, tiny
+from tests.engine.conftest import pretend, stage, tiny
 from tests.engine.test_samples import COLUMNS, rows_of
 
 pytestmark = pytest.mark.ray
@@ -54,11 +65,13 @@ def made(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleNames
         network={"channels": 8, "weights": "none"},
     )
     stages = Stages(Storage(config.storage))
-    scenes = checked_scenes(stages, config.data)
-    key = filled_slice(config, scenes.key)[1]["model"]
-    model = StageResult("model", key, stages.storage.path("stages", "model", key), {}, 0.0, False)
-    save_random(Path(model.path) / "model", config, scenes.dataset.classes)
-    result = filled_stage(stages, config, scenes, model)
+    scenes = annotated_scenes(stages, config)
+    key = stages.key(FILLED, config).inputs["model"]
+    place = pretend(stages, MODEL, baseline_of(config))
+    assert place.name == key
+    model = StageResult("model", key, str(place), {}, 1.0, True)
+    save_random(place / "model", config, scenes.dataset.classes)
+    result = stages.make(FILLED, config)
     around = with_fill(scenes, stages.storage, result)
     return SimpleNamespace(**locals())
 
@@ -142,7 +155,9 @@ def test_test_labels_are_not_read_and_a_killed_filling_goes_on(
     config = made.config.model_copy(
         update={"unlabelled": made.config.unlabelled.model_copy(update={"below": 0.9001})}
     )
-    key = stage_key("filled", *filled_slice(config, made.scenes.key))
+    stages = Stages(made.stages.storage)
+    annotated_scenes(stages, config)
+    key = stages.key(FILLED, config).digest
     # What a killed attempt left: the map of one image, here with another id in one pixel.
     left = sorted(first)[0]
     fill = np.array(Image.open(io.BytesIO(first[left])))
@@ -159,7 +174,7 @@ def test_test_labels_are_not_read_and_a_killed_filling_goes_on(
         for scene in test:
             with pytest.raises(UserError):
                 scene.label_map()
-        again = filled_stage(Stages(made.stages.storage), config, made.scenes, made.model)
+        again = stages.make(FILLED, config)
     finally:
         for file, content in kept.items():
             file.write_bytes(content)
@@ -174,14 +189,15 @@ def test_test_labels_are_not_read_and_a_killed_filling_goes_on(
 def test_samples_and_histograms_are_those_of_the_filled_maps(made: SimpleNamespace) -> None:
     config, around, annotated = made.config, made.around, made.scenes
     stages = Stages(made.stages.storage)
-    samples, histograms = make_rows(stages, config, around, around)
-    trained_on, trained_histograms = make_rows(stages, config, annotated, around)
-    assert samples.key == stage_key("samples", *sample_slice(config, made.result.key))
-    assert trained_on.key == stage_key("samples", *sample_slice(config, annotated.key))
+    samples, histograms = (stages.make(stage, config) for stage in (SAMPLES, HISTOGRAMS))
+    trained_on = stages.make(SAMPLES, graph.annotated(config))
+    trained_histograms = stages.make(LEARNED_HISTOGRAMS, config)
+    settings = config.context.model_dump(mode="json")
+    assert samples.key == stage_key("samples", 1, settings, {"scenes": made.result.key})
+    assert trained_on.key == stage_key("samples", 1, settings, {"scenes": annotated.key})
     for labels_of, result, rows in (
         (around, samples, histograms), (annotated, trained_on, trained_histograms),
     ):  # fmt: skip
-        assert rows is not None
         table = rows_of(stages.storage, rows, [*COLUMNS, "bins", "counts"])
         assert len(table) == result.facts["samples"]
         expected = []
@@ -210,9 +226,13 @@ def test_nothing_to_fill(made: SimpleNamespace) -> None:
     scenes = replace(made.scenes, skipped={
         scene.id: "" for scene in made.scenes.split("train") if (scene.label_map() == VOID).all()
     })  # fmt: skip
-    result = filled_stage(Stages(made.stages.storage), config, scenes, made.model)
+    storage = made.stages.storage
+    path = storage.path("nothing")
+    work = Work("filled", "nothing", config, {"model": made.model}, Stages(storage))
+    storage.make_folder(path)
+    result = StageResult("filled", "nothing", path, build_filled(work, scenes, path), 0.0, False)
     assert (result.facts["images"], result.facts["filled_pixels"]) == (0, 0)
-    around = with_fill(scenes, made.stages.storage, result)
+    around = with_fill(scenes, storage, result)
     assert around.dataset.scenes() == scenes.dataset.scenes()
 
 
@@ -222,12 +242,14 @@ def test_the_experiment_fills_with_its_baseline(
     """All but its training: of what that is given."""
     taken: list[Any] = []
 
-    def train(stages: Stages, *given: Any) -> StageResult:
-        taken.extend(given)
-        stages.done.append(outcome.model)
-        return outcome.model
+    def train(work: Work, path: str) -> dict[str, Any]:
+        taken.extend([learned_scenes(work.stages, work.config), work.inputs["hierarchy"]])
+        shutil.copytree(outcome.model.path, path, dirs_exist_ok=True)
+        return outcome.model.facts
 
-    monkeypatch.setattr(pipeline, "training_stage", train)
+    untrained = replace(MODEL, build=train)
+    for module in (graph, pipeline, reporting):
+        monkeypatch.setattr(module, "MODEL", untrained)
     config = tiny(folder, unlabelled={"mode": "filled", "below": 1.0}, report__baseline="reuse")
     [done] = pipeline.run(config, "filled")
     names = [result.name for result in done.stages.done]
@@ -239,7 +261,7 @@ def test_the_experiment_fills_with_its_baseline(
     assert result.facts["model"] == finished[0].model.key, "the baseline was not trained again"
     assert result.facts["images"] == 24
     # What is trained on is filled, and nothing of what is scored.
-    _, learned, hierarchy, *_ = taken
+    learned, hierarchy = taken
     assert (learned.key, hierarchy.key) == (result.key, stage(done.stages, "hierarchy").key)
     void = learned.dataset.void
     assert not any((scene.label_map() == void).any() for scene in learned.split("train"))
@@ -249,24 +271,27 @@ def test_the_experiment_fills_with_its_baseline(
     assert samples > stage(outcome.stages, "samples").facts["samples"]
     assert done.baseline is not None
     assert "The baseline filled 24 of 24 training images" in Path(done.report).read_text()
-    needs = needs_of(config, stage(done.stages, "scenes").key)
-    for name in ("scenes", "filled", "samples", "histograms", "hierarchy"):
-        assert getattr(needs, name) == stage(done.stages, name).key
+    needed = Stages(done.stages.storage).needed(EVALUATION, config)
+    assert [(declared.name, key.digest) for declared, _, key in needed] == [
+        (result.name, result.key) for result in done.stages.done
+    ]
 
 
 def test_what_a_network_trains_on_is_in_its_key(made: SimpleNamespace) -> None:
-    config, scenes = made.config, made.scenes.key
+    stages = Stages(made.stages.storage)
 
-    def needs(**changes: object):
-        unlabelled = config.unlabelled.model_copy(update=changes)
-        return needs_of(config.model_copy(update={"unlabelled": unlabelled}), scenes)
+    def key(stage: Stage, **changes: object) -> Key:
+        unlabelled = made.config.unlabelled.model_copy(update=changes)
+        return stages.key(stage, made.config.model_copy(update={"unlabelled": unlabelled}))
 
-    filled, annotated, naive = needs(), needs(train_on_filled="no"), needs(mode="naive")
-    assert filled.hierarchy == annotated.hierarchy != naive.hierarchy
-    assert len({filled.training, annotated.training, naive.training}) == 3
-    assert needs(below=0.5).samples != filled.samples
+    ways: list[dict[str, object]] = [{}, {"train_on_filled": "no"}, {"mode": "naive"}]
+    filled, annotated, naive = (key(HIERARCHY, **way).digest for way in ways)
+    assert filled == annotated != naive
+    # Also while the hierarchy is not made, as a sweep's plan counts them.
+    assert len({key(MODEL, **way).digest for way in ways}) == 3
+    assert key(SAMPLES, below=0.5).digest != key(SAMPLES).digest
     around = with_fill(made.scenes, made.stages.storage, made.result, trains_on_fill=False)
-    assert around.key == learned_key(made.result.key, False) != made.result.key
+    assert around.key == key(MODEL, train_on_filled="no").inputs["scenes"] != made.result.key
     assert (around.class_pixels == made.scenes.class_pixels).all()
 
 
@@ -277,15 +302,15 @@ def test_a_sweep_makes_the_filled_maps_once(made: SimpleNamespace) -> None:
         )
         for scale in (1.0, 1.5)
     ]
-    storage = made.stages.storage
-    scenes = check_scenes(storage, configs)
-    needs = [needs_of(config, made.scenes.key) for config in configs]
-    assert "1 x filled (1 there already)" in plan_text(storage, needs, trained=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filling, "trained_baseline", lambda *_: made.model)
-        shared = make_shared(storage, configs, scenes, needs)
-    for need, results in zip(needs, shared, strict=True):
-        assert [result.key for result in results] == [
-            made.scenes.key, need.filled, need.samples, need.histograms, need.hierarchy,
+    stages = Stages(made.stages.storage)
+    check_scenes(stages, configs)
+    keys = [[key.digest for _, _, key in stages.needed(HIERARCHY, config)] for config in configs]
+    assert "1 x filled (1 there already)" in plan_text(stages, configs, trained=True)
+    shared = make_shared(stages, configs)
+    for its_keys, results in zip(keys, shared, strict=True):
+        assert [result.name for result in results] == [
+            "scenes", "filled", "samples", "histograms", "hierarchy",
         ]  # fmt: skip
-    assert needs[0].hierarchy != needs[1].hierarchy
+        assert [result.key for result in results] == its_keys
+    assert keys[0][:-1] == keys[1][:-1]
+    assert keys[0][-1] != keys[1][-1]

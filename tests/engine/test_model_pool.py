@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from lhs.engine import model_pool
-from lhs.engine.evaluation import evaluation_slice, folder_files, png, predict_scenes
-from lhs.engine.filling import filled_slice
+from lhs.engine.evaluation import evaluation_settings, folder_files, png, predict_scenes
+from lhs.engine.filling import filled_settings
 from lhs.engine.model_pool import IMAGE, Arrays, ImageJob, groups, over_images, stored_model
 from lhs.engine.pipeline import Outcome
 from lhs.engine.progress import opened
@@ -156,7 +156,7 @@ def test_float32_keeps_the_keys_and_any_other_arithmetic_has_its_own() -> None:
         config = build_config(
             {"train": {"gpu": "no"}, "evaluation": {"precision": precision}, "network": SQUEEZENET}
         )
-        return [evaluation_slice(config, "s", "m")[0], filled_slice(config, "s")[0]]
+        return [evaluation_settings(config), filled_settings(config)]
 
     plain = [{"every": 1}, {"below": 0.9, "every": 1}]
     assert slices("auto") == slices("float32") == plain

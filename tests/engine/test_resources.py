@@ -9,11 +9,9 @@ from lhs.engine.preflight import preflight
 from lhs.engine.resources import (
     clustering_backend,
     models_at_once,
-    ready_before_turn,
     shares_of,
     training_workers,
     trainings_that_fit,
-    trials_at_once,
 )
 from lhs.errors import UserError
 from lhs.hierarchy.kmeans import CumlProbe
@@ -55,32 +53,6 @@ def cluster_of(monkeypatch):
 def test_so_many_fit(cluster_of, there, train, count) -> None:
     cluster_of(**there)
     assert trainings_that_fit(config(**train)) == count
-
-
-@pytest.mark.parametrize(
-    ("there", "count"), [({"CPU": 2}, 2), ({"CPU": 8}, 5), ({"CPU": 8, "GPU": 4}, 4)]
-)
-def test_on_cpus_one_more_trial_is_begun_than_trains(cluster_of, there, count) -> None:
-    cluster_of(**there)
-    assert trials_at_once(config()) == count
-
-
-@pytest.mark.parametrize(
-    ("there", "changes", "ready"),
-    [
-        ({"CPU": 2}, {}, True),
-        ({"CPU": 1}, {}, False),
-        ({"CPU": 8}, {"train": {"workers": 2}}, False),
-        ({"CPU": 8, "GPU": 1}, {}, False),
-        ({"CPU": 8, "GPU": 1}, {"train": {"gpu": "no"}}, True),
-        ({"CPU": 8}, {"network": {"name": "clarifai", "weights": "none"}}, False),
-    ],
-)
-def test_who_waits_for_a_turn_books_nothing_that_a_training_needs(
-    cluster_of, there, changes, ready
-) -> None:
-    cluster_of(**there)
-    assert ready_before_turn(build_config(changes)) is ready
 
 
 @pytest.mark.parametrize(

@@ -135,4 +135,4 @@ def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(
     assert weights(storage) == weights(undisturbed[strategy])
     losses = [history(folder)["loss"].tolist() for folder in (storage, undisturbed[strategy])]
     assert losses[0] == losses[1]
-    assert not list(storage.glob("stages/model/.training-*"))
+    assert not list(storage.glob("stages/model/.unfinished-*"))

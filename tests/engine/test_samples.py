@@ -16,9 +16,9 @@ from lhs.context.samples import superpixel_samples
 from lhs.context.superpixels import segment
 from lhs.data.augmentation import variant
 from lhs.engine.clustering import class_histograms
+from lhs.engine.graph import HISTOGRAMS, SAMPLES, annotated_scenes
 from lhs.engine.pipeline import Outcome
-from lhs.engine.samples import histogram_stage, row_tables, sample_stage
-from lhs.engine.scenes import checked_scenes
+from lhs.engine.samples import row_tables
 from lhs.engine.stages import StageResult, Stages
 from lhs.engine.storage import Storage
 from lhs.loading import build_config
@@ -153,11 +153,11 @@ def test_an_all_void_image_gives_no_rows(cluster: None, tmp_path: Path) -> None:
         }
     )
     stages = Stages(Storage(str(tmp_path / "storage")))
-    scenes = checked_scenes(stages, config.data)
+    scenes = annotated_scenes(stages, config)
     assert scenes.class_pixels.tolist() == [2 * 16 * 64] * 3
-    samples = sample_stage(stages, config, scenes)
+    samples = stages.make(SAMPLES, config)
     assert set(rows_of(stages.storage, samples, COLUMNS)["image"]) == {"a", "c"}
-    histograms = histogram_stage(stages, config, scenes, samples)
+    histograms = stages.make(HISTOGRAMS, config)
     rows = rows_of(stages.storage, histograms, [*COLUMNS, "bins", "counts"])
     assert len(rows) == samples.facts["samples"]
     assert set(rows["image"]) == {"a", "c"}

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from lhs.config import Config
 from lhs.engine.stages import Stages
 from lhs.engine.storage import Storage, explained
 from lhs.engine.tracking import tracking_uri
 from lhs.errors import UserError
+from tests.engine.conftest import declared
 
 
 class Refusing:
@@ -77,7 +79,7 @@ def test_a_file_where_the_storage_should_be(tmp_path: Path) -> None:
     for below in (place, place / "deeper"):
         storage = Storage(str(below))
         with pytest.raises(UserError, match=f"storage = {below}.*not a folder"):
-            Stages(storage).run("samples", {}, {}, lambda path: {})
+            Stages(storage).make(declared(lambda path: {}), Config())
         with pytest.raises(UserError, match=f"storage = {below}.*not a folder"):
             tracking_uri(storage)
 
@@ -123,8 +125,8 @@ def test_remote_stage_is_built_and_reused() -> None:
         storage.write(f"{path}/part", b"rows")
         return {"rows": 1}
 
-    made = Stages(storage).run("samples", {}, {}, build)
-    found = Stages(storage).run("samples", {}, {}, build)
+    made = Stages(storage).make(declared(build), Config())
+    found = Stages(storage).make(declared(build), Config())
     assert (made.reused, found.reused) == (False, True)
     assert found.facts == {"rows": 1}
 

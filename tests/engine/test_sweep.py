@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from lhs import run
-from lhs.engine.plan import check_scenes, needs_of, plan_text
+from lhs.engine.plan import check_scenes, plan_text
 from lhs.engine.stages import Stages
 from lhs.engine.storage import Storage
 from lhs.engine.sweep import PARENT, TRIAL
@@ -85,26 +85,20 @@ def test_what_trials_share_is_made_once(whole: Path) -> None:
 
 def test_the_plan_says_so_before(cluster: None, tmp_path: Path) -> None:
     trials = trials_of(read_sweep(str(written(tmp_path, tmp_path / "storage"))))
-    storage = Storage(str(tmp_path / "storage"))
+    stages = Stages(Storage(str(tmp_path / "storage")))
     configs = [trial.config for trial in trials]
-    needs = [
-        needs_of(config, checked.key)
-        for config, (checked, _) in zip(configs, check_scenes(storage, configs), strict=True)
-    ]
+    check_scenes(stages, configs)
     text = "2 trials: 1 x samples, 1 x histograms, 2 x hierarchy"
-    assert plan_text(storage, needs, trained=True) == f"{text}, 2 x training"
-    assert plan_text(storage, needs, trained=False) == text
+    assert plan_text(stages, configs, trained=True) == f"{text}, 2 x training"
+    assert plan_text(stages, configs, trained=False) == text
 
 
 def test_the_plan_counts_what_is_there_already(whole: Path, tmp_path: Path) -> None:
     trials = trials_of(read_sweep(str(written(tmp_path, whole))))
-    storage = Storage(str(whole))
+    stages = Stages(Storage(str(whole)))
     configs = [trial.config for trial in trials]
-    needs = [
-        needs_of(config, checked.key)
-        for config, (checked, _) in zip(configs, check_scenes(storage, configs), strict=True)
-    ]
-    assert "2 x hierarchy (2 there already)" in plan_text(storage, needs, trained=True)
+    check_scenes(stages, configs)
+    assert "2 x hierarchy (2 there already)" in plan_text(stages, configs, trained=True)
 
 
 def test_results_are_those_of_single_runs(whole: Path, tmp_path: Path) -> None:
@@ -256,7 +250,7 @@ def test_killed_twice_and_a_trial_once_it_ends_as_undisturbed(whole: Path, tmp_p
     # One after the other, so that one is left when the other has ended.
     order = ("--trials-at-once", "1")
     first = started(path, storage, *order)
-    waited(first, lambda: list(training.glob(".training-*")) and trial_process(first.pid))
+    waited(first, lambda: list(training.glob(".unfinished-*")) and trial_process(first.pid))
     found = trial_process(first.pid)
     assert found is not None
     found.send_signal(signal.SIGKILL)
@@ -264,7 +258,7 @@ def test_killed_twice_and_a_trial_once_it_ends_as_undisturbed(whole: Path, tmp_p
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     second = started(path, storage, *order, "--resume")
-    waited(second, lambda: list(training.glob(".training-*")))
+    waited(second, lambda: list(training.glob(".unfinished-*")))
     os.killpg(second.pid, signal.SIGKILL)
     second.wait()
     parent, children = runs_of(storage)

@@ -11,9 +11,10 @@ import pytest
 
 from lhs.engine import targets as module
 from lhs.engine.clustering import read_hierarchy
-from lhs.engine.stages import Stages
+from lhs.engine.graph import HIERARCHY, TARGETS
+from lhs.engine.stages import Stages, Work
 from lhs.engine.storage import Storage
-from lhs.engine.targets import TargetReader, target_stage
+from lhs.engine.targets import TargetReader, build_targets
 from lhs.hierarchy import Hierarchy
 from tests.engine.conftest import stage, tiny
 
@@ -25,9 +26,7 @@ def made(prepared: SimpleNamespace) -> SimpleNamespace:
     histograms = stage(prepared.stages, "histograms")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FILE_ROWS", 300)
-        result = target_stage(
-            prepared.stages, prepared.config, prepared.scenes, histograms, prepared.hierarchy
-        )
+        result = prepared.stages.make(TARGETS, prepared.config)
     storage = prepared.stages.storage
     reader = TargetReader(storage, f"{result.path}/rows")
     rows = pq.read_table(f"{histograms.path}/rows").to_pandas()
@@ -92,20 +91,19 @@ def test_other_machines_make_the_same_order(
     for seed in (0, 1):
         stages = Stages(Storage(str(tmp_path / str(seed))))
         config = tiny(tmp_path, train__seed=seed)
-        result = target_stage(stages, config, prepared.scenes, histograms, prepared.hierarchy)
-        reader = TargetReader(stages.storage, f"{result.path}/rows")
+        path = stages.storage.path("targets")
+        inputs = {"rows": histograms, "hierarchy": prepared.hierarchy}
+        build_targets(Work("targets", "", config, inputs, stages), prepared.scenes, path)
+        reader = TargetReader(stages.storage, f"{path}/rows")
         orders.append(reader(0, reader.total))
     for mine, theirs in zip(orders[0], made.reader(0, made.reader.total), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert not np.array_equal(orders[0].x, orders[1].x)
 
 
-def test_without_a_hierarchy_subclasses_are_classes(
-    prepared: SimpleNamespace, tmp_path: Path
-) -> None:
-    samples = stage(prepared.stages, "samples")
-    stages = Stages(Storage(str(tmp_path)))
-    result = target_stage(stages, tiny(tmp_path), prepared.scenes, samples, None)
+def test_without_a_hierarchy_subclasses_are_classes(prepared: SimpleNamespace) -> None:
+    stages, samples = prepared.stages, stage(prepared.stages, "samples")
+    result = stages.make(TARGETS, tiny(prepared.config.storage, train__strategy="baseline"))
     reader = TargetReader(stages.storage, f"{result.path}/rows")
     rows = reader(0, reader.total)
     np.testing.assert_array_equal(rows.labels, rows.subclasses)
@@ -113,16 +111,12 @@ def test_without_a_hierarchy_subclasses_are_classes(
 
 
 def test_scene_names_decide_where_the_hierarchy_is_made_of_them(
-    prepared: SimpleNamespace, tmp_path: Path
+    prepared: SimpleNamespace,
 ) -> None:
-    from lhs.engine.clustering import hierarchy_stage
-
-    config = tiny(tmp_path, hierarchy__kind="scene_names")
-    samples = stage(prepared.stages, "samples")
-    stages = Stages(Storage(str(tmp_path)))
-    hierarchy = hierarchy_stage(stages, config, prepared.scenes, samples, None)
-    made: Hierarchy = read_hierarchy(stages.storage, hierarchy.path)
-    result = target_stage(stages, config, prepared.scenes, samples, hierarchy)
+    config = tiny(prepared.config.storage, hierarchy__kind="scene_names")
+    stages = prepared.stages
+    made: Hierarchy = read_hierarchy(stages.storage, stages.make(HIERARCHY, config).path)
+    result = stages.make(TARGETS, config)
     reader = TargetReader(stages.storage, f"{result.path}/rows")
     rows = reader(0, reader.total)
     train = prepared.scenes.split("train")

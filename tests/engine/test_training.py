@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from lhs.engine import pipeline
-from lhs.engine.scenes import checked_scenes
+from lhs.engine.graph import annotated_scenes
 from lhs.engine.stages import Stages
 from lhs.engine.storage import Storage
-from lhs.engine.training import baseline_of, baseline_slice, training_slice
-from lhs.engine.worker import PATIENCE
+from lhs.engine.training import baseline_of, network_weights, training_settings
 from lhs.errors import UserError
 from tests.data.builders import plain
 from tests.engine.conftest import tiny
@@ -50,8 +47,7 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
 
 def test_the_key_holds_the_precision_that_was_settled(tmp_path: Path) -> None:
     def settings(**more: object) -> dict[str, object]:
-        config = tiny(tmp_path, train__gpu="no", **more)
-        return training_slice(config, "scenes", None, None)[0]
+        return training_settings(tiny(tmp_path, train__gpu="no", **more))
 
     auto = settings()
     assert auto["precision"] == "float32"
@@ -61,29 +57,9 @@ def test_the_key_holds_the_precision_that_was_settled(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert settings(**other) != auto
     config = tiny(tmp_path, train__gpu="no", train__precision="bfloat16")
-    assert baseline_slice(baseline_of(config), "scenes")[0]["precision"] == "bfloat16"
+    assert training_settings(baseline_of(config))["precision"] == "bfloat16"
     with pytest.raises(UserError, match=r"train\.precision = tf32"):
         settings(train__precision="tf32")
-
-
-@pytest.mark.ray
-def test_who_waits_too_long_for_its_turn_trains_when_it_comes(
-    cluster: None, tmp_path: Path
-) -> None:
-    log = tmp_path / "asked"
-
-    @contextmanager
-    def turn(patience: float | None = None) -> Iterator[bool]:
-        with log.open("a") as file:
-            file.write(f"{patience}\n")
-        yield patience is None
-
-    config = tiny(
-        tmp_path / "storage", train__strategy="baseline", report__baseline="none", report__scenes=0
-    )
-    outcome = pipeline.run_one(config, "waits", turn=turn)
-    assert outcome.evaluation.counts.sum() > 0
-    assert log.read_text().split() == [str(PATIENCE), "None"]
 
 
 @pytest.mark.ray
@@ -100,7 +76,7 @@ def test_an_image_that_one_of_two_workers_can_not_read_is_told(
         train__workers=2,
         report__baseline="none",
     )
-    checked_scenes(Stages(Storage(config.storage)), config.data)
+    annotated_scenes(Stages(Storage(config.storage)), config)
     image = root / "images" / "a_3.png"
     content = image.read_bytes()
     image.write_bytes(content[:-200] + bytes(200))
@@ -112,7 +88,7 @@ def test_a_model_depends_on_what_the_weights_file_holds(tmp_path: Path) -> None:
     def slices(name: str) -> tuple[object, object]:
         network = {"weights": "file", "weights_file": str(tmp_path / name)}
         config = tiny(tmp_path, network=network, train__gpu="no")
-        return training_slice(config, "scenes", None, None)
+        return training_settings(config), network_weights(config)
 
     with pytest.raises(UserError, match=r"weights_file = .*one: no such file"):
         slices("one")

@@ -84,7 +84,7 @@ STAGES = [
         for number, phase in enumerate(phases)
     ),
     Stage(
-        "evaluation", "hierarchical", "lhs.engine.evaluation:confusion_counts", 1,
+        "evaluation", "hierarchical", "lhs.evaluation.prediction:count_pairs", 1,
         ("evaluation",),
     ),
     Stage(

@@ -87,7 +87,7 @@ def disturbed(folder: Path, settings: list[str]) -> dict[str, Any]:
             strike(busy(cluster.raylets()[1], SAMPLER, driver))
             cluster.add(2)
             training = folder / "storage" / "stages" / "model"
-            wait(lambda: list(training.glob(".training-*/state.pt")), driver, folder)
+            wait(lambda: list(training.glob(".unfinished-*/state.pt")), driver, folder)
             strike(busy(cluster.raylets()[1], TRAINER, driver))
             cluster.add(2)
             return finished(driver, folder)

@@ -1,0 +1,88 @@
+"""`lhs run`, `lhs hierarchy`, `lhs recipes`."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from lhs.cli.options import Group, add_command, add_recipe
+
+
+def add_commands(commands: Group) -> None:
+    """Add the commands of this file."""
+    text = "the whole experiment: scenes to scored report"
+    command = add_command(commands, "run", run, text)
+    add_recipe(command)
+    command.add_argument(
+        "--plan",
+        action="store_true",
+        help="print what would be made and what is there; run nothing",
+    )
+    text = "up to the label hierarchy only"
+    add_recipe(add_command(commands, "hierarchy", hierarchy, text))
+    add_command(commands, "recipes", recipes, "the named experiments, a line each")
+
+
+def run(options: Namespace) -> int:
+    """`lhs run`."""
+    from lhs import loading
+
+    config = loading.load_config(options.recipe, options.set)
+    if options.print_config:
+        print(config.yaml(), end="")
+        return 0
+    known = options.recipe in loading.recipes()
+    run_name = options.recipe if known else Path(options.recipe).stem
+    from lhs.engine.cluster import connected
+    from lhs.engine.summary import outcome_json, print_summary
+
+    with connected():
+        from lhs.engine.pipeline import plan
+        from lhs.engine.pipeline import run as run_pipeline
+
+        if options.plan:
+            print("\n".join(plan(config, run_name)))
+            return 0
+        outcomes = run_pipeline(config, run_name)
+    print_summary(outcomes)
+    if options.json:
+        print(json.dumps(outcome_json(outcomes)))
+    return 0
+
+
+def hierarchy(options: Namespace) -> int:
+    """`lhs hierarchy`."""
+    from lhs import loading
+
+    config = loading.load_config(options.recipe, options.set)
+    if options.print_config:
+        print(config.yaml(), end="")
+        return 0
+    from lhs.engine.cluster import connected
+    from lhs.engine.stages import Stages
+    from lhs.engine.storage import Storage
+    from lhs.engine.summary import hierarchy_json, print_hierarchy
+
+    with connected():
+        from lhs.engine.graph import HIERARCHY, annotated_scenes
+
+        stages = Stages(Storage(config.storage))
+        # Bad images are told of, also where the hierarchy is there already.
+        annotated_scenes(stages, config)
+        result = stages.make(HIERARCHY, config)
+    print_hierarchy(stages, result)
+    if options.json:
+        print(json.dumps(hierarchy_json(stages, result)))
+    return 0
+
+
+def recipes(options: Namespace) -> int:
+    """`lhs recipes`."""
+    from lhs import loading
+
+    known = loading.recipes()
+    width = max(len(name) for name in known)
+    for name in known:
+        print(f"{name:<{width}}  {loading.load_config(name).description}")
+    return 0

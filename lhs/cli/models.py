@@ -1,0 +1,112 @@
+"""`lhs predict`, `lhs evaluate`, `lhs export`."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from lhs.cli.data import add_data_root, data_settings
+from lhs.cli.options import Group, add_command, add_json, add_settings, scale, whole
+from lhs.names import DATASETS, STRIDES
+
+
+def add_commands(commands: Group) -> None:
+    """Add the commands of this file."""
+    predictor = add_command(commands, "predict", predict, "label images with a trained model")
+    predictor.add_argument("model", help="model folder or runs:/RUN_ID")
+    predictor.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="file, folder, pattern in quotes, or URI"
+    )
+    predictor.add_argument("--out", required=True, metavar="DIR", help="folder or URI for results")
+    predictor.add_argument(
+        "--every", type=int, choices=STRIDES, default=1,
+        help="patch networks: score every Nth pixel, interpolate between",
+    )  # fmt: skip
+    predictor.add_argument("--flip", action="store_true", help="look at the mirrored image too")
+    predictor.add_argument(
+        "--scales", type=scale, nargs="+", default=[1.0], metavar="F",
+        help="look at the image at these scales, 0.25 to 4",
+    )  # fmt: skip
+    predictor.add_argument(
+        "--superpixels", type=whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
+        help="let superpixels of this mean size (300) vote on their label",
+    )  # fmt: skip
+    predictor.add_argument(
+        "--centres", type=whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
+        help="patch networks: score only the centre of each superpixel of this mean size (300)",
+    )  # fmt: skip
+    predictor.add_argument("--probabilities", action="store_true", help="write them too (.npy)")
+    predictor.add_argument(
+        "--workers", type=whole(1, 4096), metavar="N", help="models at once; one a GPU, or one"
+    )
+
+    exporter = add_command(commands, "export", export, "a model as one file for other programs")
+    exporter.add_argument("model", help="model folder or runs:/RUN_ID")
+    exporter.add_argument("--format", required=True, choices=("onnx", "torch-export"))
+    exporter.add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2, here")
+    exporter.add_argument(
+        "--size", type=whole(1, 100_000), nargs=2, metavar=("HEIGHT", "WIDTH"),
+        help="for images of this size alone; patch networks need it",
+    )  # fmt: skip
+    exporter.add_argument(
+        "--check", nargs="+", default=[], metavar="IMAGE",
+        help="images on which file and model are compared; default: four procedural scenes",
+    )  # fmt: skip
+
+    scorer = add_command(commands, "evaluate", evaluate, "score a trained model on a test split")
+    scorer.add_argument("model", help="model folder or runs:/RUN_ID")
+    scorer.add_argument("--dataset", required=True, choices=DATASETS)
+    add_data_root(scorer)
+    add_settings(scorer, "as in `lhs run`")
+    add_json(scorer)
+
+
+def predict(options: Namespace) -> int:
+    """`lhs predict`."""
+    from lhs.engine.cluster import connected
+    from lhs.engine.models import model_folder
+
+    with connected(), model_folder(options.model) as folder:
+        from lhs.engine.looks import Looks
+        from lhs.engine.predicting import predict_files
+
+        looks = Looks(
+            every=options.every,
+            flip=options.flip,
+            scales=tuple(options.scales),
+            superpixels=options.superpixels,
+            centres=options.centres,
+            probabilities=options.probabilities,
+        )
+        return predict_files(folder, options.images, options.out, looks, options.workers)
+
+
+def evaluate(options: Namespace) -> int:
+    """`lhs evaluate`."""
+    from lhs.engine.cluster import connected
+    from lhs.engine.models import model_folder
+
+    config = data_settings(options)
+    with connected(), model_folder(options.model) as folder:
+        from lhs.engine.evaluation import evaluate_folder
+        from lhs.engine.resources import wants_gpu
+
+        wanted = config.evaluation
+        evaluation = evaluate_folder(
+            folder, config.data, wants_gpu("auto"), wanted.every, wanted.precision
+        )
+    for name, value in evaluation.scores.headline().items():
+        print(f"{name:<18} {value:.4f}")
+    if options.json:
+        print(json.dumps(evaluation.scores.as_dict() | {"counts": evaluation.counts.tolist()}))
+    return 0
+
+
+def export(options: Namespace) -> int:
+    """`lhs export`."""
+    from lhs.engine.exporting import export_file
+    from lhs.engine.models import model_folder
+
+    size = tuple(options.size) if options.size else None
+    with model_folder(options.model) as folder:
+        return export_file(folder, options.format, options.out, size, options.check)

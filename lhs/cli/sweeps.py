@@ -1,0 +1,80 @@
+"""`lhs sweep`."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from lhs.cli.options import Group, add_command, add_json, add_settings, whole
+from lhs.errors import UserError
+
+
+def add_commands(commands: Group) -> None:
+    """Add the command of this file."""
+    text = "one recipe under several settings, side by side"
+    command = add_command(commands, "sweep", sweep, text)
+    command.add_argument("file", help="Python file with a SWEEP, such as tune/sensitivity.py")
+    command.add_argument("--recipe", help="another recipe than the file's")
+    command.add_argument("--name", help="another name than the file's")
+    add_settings(command, "for all trials")
+    command.add_argument(
+        "--until", choices=("evaluation", "hierarchy"), default="evaluation",
+        help="`hierarchy` trains nothing",
+    )  # fmt: skip
+    command.add_argument(
+        "--trials-at-once", type=whole(1, 4096), metavar="N", help="default: as many as fit"
+    )
+    after = command.add_mutually_exclusive_group()
+    after.add_argument("--resume", action="store_true", help="go on with a sweep that was stopped")
+    after.add_argument("--clean", action="store_true", help="forget it; close what it left running")
+    add_json(command)
+
+
+def sweep(options: Namespace) -> int:
+    """`lhs sweep`."""
+    from lhs.sweeps import Search, read_sweep, search_base, trials_of
+
+    wanted = read_sweep(options.file)
+    name = options.name or wanted.name
+    recipe = options.recipe or wanted.recipe
+    if isinstance(wanted, Search):
+        if options.until != "evaluation":
+            raise UserError(f"--until {options.until}: a search trains; allowed is evaluation")
+        base = search_base(wanted, options.set, options.recipe)
+    else:
+        trials = trials_of(wanted, options.set, options.recipe)
+        base = trials[0].config
+    if options.clean:
+        from lhs.engine.storage import Storage
+        from lhs.engine.sweep import clean_sweep
+
+        closed = clean_sweep(Storage(base.storage), name)
+        print(f"sweep {name}: forgotten, {closed} runs closed; finished stages are kept")
+        return 0
+    from lhs.engine.cluster import connected
+
+    with connected():
+        from lhs.engine.graph import annotated_scenes
+        from lhs.engine.stages import Stages
+        from lhs.engine.sweep import run_sweep
+        from lhs.engine.sweep_results import print_results, write_results
+
+        if isinstance(wanted, Search):
+            from lhs.engine.search import run_search
+
+            outcome = run_search(
+                name, recipe, wanted, base, resume=options.resume, at_once=options.trials_at_once
+            )
+        else:
+            outcome = run_sweep(
+                name, recipe, trials, resume=options.resume, until=options.until,
+                at_once=options.trials_at_once,
+            )  # fmt: skip
+        scenes = annotated_scenes(Stages(outcome.storage), base)
+        page = write_results(
+            outcome, name, recipe, scenes, wanted.metric if isinstance(wanted, Search) else None
+        )
+    print_results(outcome, page)
+    if options.json:
+        print(json.dumps({"run_id": outcome.tracker.run_id, "trials": outcome.records}))
+    return 0

@@ -1,0 +1,12 @@
+"""Names that the command line's help and the configuration share."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+DatasetName = Literal["siftflow", "stanford", "barcelona", "lmsun", "synthetic", "folder"]
+DATASETS: tuple[str, ...] = get_args(DatasetName)
+DOWNLOADS = DATASETS[:4]
+"""Those that `lhs data get` knows."""
+STRIDES = (1, 2, 4, 8)
+"""Pixels between two scores of a patch network."""
