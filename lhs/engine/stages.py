@@ -266,8 +266,8 @@ class Stages:
         return result
 
     def _apart(self) -> Stages:
-        """Stages of another run on the same storage."""
-        return Stages(self.storage, _known=self._known)
+        """Stages of another run on the same storage, which knows what is made here."""
+        return Stages(self.storage, _known=self._known, _made=dict(self._made))
 
     def _inside(self, stage: Stage, config: Config) -> Stages:
         """What the builder of a stage sees: what its inputs were made of."""
