@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gpu_parts import PARTS, SIZES, Bench
+from gpu_bench import SIZES, Bench
+from gpu_parts import PARTS
 from reporting import options, report
 
 SECONDS = {

@@ -26,7 +26,7 @@ from PIL import Image
 from lhs.config import Config
 from tests.engine.conftest import stage, tiny
 
-LIMIT = 300
+LIMIT = 600
 """Seconds that a part may take."""
 SWEEP = """
 from lhs.sweeps import Sweep
