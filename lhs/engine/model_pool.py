@@ -159,7 +159,9 @@ def over_images(
     most = max(1, min(models or fitting, batches))
     there = int(ray.cluster_resources().get("CPU", 0))
     # Beside models on CPUs, which have all cores, one task of each kind a node is enough.
-    readers, writers = (max(1, there // 2), max(1, there // 4)) if gpu else (fitting, fitting)
+    wanted = (there // 2, there // 4) if gpu else (fitting, fitting)
+    # Ray Data warns of more tasks than there are batches.
+    readers, writers = (max(1, min(tasks, batches)) for tasks in wanted)
     step: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": 1}
     # In a list: Ray Data would put the items themselves in the place of a bare reference.
     work = _Work(job, [ray.put(list(items))], batch, progress)
