@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine.conftest import isolated
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROJECT = Path(__file__).parents[1]
 FIGURES = {
