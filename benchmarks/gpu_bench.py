@@ -50,7 +50,7 @@ class Bench:
 
 def connected() -> Any:
     """The program's own Ray, for all of a part."""
-    from lhs.engine.cluster import connected
+    from lhs.engine.runtime.cluster import connected
 
     return connected()
 

@@ -247,8 +247,8 @@ def killer(storage: Path) -> Iterator[list[int]]:
 
 def trained(config: Config) -> Path:
     """The folder of the program's own training stage, on the scenes alone."""
+    from lhs.engine.cache import Stages
     from lhs.engine.graph import MODEL
-    from lhs.engine.stages import Stages
     from lhs.engine.storage import Storage
 
     return Path(Stages(Storage(config.storage)).make(MODEL, config).path)

@@ -30,7 +30,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from lhs.config import Config
 from lhs.data import open_dataset
-from lhs.engine.scenes import CheckedScenes
+from lhs.engine.stages.scenes import CheckedScenes
 from lhs.hierarchy import Hierarchy
 from lhs.loading import load_config
 
@@ -79,9 +79,9 @@ def run(recipe: str, settings: list[str]) -> dict[str, Any]:
 
 def hierarchy_of(config: Config) -> tuple[Hierarchy, CheckedScenes]:
     """A hierarchy and the scenes that it is made of; what a run left is not made again."""
-    from lhs.engine.clustering import read_hierarchy
+    from lhs.engine.cache import Stages
     from lhs.engine.graph import HIERARCHY, context_scenes
-    from lhs.engine.stages import Stages
+    from lhs.engine.stages.hierarchy import read_hierarchy
     from lhs.engine.storage import Storage
 
     storage = Storage(config.storage)
@@ -92,8 +92,8 @@ def hierarchy_of(config: Config) -> tuple[Hierarchy, CheckedScenes]:
 
 def agreements(configs: dict[str, Config]) -> dict[str, float]:
     """Weighted mean over the common classes of `full` of the adjusted Rand index with it."""
-    from lhs.engine.cluster import connected
-    from lhs.engine.scenes import worker_dataset
+    from lhs.engine.runtime.cluster import connected
+    from lhs.engine.stages.scenes import worker_dataset
 
     with connected():
         made = {name: hierarchy_of(config) for name, config in configs.items()}

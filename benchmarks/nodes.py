@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from reporting import options, report
 
-from lhs.engine.samples import blocks
+from lhs.engine.stages.samples import blocks
 from lhs.loading import load_config
 from lhs.report.figures.style import LIGHT, new_figure, style_axes, to_png
 

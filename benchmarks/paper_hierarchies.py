@@ -26,10 +26,10 @@ PAPER: dict[str, dict[str, Any]] = {
 def main() -> None:
     import ray
 
-    from lhs.engine.cluster import connected
-    from lhs.engine.clustering import cluster_label
+    from lhs.engine.cache import Stages
     from lhs.engine.graph import HIERARCHY, HISTOGRAMS, SAMPLES, annotated_scenes
-    from lhs.engine.stages import Stages
+    from lhs.engine.runtime.cluster import connected
+    from lhs.engine.stages.hierarchy import cluster_label
     from lhs.engine.storage import Storage
 
     parser = options(__doc__)

@@ -54,7 +54,7 @@ class Rows:
 
 def cut_block(block: pa.Table, config: DataConfig) -> pa.Table:
     """Cut the patches of a step in a Ray Data task."""
-    from lhs.engine.scenes import worker_dataset
+    from lhs.engine.stages.scenes import worker_dataset
 
     scenes = TrainingScenes(worker_dataset(config).split("train"), None, 0)
     columns = [block[name].to_numpy() for name in Targets._fields]
@@ -109,7 +109,7 @@ def measure(side: str, root: Path, steps: int) -> dict[str, float]:
     started = time.perf_counter()
     if side == "cache":
         return timed((len(share[0].images) for share in feed.batches(0, 0)), started)
-    from lhs.engine.cluster import connected
+    from lhs.engine.runtime.cluster import connected
 
     with connected():
         orders = list(feed.order(0))

@@ -37,7 +37,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
 def with_memory_kept() -> None:
     """Start this script again with the allocator's settings of the program's own workers, which
     are read when a process starts."""
-    from lhs.engine.training import KEEP_MEMORY
+    from lhs.engine.stages.training import KEEP_MEMORY
 
     if not KEEP_MEMORY.keys() <= os.environ.keys():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})

@@ -132,9 +132,9 @@ def run_stages(root: Path, images: int | None, *, watched: bool) -> float:
 
     Not both at once: reading the memory of all of Ray's processes takes its own share of a core.
     """
-    from lhs.engine.cluster import connected
+    from lhs.engine.cache import Stages
     from lhs.engine.graph import HISTOGRAMS, SAMPLES, annotated_scenes
-    from lhs.engine.stages import Stages
+    from lhs.engine.runtime.cluster import connected
     from lhs.engine.storage import Storage
 
     with tempfile.TemporaryDirectory() as folder, connected():

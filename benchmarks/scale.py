@@ -59,9 +59,9 @@ def run_stages(root: Path, images: int, *, watched: bool) -> dict[str, Any]:
 
     Not both at once: reading the memory of all of Ray's processes takes its own share of a core.
     """
-    from lhs.engine.cluster import connected
+    from lhs.engine.cache import Stages
     from lhs.engine.graph import HISTOGRAMS, SAMPLES, annotated_scenes
-    from lhs.engine.stages import Stages
+    from lhs.engine.runtime.cluster import connected
     from lhs.engine.storage import Storage
 
     with tempfile.TemporaryDirectory() as folder, connected():
@@ -87,7 +87,7 @@ def run_stages(root: Path, images: int, *, watched: bool) -> dict[str, Any]:
 
 def write_samples(folder: Path) -> None:
     """Rows of one class, as the histogram stage leaves them: 2 to 8 of 232 classes around each."""
-    from lhs.engine.samples import HISTOGRAMS
+    from lhs.engine.stages.samples import HISTOGRAMS
 
     rng = np.random.default_rng(0)
     seen = [rng.choice(LMSUN.classes, rng.integers(2, 9), replace=False) for _ in range(KINDS)]
@@ -118,7 +118,7 @@ def write_samples(folder: Path) -> None:
 
 def cluster_all(folder: Path) -> dict[str, Any]:
     """Cluster them as the hierarchy's task does: seconds, peak GiB of this process, clusters."""
-    from lhs.engine.clustering import cluster_label
+    from lhs.engine.stages.hierarchy import cluster_label
     from lhs.engine.storage import Storage
 
     config = stage_config(folder, folder, SAMPLES)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from reporting import options, report
 
-from lhs.engine.cluster import connected
+from lhs.engine.runtime.cluster import connected
 from lhs.sweeps import Sweep, Trial, grid, read_sweep, trials_of
 
 SENSITIVITY = Path(__file__).parents[1] / "tune" / "sensitivity.py"
@@ -23,7 +23,7 @@ SENSITIVITY = Path(__file__).parents[1] / "tune" / "sensitivity.py"
 
 def hierarchies(trials: list[Trial]) -> float:
     """Seconds of a sweep up to the hierarchies, in an empty storage."""
-    from lhs.engine.sweep import run_sweep
+    from lhs.engine.tuning.sweep import run_sweep
 
     started = time.perf_counter()
     run_sweep("measured", "Table 2", trials, until="hierarchy")
@@ -52,7 +52,7 @@ def table_2(data_root: Path, scratch: Path) -> dict[str, float]:
 
 def machinery(data_root: Path, scratch: Path) -> dict[str, float]:
     """Figures (b)."""
-    from lhs.engine.sweep import run_sweep
+    from lhs.engine.tuning.sweep import run_sweep
 
     sweep = Sweep(
         name="machinery",

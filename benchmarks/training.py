@@ -29,7 +29,7 @@ import pandas as pd
 from reporting import options, report
 
 from lhs.config import Config
-from lhs.engine.training import KEEP_MEMORY
+from lhs.engine.stages.training import KEEP_MEMORY
 from lhs.loading import load_config
 
 WARM = 10
@@ -57,11 +57,11 @@ def experiment(side: str, root: Path, storage: str, steps: int, batch: int) -> C
 
 def under_ray(config: Config) -> dict[str, float]:
     """Seconds of a step in the program's training stage, and the share of them it waited."""
-    from lhs.engine.cluster import connected
+    from lhs.engine.cache import Stages
     from lhs.engine.graph import MODEL
-    from lhs.engine.stages import Stages
+    from lhs.engine.runtime.cluster import connected
     from lhs.engine.storage import Storage
-    from lhs.engine.tracking import tracked
+    from lhs.engine.tracking.tracker import tracked
 
     storage = Storage(config.storage)
     with connected(), tracked(config, storage, "siftflow", "benchmark") as tracker:
@@ -81,7 +81,7 @@ def plain(config: Config) -> dict[str, float]:
     from torch.utils.data import DataLoader, Dataset
 
     from lhs.data import open_dataset
-    from lhs.engine.cluster import cores
+    from lhs.engine.runtime.cluster import cores
     from lhs.networks.build import build_network
     from lhs.networks.weights import load_weights
     from lhs.training.crops import random_crop

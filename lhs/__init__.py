@@ -33,6 +33,6 @@ def load(model: str, device: str = "cpu", every: int = 1) -> Model:
     lhs.errors.UserError
         If there is no model at that place or its files do not fit together.
     """
-    from lhs.engine.models import open_model
+    from lhs.engine.inference.models import open_model
 
     return open_model(model, device, every)

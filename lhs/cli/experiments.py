@@ -34,8 +34,8 @@ def run(options: Namespace) -> int:
         return 0
     known = options.recipe in loading.recipes()
     run_name = options.recipe if known else Path(options.recipe).stem
-    from lhs.engine.cluster import connected
-    from lhs.engine.summary import outcome_json, print_summary
+    from lhs.engine.runtime.cluster import connected
+    from lhs.engine.tracking.summary import outcome_json, print_summary
 
     with connected():
         from lhs.engine.pipeline import plan
@@ -59,10 +59,10 @@ def hierarchy(options: Namespace) -> int:
     if options.print_config:
         print(config.yaml(), end="")
         return 0
-    from lhs.engine.cluster import connected
-    from lhs.engine.stages import Stages
+    from lhs.engine.cache import Stages
+    from lhs.engine.runtime.cluster import connected
     from lhs.engine.storage import Storage
-    from lhs.engine.summary import hierarchy_json, print_hierarchy
+    from lhs.engine.tracking.summary import hierarchy_json, print_hierarchy
 
     with connected():
         from lhs.engine.graph import HIERARCHY, annotated_scenes

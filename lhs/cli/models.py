@@ -63,12 +63,12 @@ def add_commands(commands: Group) -> None:
 
 def predict(options: Namespace) -> int:
     """`lhs predict`."""
-    from lhs.engine.cluster import connected
-    from lhs.engine.models import model_folder
+    from lhs.engine.inference.models import model_folder
+    from lhs.engine.runtime.cluster import connected
 
     with connected(), model_folder(options.model) as folder:
-        from lhs.engine.looks import Looks
-        from lhs.engine.predicting import predict_files
+        from lhs.engine.inference.prediction import predict_files
+        from lhs.engine.inference.tta import Looks
 
         looks = Looks(
             every=options.every,
@@ -83,13 +83,13 @@ def predict(options: Namespace) -> int:
 
 def evaluate(options: Namespace) -> int:
     """`lhs evaluate`."""
-    from lhs.engine.cluster import connected
-    from lhs.engine.models import model_folder
+    from lhs.engine.inference.models import model_folder
+    from lhs.engine.runtime.cluster import connected
 
     config = data_settings(options)
     with connected(), model_folder(options.model) as folder:
-        from lhs.engine.evaluation import evaluate_folder
-        from lhs.engine.resources import wants_gpu
+        from lhs.engine.runtime.resources import wants_gpu
+        from lhs.engine.stages.evaluation import evaluate_folder
 
         wanted = config.evaluation
         evaluation = evaluate_folder(
@@ -104,8 +104,8 @@ def evaluate(options: Namespace) -> int:
 
 def export(options: Namespace) -> int:
     """`lhs export`."""
-    from lhs.engine.exporting import export_file
-    from lhs.engine.models import model_folder
+    from lhs.engine.inference.exporting import export_file
+    from lhs.engine.inference.models import model_folder
 
     size = tuple(options.size) if options.size else None
     with model_folder(options.model) as folder:

@@ -46,21 +46,21 @@ def sweep(options: Namespace) -> int:
         base = trials[0].config
     if options.clean:
         from lhs.engine.storage import Storage
-        from lhs.engine.sweep import clean_sweep
+        from lhs.engine.tuning.sweep import clean_sweep
 
         closed = clean_sweep(Storage(base.storage), name)
         print(f"sweep {name}: forgotten, {closed} runs closed; finished stages are kept")
         return 0
-    from lhs.engine.cluster import connected
+    from lhs.engine.runtime.cluster import connected
 
     with connected():
+        from lhs.engine.cache import Stages
         from lhs.engine.graph import annotated_scenes
-        from lhs.engine.stages import Stages
-        from lhs.engine.sweep import run_sweep
-        from lhs.engine.sweep_results import print_results, write_results
+        from lhs.engine.tuning.results import print_results, write_results
+        from lhs.engine.tuning.sweep import run_sweep
 
         if isinstance(wanted, Search):
-            from lhs.engine.search import run_search
+            from lhs.engine.tuning.search import run_search
 
             outcome = run_search(
                 name, recipe, wanted, base, resume=options.resume, at_once=options.trials_at_once

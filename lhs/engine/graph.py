@@ -19,12 +19,15 @@ from collections.abc import Callable
 from typing import Any
 
 from lhs.config import IMAGE_KINDS, Config, UnlabelledConfig
-from lhs.engine.clustering import build_hierarchy, digest_of, hierarchy_settings
-from lhs.engine.descriptors import build_descriptors, descriptor_settings, descriptor_weights
-from lhs.engine.evaluation import build_evaluation, evaluation_settings
-from lhs.engine.filling import ANNOTATED, build_filled, filled_settings, with_fill
-from lhs.engine.samples import build_histograms, build_samples, region_setting
-from lhs.engine.scenes import (
+from lhs.engine.cache import Stages
+from lhs.engine.stage import Input, Stage, Work
+from lhs.engine.stages.descriptors import build_descriptors, descriptor_settings, descriptor_weights
+from lhs.engine.stages.evaluation import build_evaluation, evaluation_settings
+from lhs.engine.stages.hierarchy import build_hierarchy, digest_of, hierarchy_settings
+from lhs.engine.stages.pseudo_labels import ANNOTATED, build_filled, filled_settings, with_fill
+from lhs.engine.stages.sample_index import build_targets, order_seed
+from lhs.engine.stages.samples import build_histograms, build_samples, region_setting
+from lhs.engine.stages.scenes import (
     CheckedScenes,
     build_scenes,
     checked_key,
@@ -32,9 +35,7 @@ from lhs.engine.scenes import (
     dataset_digest,
     mended,
 )
-from lhs.engine.stages import Input, Stage, Stages, Work
-from lhs.engine.targets import build_targets, order_seed
-from lhs.engine.training import (
+from lhs.engine.stages.training import (
     baseline_of,
     build_model,
     coarser_of,

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from ray.train import UserCallback
 
 from lhs.config import Config
-from lhs.engine.evaluation import Evaluation, read_evaluation
+from lhs.engine.cache import Stages
 from lhs.engine.graph import EVALUATION, HIERARCHY, MODEL, annotated_scenes, has_hierarchy
-from lhs.engine.preflight import preflight
-from lhs.engine.progress import say
-from lhs.engine.reporting import write_report
-from lhs.engine.resources import trainings_that_fit
-from lhs.engine.scenes import CheckedScenes
-from lhs.engine.stages import Key, Stage, StageResult, Stages
+from lhs.engine.runtime.preflight import preflight
+from lhs.engine.runtime.progress import say
+from lhs.engine.runtime.resources import trainings_that_fit
+from lhs.engine.stage import Key, Stage, StageResult
+from lhs.engine.stages.evaluation import Evaluation, read_evaluation
+from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import Tracker, log_outcome, log_training, tracked
-from lhs.engine.training import baseline_of
+from lhs.engine.tracking.reporting import write_report
+from lhs.engine.tracking.tracker import Tracker, log_outcome, log_training, tracked
 
 
 @dataclass(frozen=True)

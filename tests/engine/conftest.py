@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from lhs.config import Config
-from lhs.engine import graph, pipeline, scenes
+from lhs.engine import graph, pipeline
+from lhs.engine.cache import SUCCESS, Stages
 from lhs.engine.graph import HIERARCHY, annotated_scenes
 from lhs.engine.pipeline import Outcome
-from lhs.engine.stages import SUCCESS, Stage, StageResult, Stages
+from lhs.engine.stage import Stage, StageResult
+from lhs.engine.stages import scenes
 from lhs.engine.storage import Storage
 from lhs.loading import build_config
 
@@ -62,7 +64,7 @@ def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cluster(own_places: None) -> Iterator[None]:
     """One Ray on this machine, with more CPUs than it has so that nothing waits for another."""
-    from lhs.engine.cluster import QUIET, connected
+    from lhs.engine.runtime.cluster import QUIET, connected
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**QUIET, "RAY_AUTH_MODE": "disabled"}.items():

@@ -13,6 +13,7 @@ import pytest
 from lhs import run
 from lhs.config import Config
 from lhs.engine import graph
+from lhs.engine.cache import Stages
 from lhs.engine.graph import (
     DESCRIPTORS,
     EVALUATION,
@@ -29,9 +30,9 @@ from lhs.engine.graph import (
     is_filled,
 )
 from lhs.engine.pipeline import Outcome, plan
-from lhs.engine.stages import Input, Key, Stage, StageResult, Stages, Work
+from lhs.engine.stage import Input, Key, Stage, StageResult, Work
+from lhs.engine.stages.training import baseline_of, coarser_of
 from lhs.engine.storage import Storage
-from lhs.engine.training import baseline_of, coarser_of
 from lhs.loading import build_config
 from tests.engine.conftest import NAME, declared, pretend, tiny
 

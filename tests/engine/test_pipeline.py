@@ -14,14 +14,14 @@ from safetensors.numpy import load_file
 
 from lhs.config import Config
 from lhs.engine import pipeline
-from lhs.engine.evaluation import evaluate_folder, read_predictions
+from lhs.engine.cache import Stages
 from lhs.engine.pipeline import Outcome
-from lhs.engine.reporting import compare_runs
-from lhs.engine.stages import Stages
+from lhs.engine.stages.evaluation import evaluate_folder, read_predictions
+from lhs.engine.tracking.reporting import compare_runs
 from lhs.errors import UserError
 from tests.data.builders import plain
 from tests.engine.conftest import NAME, stage, tiny
-from tests.engine.test_scenes import BAD, broken
+from tests.engine.stages.test_scenes import BAD, broken
 
 pytestmark = pytest.mark.ray
 

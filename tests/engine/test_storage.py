@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from lhs.config import Config
-from lhs.engine.stages import Stages
+from lhs.engine.cache import Stages
 from lhs.engine.storage import Storage, explained
-from lhs.engine.tracking import tracking_uri
+from lhs.engine.tracking.tracker import tracking_uri
 from lhs.errors import UserError
 from tests.engine.conftest import declared
 

@@ -67,15 +67,15 @@ STAGES = [
         ("scenes", "samples", "histograms", "hierarchy", *TRAINED),
     ),
     Stage(
-        "samples", "hierarchy", "lhs.engine.samples:sample_rows", 5,
+        "samples", "hierarchy", "lhs.engine.stages.samples:sample_rows", 5,
         ("samples", "histograms", "hierarchy", *TRAINED),
     ),
     Stage(
-        "histograms", "hierarchy", "lhs.engine.samples:histogram_rows", 5,
+        "histograms", "hierarchy", "lhs.engine.stages.samples:histogram_rows", 5,
         ("histograms", "hierarchy", *TRAINED),
     ),
     Stage(
-        "clustering", "hierarchy", "lhs.engine.clustering:cluster_class", 1,
+        "clustering", "hierarchy", "lhs.engine.stages.hierarchy:cluster_class", 1,
         ("hierarchy", *TRAINED), left_out={"image": "reads no image"},
     ),
     *(
@@ -88,7 +88,7 @@ STAGES = [
         ("evaluation",),
     ),
     Stage(
-        "prediction", "predict", "lhs.engine.predicting:look", 3,
+        "prediction", "predict", "lhs.engine.inference.prediction:look", 3,
         left_out={"mlflow": NO_MLFLOW},
     ),
     Stage("sweep", "sweep", "lhs.engine.pipeline:log_training", 1, on_node=STEP),

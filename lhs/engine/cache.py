@@ -1,0 +1,219 @@
+"""The cache of stages: results are kept under a key of all that they depend on."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lhs.config import Config
+from lhs.engine.runtime.progress import say
+from lhs.engine.stage import Key, Stage, StageResult, Work, stage_key
+from lhs.engine.storage import Storage
+
+if TYPE_CHECKING:
+    from ray.train import UserCallback
+
+    from lhs.engine.tracking.tracker import Tracker
+
+SUCCESS = "_SUCCESS.json"
+
+Opened = TypeVar("Opened")
+
+
+@dataclass
+class _Known:
+    """What was found out once: parts of keys, keys, finished and stale results, opened things."""
+
+    own: dict[tuple[Stage, str], tuple[dict[str, Any], dict[str, str]]] = field(
+        default_factory=dict
+    )
+    keys: dict[tuple[Stage, str], Key] = field(default_factory=dict)
+    found: dict[str, StageResult] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
+    opened: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Stages:
+    """The stages of one run: their keys, what is made, and the order in which it was asked for.
+
+    Attributes
+    ----------
+    storage
+        Where results lie.
+    tracker, callbacks
+        What shows and hears of the run's training, if anything does.
+    done
+        The run's own results so far.
+    """
+
+    storage: Storage
+    tracker: Tracker | None = None
+    callbacks: Sequence[UserCallback] = ()
+    done: list[StageResult] = field(default_factory=list)
+    _known: _Known = field(default_factory=lambda: _Known())
+    _made: dict[str, StageResult] = field(default_factory=dict)
+    _builds: str = ""
+
+    def key(self, stage: Stage, config: Config) -> Key:
+        """What a result depends on, from what is known now; nothing is made."""
+        place = (stage, config.model_dump_json())
+        known = self._known
+        if place in known.keys:
+            return known.keys[place]
+        if place not in known.own:
+            # Files of weights are read for it, and GPUs asked what they can do.
+            known.own[place] = stage.settings(config), stage.sources(config)
+        settings, sources = known.own[place]
+        inputs, pending = dict(sources), list[str]()
+        for taken in stage.inputs(config):
+            if taken.implied:
+                continue
+            key = self.key(taken.stage, taken.config)
+            inputs[taken.role] = key.digest + taken.suffix
+            pending += key.pending
+            if taken.told is not None:
+                found = self._finished(taken.stage, taken.config, key)
+                if found is None:
+                    pending.append(taken.stage.name)
+                else:
+                    inputs[taken.role] = taken.told(found)
+        digest = stage_key(stage.name, stage.version, settings, inputs)
+        key = Key(digest, settings, inputs, tuple(dict.fromkeys(pending)))
+        if not pending:
+            known.keys[place] = key
+        return key
+
+    def find(self, stage: Stage, config: Config) -> StageResult | None:
+        """A finished result, if there is one; nothing is made."""
+        return self._finished(stage, config, self.key(stage, config))
+
+    def make(self, stage: Stage, config: Config) -> StageResult:
+        """Give a result, made now with all that it takes, or reused."""
+        key = self.key(stage, config)
+        if not key.pending and key.digest in self._made:
+            return self._made[key.digest]
+        assert not self._builds, f"{self._builds} takes {stage.name}, which it does not declare"
+        inputs = {}
+        for taken in stage.inputs(config):
+            maker = self._apart() if taken.apart else self
+            inputs[taken.role] = maker.make(taken.stage, taken.config)
+        key = self.key(stage, config)
+        assert not key.pending, f"{stage.name}: {key.pending} were made, and told nothing"
+        work = Work(stage.name, key.digest, config, inputs, self._inside(stage, config))
+        result = self._finished(stage, config, key)
+        if result is None:
+            # Another run on this storage may be at the same stage: it is waited for.
+            with self.storage.locked("locks", key.digest):
+                self._known.stale.pop(key.digest, None)
+                result = self._finished(stage, config, key)
+                if result is None:
+                    result = self._build(stage, key, work)
+        self.storage.delete(work.unfinished)
+        how = "reused (made" if result.reused else "made"
+        say(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
+        self._made[key.digest] = result
+        self.done.append(result)
+        return result
+
+    def _apart(self) -> Stages:
+        """Stages of another run on the same storage, which knows what is made here."""
+        return Stages(self.storage, _known=self._known, _made=dict(self._made))
+
+    def _inside(self, stage: Stage, config: Config) -> Stages:
+        """What the builder of a stage sees: what its inputs were made of."""
+        needed = {key.digest for _, _, key in self.needed(stage, config)}
+        made = {digest: result for digest, result in self._made.items() if digest in needed}
+        return replace(self, done=[], _made=made, _builds=stage.name)
+
+    def once(self, name: str, open_it: Callable[[], Opened]) -> Opened:
+        """What is opened the first time and then kept for the run."""
+        if name not in self._known.opened:
+            self._known.opened[name] = open_it()
+        opened: Opened = self._known.opened[name]
+        return opened
+
+    def needed(
+        self, stage: Stage, config: Config, *, apart: bool = False
+    ) -> Iterator[tuple[Stage, Config, Key]]:
+        """All stages of a result and the result's own, each once, inputs before what takes them;
+        with `apart` those too that belong to other runs."""
+        seen: set[str] = set()
+
+        def visit(stage: Stage, config: Config) -> Iterator[tuple[Stage, Config, Key]]:
+            for taken in stage.inputs(config):
+                if apart or not taken.apart:
+                    yield from visit(taken.stage, taken.config)
+            key = self.key(stage, config)
+            if key.digest not in seen:
+                seen.add(key.digest)
+                yield stage, config, key
+
+        return visit(stage, config)
+
+    def _finished(self, stage: Stage, config: Config, key: Key) -> StageResult | None:
+        known = self._known
+        if key.pending or key.digest in known.stale:
+            return None
+        if key.digest in known.found:
+            return known.found[key.digest]
+        path = self.storage.path("stages", stage.name, key.digest)
+        if not self.storage.exists(f"{path}/{SUCCESS}"):
+            return None
+        success = self.storage.read_json(f"{path}/{SUCCESS}")
+        facts, seconds = success["facts"], success["seconds"]
+        result = StageResult(stage.name, key.digest, path, facts, seconds, reused=True)
+        why = stage.stale(config, result)
+        if why:
+            known.stale[key.digest] = why
+            return None
+        known.found[key.digest] = result
+        return result
+
+    def _build(self, stage: Stage, key: Key, work: Work) -> StageResult:
+        storage, digest = self.storage, key.digest
+        path = storage.path("stages", stage.name, digest)
+        partial = storage.path(
+            "stages", stage.name, f".partial-{digest[:16]}-{uuid.uuid4().hex[:8]}"
+        )
+        if digest in self._known.stale:
+            say(f"{stage.name}: {self._known.stale.pop(digest)}")
+            storage.delete(path)
+        started = time.perf_counter()
+        storage.make_folder(partial)
+        try:
+            facts = stage.build(work, partial)
+            seconds = time.perf_counter() - started
+            # A folder without its _SUCCESS is what a run left that was killed in this very spot.
+            if storage.exists(path) and not storage.exists(f"{path}/{SUCCESS}"):
+                storage.delete(path)
+            if not storage.exists(path):
+                storage.move(partial, path)
+                success = {
+                    "stage": stage.name,
+                    "version": stage.version,
+                    "settings": key.settings,
+                    "inputs": key.inputs,
+                    "seconds": seconds,
+                    "facts": facts,
+                }
+                storage.write_json(f"{path}/{SUCCESS}", success)
+        finally:
+            storage.delete(partial)
+        result = StageResult(stage.name, digest, path, facts, seconds, reused=False)
+        self._known.found[digest] = result
+        return result
+
+    def seconds(self) -> dict[str, float]:
+        """What each stage cost when it was made."""
+        return {result.name: result.seconds for result in self.done}
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row per stage: stage, reused, seconds, key."""
+        return [
+            {"stage": r.name, "reused": r.reused, "seconds": r.seconds, "key": r.key}
+            for r in self.done
+        ]

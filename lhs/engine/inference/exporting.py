@@ -1,0 +1,97 @@
+"""`lhs export`: a model as one file, compared with the model before it is handed out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lhs.config import DataConfig
+from lhs.data import open_dataset
+from lhs.engine.inference.sources import find_sources
+from lhs.engine.runtime.progress import say
+from lhs.errors import UserError
+from lhs.evaluation.export import SUFFIXES, export_model, share_alike
+from lhs.evaluation.model import load_model
+from lhs.networks.patch import PatchNetwork
+
+ALIKE = 0.9999
+"""Share of pixels that a file must label as the model does."""
+PROCEDURAL = 4
+"""Scenes of the embedded dataset that a file is checked on where no images are given."""
+
+
+def export_file(
+    folder: Path, kind: str, out: str | None, size: tuple[int, int] | None, check: list[str]
+) -> int:
+    """Export a model, and compare the file with it on images.
+
+    Parameters
+    ----------
+    folder
+        A model folder.
+    kind
+        `onnx` or `torch-export`.
+    out
+        The file; None for `model` with the format's suffix in the current folder.
+    size
+        Height and width of images; None for any. Checked images are brought to it.
+    check
+        Files, folders, patterns or URIs of images; empty for procedural scenes.
+
+    Returns
+    -------
+    int
+        Exit code: 1 if the file labels too many pixels otherwise; then it is not kept.
+
+    Raises
+    ------
+    UserError
+        For an unreadable model or image, a place that can't be written, or a patch network without
+        a size.
+    """
+    model = load_model(folder)
+    if size is None and isinstance(model.network, PatchNetwork):
+        raise UserError(
+            f"--size: found none, needed for {model.description.network.name}: a patch network is "
+            "exported for images of one size"
+        )
+    images = _images(check)
+    if size is not None:
+        images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in images]
+    elif any(min(image.shape[:2]) <= model.network.multiple for image in images):
+        raise UserError(
+            f"--check: found an image with a side of {model.network.multiple} pixels or less, "
+            "allowed are larger ones, or --size"
+        )
+    target = Path(os.path.expanduser(out or f"model{SUFFIXES[kind]}"))
+    if target.suffix != SUFFIXES[kind]:
+        raise UserError(f"--out {target}: allowed are names that end with {SUFFIXES[kind]}")
+    half = target.with_name(f".half-{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        half.touch()
+    except OSError as error:
+        raise UserError(f"--out {target}: {error.strerror}") from None
+    try:
+        say(f"exporting {model.description.network.name} ...")
+        export_model(load_model(folder), half, kind, size)
+        say(f"comparing on {len(images)} images ...")
+        same, total = share_alike(model, half, kind, images, size)
+        alike = same >= ALIKE * total
+        if alike:
+            os.replace(half, target)
+    finally:
+        half.unlink(missing_ok=True)
+    print(f"{same} of {total} pixels of {len(images)} images have the same label as the model's")
+    print(f"written: {target}" if alike else f"not written: allowed are {ALIKE:.2%} and more")
+    return 0 if alike else 1
+
+
+def _images(check: list[str]) -> list[np.ndarray]:
+    if check:
+        return [source.read() for source in find_sources(check)]
+    dataset = open_dataset(DataConfig(dataset="synthetic"))
+    return [scene.image() for scene in dataset.split("test")[:PROCEDURAL]]

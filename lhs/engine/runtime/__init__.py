@@ -1,0 +1,1 @@
+"""What runs the stages: cluster, resources, progress, the model pool, training workers."""

@@ -1,0 +1,223 @@
+"""Ray Data: a model over the images of a split, down to one confusion matrix of counts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from PIL import Image
+
+from lhs.config import Config, DataConfig
+from lhs.data import open_dataset
+from lhs.data.scenes import Dataset, Scene
+from lhs.engine.runtime.devices import precision_on
+from lhs.engine.runtime.model_pool import (
+    IMAGE,
+    Arrays,
+    ImageJob,
+    StoredModel,
+    model_files,
+    over_images,
+    stored_model,
+)
+from lhs.engine.runtime.progress import followed
+from lhs.engine.runtime.resources import inference_precision, wants_gpu
+from lhs.engine.stage import StageResult, Work
+from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.storage import Storage, explained
+from lhs.errors import UserError
+from lhs.evaluation.metrics import Scores, scores
+
+# torch is imported where a model is: processes that read and write do without.
+if TYPE_CHECKING:
+    import torch
+
+    from lhs.evaluation.model import Model
+
+COUNTS = "counts.npy"
+BATCH = 16
+"""Images that travel to a model together."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts (L, L), rows truth, and their scores."""
+
+    counts: np.ndarray
+    scores: Scores
+
+
+def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
+    """Score a trained model on the test split.
+
+    The folder holds `counts.npy` (L, L) and `predictions.parquet` (image id, PNG of the predicted
+    label map); the facts hold the scores.
+    """
+    config, storage = work.config, work.storage
+    test = scenes.split("test")
+    stored = stored_model(
+        model_files(storage, f"{work.inputs['model'].path}/model"),
+        config.evaluation.every if config.network.patches else 1,
+        inference_precision(config),
+    )
+    gpu = wants_gpu(config.train.gpu)
+    table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
+    counts = total_counts(table, len(scenes.dataset.classes))
+    with explained(storage.uri):
+        with storage.filesystem.open_output_stream(f"{path}/{COUNTS}") as stream:
+            np.save(stream, counts)
+        with storage.filesystem.open_output_stream(f"{path}/predictions.parquet") as stream:
+            pq.write_table(table.select(["image", "png"]), stream)
+    return {"images": len(test)} | scores(counts).as_dict()
+
+
+def evaluation_settings(config: Config) -> dict[str, Any]:
+    """How densely a patch network looks, and the arithmetic."""
+    settings: dict[str, Any] = {}
+    if config.network.patches:
+        settings["every"] = config.evaluation.every
+    return settings | precision_setting(config)
+
+
+def precision_setting(config: Config) -> dict[str, Any]:
+    """The arithmetic of a trained model, as what it labels depends on it."""
+    precision = inference_precision(config)
+    # What float32 gave keeps the keys that it had when there was nothing else.
+    return {} if precision == "float32" else {"precision": precision}
+
+
+def predict_scenes(
+    model: StoredModel, dataset: Dataset, scenes: Sequence[Scene], gpu: bool, share: float = 1.0
+) -> pa.Table:
+    """Predict scenes with one model; `gpu` and `share` as in `over_images`.
+
+    Returns
+    -------
+    pyarrow.Table
+        `image`, `png` of the label map, and `counts`, L * L confusion counts; sorted by image.
+    """
+    job = _ScoreJob(model, dataset.void)
+    ordered = sorted(scenes, key=lambda scene: scene.id)
+    with followed("images labelled", len(ordered)) as progress:
+        rows = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, share=share).materialize()
+        return pa.concat_tables(ray.get(rows.to_arrow_refs())).sort_by("image")
+
+
+@dataclass(frozen=True)
+class _ScoreJob(ImageJob):
+    """Label scenes, and count the pixels of each true and predicted class on the device."""
+
+    model: StoredModel
+    void: int
+
+    schema = pa.schema(
+        [("image", pa.string()), ("png", pa.binary()), ("counts", pa.list_(pa.int64()))]
+    )
+
+    def read(self, item: Scene) -> Arrays:
+        image, truth = item.load()
+        return {IMAGE: image, "truth": truth}
+
+    def load(self, device: torch.device) -> Model:
+        return self.model.load(device)
+
+    def compute(self, model: Model, images: Sequence[Arrays]) -> list[Arrays]:
+        import torch
+
+        from lhs.evaluation.prediction import count_pairs
+
+        found: list[Arrays] = []
+        for one, labels in zip(
+            images, model.label_batch([each[IMAGE] for each in images]), strict=True
+        ):
+            truth = torch.from_numpy(one["truth"].copy()).to(model.device)
+            counts = count_pairs(labels, truth, len(model.classes), self.void)
+            found.append({"labels": labels.cpu().numpy(), "counts": counts.cpu().numpy()})
+        return found
+
+    def write(self, item: Scene, arrays: Arrays) -> dict[str, Any]:
+        return {
+            "image": item.id,
+            "png": png(arrays["labels"]),
+            "counts": arrays["counts"].ravel(),
+        }
+
+
+def evaluate_folder(
+    folder: Path, config: DataConfig, gpu: bool, every: int = 1, precision: str = "auto"
+) -> Evaluation:
+    """Score any model folder on the test split of a dataset, on whole GPUs where there are any.
+
+    Parameters
+    ----------
+    folder
+        A local model folder; it is read here, workers need not see it.
+    config
+        The dataset.
+    gpu
+        Whether models book GPUs.
+    every, precision
+        As `evaluation.every` and `evaluation.precision`.
+
+    Raises
+    ------
+    UserError
+        If the model's classes are not the dataset's, it can't score every n-th pixel alone, or the
+        GPU has no such arithmetic.
+    """
+    from lhs.evaluation.model import load_model
+
+    dataset = open_dataset(config)
+    model = load_model(folder, every=every)
+    if model.classes != tuple(dataset.classes):
+        raise UserError(
+            f"{folder}: the model labels {len(model.classes)} classes of "
+            f"{model.description.dataset} ({', '.join(model.classes[:5])}, ...), "
+            f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:5])}, ...)"
+        )
+    settled = precision_on(precision, gpu, "evaluation.precision")
+    stored = stored_model(folder_files(folder), every, settled)
+    table = predict_scenes(stored, dataset, dataset.split("test"), gpu)
+    counts = total_counts(table, len(dataset.classes))
+    return Evaluation(counts, scores(counts))
+
+
+def folder_files(folder: Path) -> Mapping[str, bytes]:
+    """The files of a local model folder, name to bytes."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def total_counts(table: pa.Table, num_classes: int) -> np.ndarray:
+    """Sum the rows' confusion counts to (L, L)."""
+    total = np.zeros(num_classes**2, np.int64)
+    for counts in table["counts"]:
+        total += counts.values.to_numpy()
+    return total.reshape(num_classes, num_classes)
+
+
+def png(label_map: np.ndarray) -> bytes:
+    """A label map (H, W) as a PNG of ids, 8 or 16 bits."""
+    stream = io.BytesIO()
+    Image.fromarray(label_map).save(stream, "PNG", optimize=False)
+    return stream.getvalue()
+
+
+def read_evaluation(storage: Storage, result: StageResult) -> Evaluation:
+    """The stored counts and their scores."""
+    with storage.filesystem.open_input_file(f"{result.path}/{COUNTS}") as stream:
+        counts = np.load(io.BytesIO(stream.read()), allow_pickle=False)
+    return Evaluation(counts, scores(counts))
+
+
+def read_predictions(storage: Storage, result: StageResult) -> dict[str, np.ndarray]:
+    """The stored predicted label maps: image id to (H, W)."""
+    with storage.filesystem.open_input_file(f"{result.path}/predictions.parquet") as stream:
+        table = pq.read_table(stream)
+    return {row["image"]: np.array(Image.open(io.BytesIO(row["png"]))) for row in table.to_pylist()}

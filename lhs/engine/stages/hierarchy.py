@@ -1,0 +1,343 @@
+"""Ray: one common class after the other is clustered; together they are the hierarchy."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from lhs.config import IMAGE_KINDS, Config
+from lhs.context.histograms import SparseHistograms
+from lhs.engine.runtime.devices import booked_share
+from lhs.engine.runtime.progress import say
+from lhs.engine.runtime.resources import clustering_backend
+from lhs.engine.stage import StageResult, Work
+from lhs.engine.stages.descriptors import read_descriptors
+from lhs.engine.stages.samples import row_tables
+from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.storage import Storage
+from lhs.errors import UserError
+from lhs.hierarchy import Hierarchy
+from lhs.hierarchy.classes import common_classes, least_size
+from lhs.hierarchy.clustering import ClassClusters, cluster_class
+from lhs.hierarchy.image_clusters import cluster_images, from_image_clusters
+from lhs.hierarchy.kmeans import Backend
+from lhs.hierarchy.label_clusters import from_label_clusters
+from lhs.hierarchy.scene_names import from_scene_names
+from lhs.hierarchy.sparse_rows import SparseRows
+
+HIERARCHY_FILE = "hierarchy.json"
+
+
+def build_hierarchy(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
+    """Common classes and their subclasses (METHOD section 3).
+
+    Label clusters are made of the input `histograms`, image clusters of `descriptors`, others of
+    scene names. The folder holds `hierarchy.json`; the facts the numbers that `lhs hierarchy`
+    prints.
+    """
+    config, storage, inputs = work.config, work.storage, work.inputs
+    samples = inputs["samples"]
+    backend = clustering_backend(config.hierarchy.backend)
+    if "descriptors" in inputs:
+        hierarchy = _by_image_clusters(
+            storage, config, scenes, samples, inputs["descriptors"], backend
+        )
+    elif "histograms" in inputs:
+        class_counts = np.array(samples.facts["class_counts"], np.int64)
+        common = common_classes(class_counts, config.hierarchy.rho)
+        hierarchy = _by_clusters(
+            storage, config, scenes, inputs["histograms"], class_counts, common, backend
+        )
+    else:
+        hierarchy = _by_scene_names(storage, config, scenes, samples)
+    with tempfile.TemporaryDirectory() as scratch:
+        hierarchy.save(Path(scratch) / HIERARCHY_FILE)
+        storage.put_folder(Path(scratch), path)
+    return _facts(hierarchy)
+
+
+def hierarchy_settings(config: Config) -> dict[str, Any]:
+    """The settings that its kind of hierarchy uses."""
+    settings = config.hierarchy
+    if settings.kind == "scene_names":
+        return {"kind": settings.kind, "rho": settings.rho}
+    if settings.kind in IMAGE_KINDS:
+        used = settings.model_dump(include={"kind", "rho", "image_clusters", "seed"})
+    else:
+        # R is in the histograms' key.
+        used = settings.model_dump(mode="json", exclude={"backend", "region", "image_clusters"})
+    return used | {"backend": clustering_backend(settings.backend)}
+
+
+def digest_of(result: StageResult) -> str:
+    """The digest of a finished hierarchy: all that those who use it depend on."""
+    return str(result.facts["digest"])
+
+
+def read_hierarchy(storage: Storage, path: str) -> Hierarchy:
+    """The hierarchy in a stage's folder."""
+    with storage.as_local(path) as folder:
+        return Hierarchy.load(folder / HIERARCHY_FILE)
+
+
+def _facts(hierarchy: Hierarchy) -> dict[str, Any]:
+    common = hierarchy.common.tolist()
+    per_class = np.bincount(hierarchy.parents, minlength=len(hierarchy.classes))
+    return {
+        "digest": hierarchy.digest,
+        "common_classes": len(common),
+        "subclasses": len(hierarchy.subclasses),
+        "subclasses_per_class": {
+            hierarchy.classes[label]: int(per_class[label]) for label in common
+        },
+    }
+
+
+def _by_clusters(
+    storage: Storage,
+    config: Config,
+    scenes: CheckedScenes,
+    histograms: StageResult,
+    class_counts: np.ndarray,
+    common: np.ndarray,
+    backend: Backend,
+) -> Hierarchy:
+    settings = config.hierarchy
+    min_size = least_size(settings.n_star, class_counts, common)
+    dataset = scenes.dataset
+    work = partial(
+        cluster_label,
+        storage,
+        histograms.path,
+        num_classes=len(dataset.classes),
+        config=config,
+        min_size=min_size,
+        backend=backend,
+    )
+    # The most frequent first, so that none of the long ones begins last.
+    labels = common.tolist()
+    if backend == "cuml":
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        share = booked_share(config.train.gpu_share)
+        finished = clustered_by_actors(work, labels, max(1, min(gpus, len(labels))), share)
+    else:
+        finished = clustered_by_tasks(work, labels)
+    found: dict[int, ClassClusters] = {}
+    for label, clusters in finished:
+        found[label] = clusters
+        say(
+            f"hierarchy: {dataset.classes[label]} has {len(clusters.sizes)} subclasses "
+            f"({len(found)} of {len(common)} common classes)"
+        )
+    return from_label_clusters(
+        dataset=dataset.name,
+        classes=dataset.classes,
+        counts=class_counts,
+        clusters=found,
+        rho=settings.rho,
+        region=settings.region,
+        k_scale=settings.k_scale,
+        n_star=settings.n_star,
+        seed=settings.seed,
+        backend=backend,
+        max_fit_samples=settings.max_fit_samples,
+    )
+
+
+def clustered_by_tasks(
+    work: Callable[[int], ClassClusters], labels: Sequence[int]
+) -> Iterator[tuple[int, ClassClusters]]:
+    """Cluster each class in a task on a CPU; classes and their clusters, as they are finished."""
+    # A partial function is none that Ray takes.
+    task = ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(_cluster)
+    running = {task.remote(work, label): label for label in labels}
+    while running:
+        (ref, *_), _ = ray.wait(list(running))
+        yield running.pop(ref), ray.get(ref)
+
+
+def _cluster(work: Callable[[int], ClassClusters], label: int) -> ClassClusters:
+    return work(label)
+
+
+def clustered_by_actors(
+    work: Callable[[int], ClassClusters], labels: Sequence[int], actors: int, gpus: float
+) -> Iterator[tuple[int, ClassClusters]]:
+    """Cluster classes one after the other in actors that stay: importing cuML takes 5 s.
+
+    Parameters
+    ----------
+    work
+        Clusters the class of an id.
+    labels
+        Class ids, in the order in which they are handed out.
+    actors
+        Processes, at most.
+    gpus
+        What each books of a GPU.
+
+    Yields
+    ------
+    (int, ClassClusters)
+        Classes and their clusters, as they are finished.
+    """
+    kind = ray.remote(
+        num_cpus=1, num_gpus=gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="DEFAULT"
+    )(_Clusterer)
+    waiting = list(labels)
+    # Only an actor that has its GPU gets a class: others may have to wait for theirs for hours.
+    workers = [kind.remote(work) for _ in range(actors)]
+    running: dict[ray.ObjectRef, tuple[Any, int | None]] = {
+        worker.ready.remote(): (worker, None) for worker in workers
+    }
+    left = len(waiting)
+    while left:
+        (ref, *_), _ = ray.wait(list(running))
+        worker, label = running.pop(ref)
+        result = ray.get(ref)
+        if waiting:
+            following = waiting.pop(0)
+            running[worker.cluster.remote(following)] = worker, following
+        if label is not None:
+            left -= 1
+            yield label, result
+
+
+class _Clusterer:
+    """Actor that clusters one class after the other."""
+
+    def __init__(self, work: Callable[[int], ClassClusters]) -> None:
+        self.work = work
+
+    def ready(self) -> None:
+        """Return as soon as the actor has started."""
+
+    def cluster(self, label: int) -> ClassClusters:
+        """Cluster one class."""
+        return self.work(label)
+
+
+def cluster_label(
+    storage: Storage,
+    path: str,
+    label: int,
+    num_classes: int,
+    config: Config,
+    min_size: int,
+    backend: Backend,
+) -> ClassClusters:
+    """Read the histograms of one class and cluster them."""
+    rows = SparseRows(class_histograms(storage, path, label))
+    settings = config.hierarchy
+    return cluster_class(
+        rows if len(rows) > settings.max_fit_samples else rows[:],
+        min_size=min_size,
+        k_scale=settings.k_scale,
+        seed=settings.seed,
+        backend=backend,
+        max_fit_samples=settings.max_fit_samples,
+        bins=rows.bins,
+        num_classes=num_classes,
+    )
+
+
+def class_histograms(storage: Storage, path: str, label: int) -> SparseHistograms:
+    """The histograms of all samples of a class, in the order of image, variant, y and x."""
+    order = ["image", "variant", "y", "x"]
+    parts = [
+        table.filter(pc.equal(table["label"], label)).drop_columns("label")
+        for table in row_tables(storage, path, [*order, "label", "bins", "counts"])
+    ]
+    # Which file a row lies in hangs on the machines that wrote it; its order here does not.
+    rows = pa.concat_tables(parts).sort_by([(name, "ascending") for name in order])
+    bins, counts = rows["bins"].combine_chunks(), rows["counts"].combine_chunks()
+    return SparseHistograms(
+        bins.flatten().to_numpy(),
+        counts.flatten().to_numpy(),
+        np.concatenate([[0], np.cumsum(bins.value_lengths().to_numpy())]).astype(np.int64),
+    )
+
+
+def _by_scene_names(
+    storage: Storage,
+    config: Config,
+    scenes: CheckedScenes,
+    samples: StageResult,
+) -> Hierarchy:
+    dataset = scenes.dataset
+    if not dataset.scene_names:
+        raise UserError(
+            f"hierarchy.kind = scene_names: {dataset.name} has no scene names; "
+            "allowed there are label_clusters and image clusters"
+        )
+    names = {scene.id: scene.name for scene in scenes.split("train")}
+    nameless = [image for image, name in names.items() if name is None]
+    if nameless:
+        raise UserError(
+            f"hierarchy.kind = scene_names: {len(nameless)} images of {dataset.name} have no "
+            f"scene name, such as {nameless[0]}"
+        )
+    return from_scene_names(
+        dataset=dataset.name,
+        classes=dataset.classes,
+        scene_names=dataset.scene_names,
+        counts=_pair_counts(storage, samples, scenes, names, dataset.scene_names),
+        rho=config.hierarchy.rho,
+    )
+
+
+def _by_image_clusters(
+    storage: Storage,
+    config: Config,
+    scenes: CheckedScenes,
+    samples: StageResult,
+    descriptors: StageResult,
+    backend: Backend,
+) -> Hierarchy:
+    settings, dataset = config.hierarchy, scenes.dataset
+    ids, described = read_descriptors(storage, descriptors.path)
+    cluster: Callable[..., tuple[np.ndarray, np.ndarray]] = cluster_images
+    if backend == "cuml":
+        # The GPU is not this process's own, nor need one be where it runs.
+        share = booked_share(config.train.gpu_share)
+        task = ray.remote(num_cpus=1, num_gpus=share, scheduling_strategy="DEFAULT")(cluster_images)
+        cluster = lambda *given: ray.get(task.remote(*given))  # noqa: E731
+    labels, centres = cluster(described, settings.image_clusters, settings.seed, backend)
+    images = dict(zip(ids, labels.tolist(), strict=True))
+    return from_image_clusters(
+        kind=settings.kind,
+        dataset=dataset.name,
+        classes=dataset.classes,
+        counts=_pair_counts(storage, samples, scenes, images, range(len(centres))),
+        images=images,
+        centres=centres,
+        rho=settings.rho,
+        described_by=descriptors.facts["described_by"],
+        seed=settings.seed,
+        backend=backend,
+    )
+
+
+def _pair_counts(
+    storage: Storage,
+    samples: StageResult,
+    scenes: CheckedScenes,
+    group_of: Mapping[str, Any],
+    groups: Sequence[Any],
+) -> np.ndarray:
+    """Samples (G, L) of each class in the images of each group."""
+    pairs = np.zeros((len(groups), len(scenes.dataset.classes)), np.int64)
+    places = {group: place for place, group in enumerate(groups)}
+    for table in row_tables(storage, samples.path, ["image", "label"]):
+        images = table["image"].combine_chunks().dictionary_encode()
+        rows = np.array([places[group_of[image]] for image in images.dictionary.to_pylist()], int)
+        np.add.at(pairs, (rows[images.indices.to_numpy()], table["label"].to_numpy()), 1)
+    return pairs

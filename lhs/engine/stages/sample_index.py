@@ -1,0 +1,179 @@
+"""Ray Data: samples and their subclasses in one random order, as patch networks train on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from lhs.config import Config
+from lhs.context.histograms import SparseHistograms, from_sparse
+from lhs.engine.runtime.progress import Progress, followed
+from lhs.engine.stage import Work
+from lhs.engine.stages.hierarchy import read_hierarchy
+from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.storage import Storage, explained
+from lhs.hierarchy import Hierarchy
+from lhs.training.patches import Targets, joined
+
+COLUMNS = ("image", "variant", "y", "x", "label", "subclass")
+FILE_ROWS = 2**17
+
+
+def build_targets(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
+    """Every sample with its subclass, in an order drawn from `train.seed` (paper section 4.1).
+
+    Without a hierarchy among the inputs the subclasses are the classes. The folder holds
+    `rows/*.parquet` with `COLUMNS`, to be read in the order of their names; the facts `targets`,
+    their number.
+    """
+    storage, rows, hierarchy = work.storage, work.inputs["rows"], work.inputs.get("hierarchy")
+    places = {scene.id: place for place, scene in enumerate(scenes.split("train"))}
+    parts = [f"{rows.path}/rows/{part}" for part in storage.list(f"{rows.path}/rows")]
+    made = None if hierarchy is None else read_hierarchy(storage, hierarchy.path)
+    names = [None if made is None else made.scene_of(scene) for scene in scenes.split("train")]
+    shared = ray.put((places, names, made))
+    title = "files of samples put in order"
+    with followed(title, len(parts)) as progress, explained(storage.uri):
+        ray.data.from_items(
+            [{"part": part} for part in parts], override_num_blocks=len(parts)
+        ).map_batches(
+            target_batch,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={
+                "storage": storage,
+                "shared": [shared],
+                "classes": len(scenes.dataset.classes),
+                "seed": work.config.train.seed,
+                "progress": progress,
+            },
+        ).sort("order").drop_columns(["order"]).write_parquet(
+            f"{path}/rows", filesystem=storage.filesystem, min_rows_per_file=FILE_ROWS
+        )
+    return {"targets": sum(row_counts(storage, f"{path}/rows"))}
+
+
+def order_seed(config: Config) -> dict[str, Any]:
+    """The seed of the order."""
+    return {"seed": config.train.seed}
+
+
+def target_batch(
+    batch: pa.Table,
+    storage: Storage,
+    shared: Sequence[Any],
+    classes: int,
+    seed: int,
+    progress: Progress,
+) -> pa.Table:
+    """Rows `COLUMNS` and their place in the random order, `order`, of files of samples."""
+    places, names, hierarchy = ray.get(shared[0])
+    tables = []
+    for part in batch["part"].to_pylist():
+        table = pq.read_table(part, filesystem=storage.filesystem)
+        images = table["image"].combine_chunks().dictionary_encode()
+        ids = images.dictionary.to_pylist()
+        image = np.array([places[name] for name in ids], np.int32)[images.indices.to_numpy()]
+        columns = {name: table[name].to_numpy() for name in ("variant", "y", "x", "label")}
+        subclass = columns["label"].astype(np.uint16)
+        if hierarchy is not None:
+            scene_names = [names[place] for place in image]
+            subclass = subclasses_of(hierarchy, table, scene_names, classes).astype(np.uint16)
+        key = np.array([_key(seed, name) for name in ids], np.uint64)[images.indices.to_numpy()]
+        for name in ("variant", "y", "x"):
+            key = _mixed(key ^ columns[name].astype(np.uint64))
+        tables.append(pa.table({"image": image, **columns, "subclass": subclass, "order": key}))
+        progress.add(1)
+    return pa.concat_tables(tables)
+
+
+def subclasses_of(
+    hierarchy: Hierarchy, table: pa.Table, scene_names: Sequence[str | None], classes: int
+) -> np.ndarray:
+    """Subclasses (N,) of rows of samples or histograms, of whose images `scene_of` gives these."""
+    label = table["label"].to_numpy()
+    if hierarchy.by_scene:
+        return hierarchy.subclass_of(label, scene_names=[str(name) for name in scene_names])
+    bins, counts = table["bins"].combine_chunks(), table["counts"].combine_chunks()
+    offsets = np.concatenate([[0], np.cumsum(bins.value_lengths().to_numpy())]).astype(np.int64)
+    present, dense = from_sparse(
+        SparseHistograms(bins.flatten().to_numpy(), counts.flatten().to_numpy(), offsets)
+    )
+    histograms = np.zeros((len(label), classes), np.int32)
+    histograms[:, present] = dense
+    return hierarchy.subclass_of(label, histograms)
+
+
+def _key(seed: int, name: str) -> int:
+    digest = hashlib.sha256(f"{seed}\n{name}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def _mixed(value: np.ndarray) -> np.ndarray:
+    """splitmix64's finaliser (Steele et al. 2014): spreads every bit over all."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def row_counts(storage: Storage, folder: str) -> list[int]:
+    """Rows of each file of a folder, in the order of their names."""
+    return [
+        pq.ParquetFile(f"{folder}/{part}", filesystem=storage.filesystem).metadata.num_rows
+        for part in storage.list(folder)
+    ]
+
+
+class TargetReader:
+    """Rows of a target stage by their numbers; holds no more than one file besides what it gives.
+
+    Parameters
+    ----------
+    storage, folder
+        Where the files lie.
+    """
+
+    def __init__(self, storage: Storage, folder: str) -> None:
+        self.storage, self.folder = storage, folder
+        self.parts = storage.list(folder)
+        self.starts = np.concatenate([[0], np.cumsum(row_counts(storage, folder))]).astype(int)
+
+    @property
+    def total(self) -> int:
+        """Number of all rows."""
+        return int(self.starts[-1])
+
+    @cached_property
+    def class_counts(self) -> np.ndarray:
+        """(L,) rows of each class."""
+        counts = np.zeros(0, np.int64)
+        for part in self.parts:
+            labels = pq.read_table(
+                f"{self.folder}/{part}", columns=["label"], filesystem=self.storage.filesystem
+            )["label"].to_numpy()
+            here = np.bincount(labels, minlength=len(counts))
+            here[: len(counts)] += counts
+            counts = here
+        return counts
+
+    def __call__(self, start: int, stop: int) -> Targets:
+        """Rows [start, stop)."""
+        found = []
+        for place, part in enumerate(self.parts):
+            low, high = int(self.starts[place]), int(self.starts[place + 1])
+            if low >= stop or high <= start:
+                continue
+            table = pq.read_table(f"{self.folder}/{part}", filesystem=self.storage.filesystem)
+            here = slice(max(start - low, 0), stop - low)
+            columns = [table[name].to_numpy()[here] for name in COLUMNS]
+            numbers = np.arange(low + here.start, low + here.start + len(columns[0]))
+            found.append(Targets(numbers, *columns))
+        return joined(found)

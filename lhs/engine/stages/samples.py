@@ -1,0 +1,205 @@
+"""Ray Data: training images -> samples -> label histograms, as rows in parquet."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from lhs.config import Config, ContextConfig, DataConfig
+from lhs.context.extraction import histogram_rows, sample_rows
+from lhs.context.histograms import to_sparse
+from lhs.engine.runtime.progress import Progress, followed
+from lhs.engine.stage import Work
+from lhs.engine.stages.pseudo_label_maps import Fills
+from lhs.engine.stages.scenes import CheckedScenes, blocks, worker_dataset
+from lhs.engine.storage import Storage, explained
+from lhs.errors import UserError
+
+TELL_EVERY = 8
+"""Images between two words to the driver: each costs some of a worker's time."""
+
+SAMPLES = pa.schema(
+    [
+        ("image", pa.string()),
+        ("variant", pa.int16()),
+        ("y", pa.int32()),
+        ("x", pa.int32()),
+        ("label", pa.uint16()),
+        ("size", pa.int32()),
+    ]
+)
+"""A sample's row: its image and variant, centre, class, and its superpixel's pixels."""
+
+HISTOGRAMS = SAMPLES.append(pa.field("bins", pa.list_(pa.uint16()))).append(
+    pa.field("counts", pa.list_(pa.int32()))
+)
+"""The same with the labels around it, sparse: the classes that occur, and their pixels."""
+
+
+def build_samples(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
+    """Samples of every variant of every training image (METHOD section 2).
+
+    The folder holds `rows/*.parquet` (see `SAMPLES`); the facts `samples`, `class_counts` (L,) and
+    `mean_superpixel_size`, the mean over the superpixels that gave a sample.
+    """
+    config, storage = work.config, work.storage
+    context = config.context
+    rows = [
+        {"image": scene.id, "variant": number}
+        for scene in scenes.split("train")
+        for number in range(context.variants + 1)
+    ]
+    with followed("images sampled", len(rows)) as progress, explained(storage.uri):
+        ray.data.from_items(rows, override_num_blocks=blocks(len(rows))).map_batches(
+            sample_batch,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={
+                "data": config.data,
+                "fills": scenes.fills,
+                "context": context,
+                "progress": progress,
+            },
+        ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
+    return _sample_facts(storage, path, len(scenes.dataset.classes))
+
+
+def sample_batch(
+    batch: pa.Table,
+    data: DataConfig,
+    fills: Fills | None,
+    context: ContextConfig,
+    progress: Progress,
+) -> pa.Table:
+    """Rows `SAMPLES` of a batch of rows (image, variant)."""
+    dataset = worker_dataset(data, fills)
+    tables = [SAMPLES.empty_table()]
+    finished = 0
+    for image, number in zip(batch["image"].to_pylist(), batch["variant"].to_pylist(), strict=True):
+        rows = sample_rows(
+            dataset.scene(image),
+            number,
+            superpixel_size=context.superpixel_size,
+            seed=context.seed,
+            void=dataset.void,
+        )
+        count = len(rows.classes)
+        columns = [
+            pa.repeat(image, count),
+            np.full(count, number, np.int16),
+            rows.centres[:, 0].astype(np.int32),
+            rows.centres[:, 1].astype(np.int32),
+            rows.classes.astype(np.uint16),
+            rows.sizes.astype(np.int32),
+        ]
+        tables.append(pa.table(columns, schema=SAMPLES))
+        finished += 1
+        if finished == TELL_EVERY:
+            progress.add(finished)
+            finished = 0
+    progress.add(finished)
+    return pa.concat_tables(tables)
+
+
+def _sample_facts(storage: Storage, path: str, num_classes: int) -> dict[str, Any]:
+    counts, pixels = np.zeros(num_classes, np.int64), 0
+    for table in row_tables(storage, path, ["label", "size"]):
+        counts += np.bincount(table["label"].to_numpy(), minlength=num_classes)
+        pixels += int(table["size"].to_numpy().sum())
+    total = int(counts.sum())
+    if not total:
+        raise UserError("no superpixel centre of the training images carries a label")
+    return {
+        "samples": total,
+        "class_counts": counts.tolist(),
+        "mean_superpixel_size": pixels / total,
+    }
+
+
+def build_histograms(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
+    """The labels around every sample, in its window of side R (METHOD section 3).
+
+    The labels are those of `scenes`, also where the samples were taken from others. The folder
+    holds `rows/*.parquet` (see `HISTOGRAMS`).
+    """
+    config, storage, samples = work.config, work.storage, work.inputs["samples"]
+    parts = storage.list(f"{samples.path}/rows")
+    items = [{"part": f"{samples.path}/rows/{part}"} for part in parts]
+    total = len(scenes.split("train")) * (config.context.variants + 1)
+    with followed("images counted", total) as progress, explained(storage.uri):
+        ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            histogram_batch,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={
+                "storage": storage,
+                "data": config.data,
+                "fills": scenes.fills,
+                "region": config.hierarchy.region,
+                "seed": config.context.seed,
+                "progress": progress,
+            },
+        ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
+    return {"samples": samples.facts["samples"]}
+
+
+def region_setting(config: Config) -> dict[str, Any]:
+    """R, as histograms depend on it."""
+    region = config.hierarchy.region
+    return {"region": "inf" if math.isinf(region) else int(region)}
+
+
+def histogram_batch(
+    batch: pa.Table,
+    storage: Storage,
+    data: DataConfig,
+    fills: Fills | None,
+    region: float,
+    seed: int,
+    progress: Progress,
+) -> pa.Table:
+    """Rows `HISTOGRAMS` of the files of sample rows that a batch names."""
+    dataset = worker_dataset(data, fills)
+    tables = [HISTOGRAMS.empty_table()]
+    finished = 0
+    for part in batch["part"].to_pylist():
+        rows = pq.read_table(part, filesystem=storage.filesystem, schema=SAMPLES)
+        for image, number, group in _by_variant(rows):
+            centres = np.stack([group["y"].to_numpy(), group["x"].to_numpy()], axis=1)
+            counts = histogram_rows(
+                dataset, dataset.scene(image), number, centres, region=region, seed=seed
+            )
+            sparse = to_sparse(counts)
+            offsets = pa.array(sparse.offsets.astype(np.int32))
+            bins = pa.ListArray.from_arrays(offsets, pa.array(sparse.bins, pa.uint16()))
+            values = pa.ListArray.from_arrays(offsets, pa.array(sparse.counts, pa.int32()))
+            columns = [*group.columns, bins, values]
+            tables.append(pa.table(columns, schema=HISTOGRAMS))
+            finished += 1
+    progress.add(finished)
+    return pa.concat_tables(tables)
+
+
+def _by_variant(rows: pa.Table) -> Iterator[tuple[str, int, pa.Table]]:
+    # A variant's rows stand together: one task wrote them one after the other.
+    images = rows["image"].combine_chunks().dictionary_encode()
+    codes = images.indices.to_numpy()
+    numbers = rows["variant"].to_numpy()
+    changes = np.flatnonzero((np.diff(codes) != 0) | (np.diff(numbers) != 0)) + 1
+    starts = [0, *changes.tolist(), len(rows)] if len(rows) else [0]
+    for start, stop in itertools.pairwise(starts):
+        image = images.dictionary[int(codes[start])].as_py()
+        yield image, int(numbers[start]), rows.slice(start, stop - start)
+
+
+def row_tables(storage: Storage, path: str, columns: list[str]) -> Iterator[pa.Table]:
+    """The stage's rows, file by file, some columns only."""
+    for part in storage.list(f"{path}/rows"):
+        yield pq.read_table(f"{path}/rows/{part}", filesystem=storage.filesystem, columns=columns)

@@ -1,0 +1,75 @@
+"""Example patches of a class's subclasses, for the report (the paper's Fig. 4)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lhs.config import Config
+from lhs.context.extraction import histogram_rows
+from lhs.data.patches import cut_patch
+from lhs.engine.stage import StageResult
+from lhs.engine.stages.samples import row_tables
+from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.storage import Storage
+from lhs.hierarchy import Hierarchy
+
+PER_SUBCLASS = 8
+IMAGES = 400
+"""Training images looked through: enough for a picture, whatever the dataset's size."""
+
+
+def subclass_patches(
+    storage: Storage,
+    config: Config,
+    scenes: CheckedScenes,
+    hierarchy: Hierarchy,
+    samples: StageResult,
+) -> tuple[str, dict[str, list[np.ndarray]]]:
+    """Patches of the class with the most subclasses, each from another unaugmented image.
+
+    Returns
+    -------
+    str
+        The class.
+    dict
+        Subclass name to up to eight (S, S, 3) uint8 patches; S is R, at most 227.
+    """
+    label = int(np.bincount(hierarchy.parents).argmax())
+    size = int(min(config.hierarchy.region, 227))
+    rng = np.random.default_rng(config.hierarchy.seed)
+    train = {scene.id: scene for scene in scenes.split("train")}
+    chosen = rng.choice(sorted(train), size=min(IMAGES, len(train)), replace=False)
+    keep = (pc.field("variant") == 0) & (pc.field("label") == label)
+    keep &= pc.field("image").isin(chosen.tolist())
+    columns = ["image", "variant", "y", "x", "label"]
+    rows = pa.concat_tables(
+        table.filter(keep) for table in row_tables(storage, samples.path, columns)
+    ).sort_by([("image", "ascending"), ("y", "ascending"), ("x", "ascending")])
+    names = [hierarchy.subclasses[i].name for i in np.flatnonzero(hierarchy.parents == label)]
+    patches: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    centres_of: dict[str, list[tuple[int, int]]] = {}
+    for row in rows.to_pylist():
+        centres_of.setdefault(row["image"], []).append((row["y"], row["x"]))
+    for image_id in chosen:
+        if all(len(found) >= PER_SUBCLASS for found in patches.values()):
+            break
+        centres = np.array(centres_of.get(str(image_id), []), np.int64).reshape(-1, 2)
+        if not len(centres):
+            continue
+        scene = train[str(image_id)]
+        histograms = histogram_rows(
+            scenes.dataset, scene, 0, centres, region=config.hierarchy.region, seed=0
+        )
+        classes = np.full(len(centres), label)
+        names = [hierarchy.scene_of(scene) or ""] * len(classes)
+        subclasses = hierarchy.subclass_of(classes, histograms, names)
+        # One patch an image and subclass, so that a row shows different places.
+        image = scene.image()
+        for subclass in np.unique(subclasses):
+            row_of = patches[hierarchy.subclasses[subclass].name]
+            if len(row_of) < PER_SUBCLASS:
+                y, x = centres[rng.choice(np.flatnonzero(subclasses == subclass))]
+                row_of.append(cut_patch(image, (int(y), int(x)), size))
+    return hierarchy.classes[label], patches

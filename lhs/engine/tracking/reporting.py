@@ -1,0 +1,321 @@
+"""Gathers what the stages stored and writes a run's report, its arrays beside its pictures."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from lhs.config import Config
+from lhs.engine.cache import Stages
+from lhs.engine.graph import (
+    EVALUATION,
+    HIERARCHY,
+    MODEL,
+    SAMPLES,
+    annotated_scenes,
+    context_scenes,
+    has_hierarchy,
+)
+from lhs.engine.runtime.progress import say
+from lhs.engine.stage import StageResult
+from lhs.engine.stages.evaluation import Evaluation, read_evaluation, read_predictions
+from lhs.engine.stages.hierarchy import HIERARCHY_FILE, read_hierarchy
+from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.stages.training import baseline_of
+from lhs.engine.storage import Storage
+from lhs.engine.tracking import tracker as tracking
+from lhs.engine.tracking.examples import subclass_patches
+from lhs.errors import UserError
+from lhs.evaluation.metrics import scores
+from lhs.loading import build_config
+from lhs.report.assemble import Examples, HierarchyArrays, assemble
+from lhs.report.content import ReportData, ReportFigure, ReportTable
+from lhs.report.page import render_comparison, render_page
+from lhs.report.paper import Run, as_html, as_markdown, paper_tables
+
+PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
+COMPARISON = "comparison.html"
+
+
+def find_baseline(stages: Stages, config: Config) -> tuple[StageResult | None, str]:
+    """The evaluation of the same network trained as baseline, if there is one, and a note."""
+    if not has_hierarchy(config) or config.report.baseline == "none":
+        return None, ""
+    baseline = baseline_of(config)
+    if stages.find(MODEL, baseline) is None:
+        return None, (
+            "No baseline of this network with these settings is in the storage: nothing is "
+            "compared. Run the baseline recipe first, or use --set report.baseline=train."
+        )
+    scored = stages.find(EVALUATION, baseline)
+    return scored, "" if scored else (
+        "A baseline of this network is trained, but not scored with these settings: nothing is "
+        "compared. Run the baseline recipe as well, or use --set report.baseline=train."
+    )
+
+
+def write_report(
+    stages: Stages,
+    config: Config,
+    name: str,
+    tracker: tracking.Tracker,
+) -> tuple[Evaluation | None, str]:
+    """Write the page, figures and arrays of a run whose stages are made to `runs/`, and log them.
+
+    Returns
+    -------
+    Evaluation or None
+        The baseline that the run was compared with.
+    str
+        Path of the page.
+    """
+    storage = stages.storage
+    scenes = annotated_scenes(stages, config)
+    dataset = scenes.dataset
+    model, scored = stages.make(MODEL, config), stages.make(EVALUATION, config)
+    hierarchy = stages.make(HIERARCHY, config) if has_hierarchy(config) else None
+    evaluation = read_evaluation(storage, scored)
+    baseline_result, note = find_baseline(stages, config)
+    baseline = None if baseline_result is None else read_evaluation(storage, baseline_result)
+    notes = [text for text in (note, _filling_note(stages, config)) if text]
+    if scenes.skipped:
+        ids = ", ".join(list(scenes.skipped)[:10])
+        notes.append(f"{len(scenes.skipped)} unreadable images were left out, such as {ids}.")
+    if note:
+        say(note)
+    with storage.filesystem.open_input_file(f"{model.path}/history.parquet") as stream:
+        history = pq.read_table(stream).to_pandas()
+    folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")
+    facts = {
+        "title": name,
+        "subtitle": f"{dataset.name}, {config.network.name}, {config.train.strategy}",
+        "dataset": dataset.name,
+        "strategy": config.train.strategy,
+        "classes": list(dataset.classes),
+        "created": datetime.now().isoformat(sep=" ", timespec="minutes"),
+        "seeds": [config.train.seed],
+        "run_id": tracker.run_id,
+        "config": config.model_dump(mode="json"),
+        "scores": evaluation.scores.as_dict(),
+        "baseline_scores": None if baseline is None else baseline.scores.as_dict(),
+        "stages": stages.table(),
+    }
+    data = assemble(
+        title=name,
+        subtitle=str(facts["subtitle"]),
+        dataset=dataset.name,
+        strategy=config.train.strategy,
+        class_names=dataset.classes,
+        colours=dataset.colours,
+        void=dataset.void,
+        confusion=evaluation.counts,
+        baseline_confusion=None if baseline is None else baseline.counts,
+        hierarchy=_hierarchy_arrays(stages, config, hierarchy),
+        examples=_examples(stages, config, scenes, scored, baseline_result),
+        history=history,
+        stages=[(stage.name, stage.reused, stage.seconds) for stage in stages.done],
+        config=config.model_dump(mode="json"),
+        paths={
+            "report": storage.address(f"{folder}/{PAGE}"),
+            "model": storage.address(f"{model.path}/model"),
+            "hierarchy": ""
+            if hierarchy is None
+            else storage.address(f"{hierarchy.path}/{HIERARCHY_FILE}"),
+            "tracking store": tracker.uri,
+            "MLflow run": tracker.run_id,
+        },
+        seeds=[config.train.seed],
+        notes=notes,
+        created=str(facts["created"]),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch)
+        _write_files(local, data, facts, evaluation.counts)
+        storage.make_folder(folder)
+        storage.put_folder(local, folder)
+        tracker.folder(local, "report")
+        # MLflow's page that compares runs shows what lies at the top, and nothing below.
+        tracker.folder(local / "figures")
+    return baseline, storage.address(f"{folder}/{PAGE}")
+
+
+def _write_files(folder: Path, data: ReportData, facts: dict[str, Any], counts: np.ndarray) -> None:
+    (folder / PAGE).write_text(render_page(data), encoding="utf-8")
+    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    np.save(folder / CONFUSION, counts)
+    for kind in ("figures", "tables"):
+        (folder / kind).mkdir()
+    for section in data.sections:
+        for item in section.items:
+            if isinstance(item, ReportFigure):
+                (folder / "figures" / f"{item.key}.png").write_bytes(item.png)
+            elif isinstance(item, ReportTable):
+                item.frame.to_csv(folder / "tables" / f"{item.key}.csv", index=False)
+
+
+def _filling_note(stages: Stages, config: Config) -> str:
+    """How much of the training labels people gave, and how much the baseline."""
+    facts = next((stage.facts for stage in stages.done if stage.name == "filled"), None)
+    if facts is None:
+        return ""
+    annotated, filled = facts["annotated_pixels"], facts["filled_pixels"]
+    learned = "" if config.unlabelled.train_on_filled == "yes" else " The network did not see them."
+    return (
+        f"The baseline filled {facts['images']:,} of {facts['training_images']:,} training images: "
+        f"{annotated / (annotated + filled):.1%} of the labels that the hierarchy is made of are "
+        f"people's, the others its predictions.{learned}"
+    )
+
+
+def _hierarchy_arrays(
+    stages: Stages, config: Config, result: StageResult | None
+) -> HierarchyArrays | None:
+    if result is None:
+        return None
+    storage = stages.storage
+    hierarchy = read_hierarchy(storage, result.path)
+    scenes, samples = context_scenes(stages, config), stages.make(SAMPLES, config)
+    patch_class, patches = subclass_patches(storage, config, scenes, hierarchy, samples)
+    settings = config.hierarchy
+    how = "scene names"
+    if settings.kind == "label_clusters":
+        how = f"label-map clusters, R = {settings.region:g}"
+    elif "images" in hierarchy.made:
+        how = f"{settings.image_clusters} image clusters ({hierarchy.made['described_by']})"
+    return HierarchyArrays(
+        class_counts=np.array(hierarchy.made["class_counts"]),
+        common=hierarchy.common,
+        subclass_names=[subclass.name for subclass in hierarchy.subclasses],
+        subclass_counts=np.array([subclass.count for subclass in hierarchy.subclasses]),
+        parents=hierarchy.parents,
+        description=f"{how}, rho = {settings.rho:g}",
+        patch_class=patch_class,
+        patches=patches,
+    )
+
+
+def _examples(
+    stages: Stages,
+    config: Config,
+    scenes: CheckedScenes,
+    scored: StageResult,
+    baseline: StageResult | None,
+) -> Examples | None:
+    test = scenes.split("test")
+    count = min(config.report.scenes, len(test))
+    if not count:
+        return None
+    # Evenly through the sorted ids: the same images for every run on a dataset, not picked.
+    chosen = [test[round(place)] for place in np.linspace(0, len(test) - 1, count)]
+    predictions = read_predictions(stages.storage, scored)
+    before = None if baseline is None else read_predictions(stages.storage, baseline)
+    return Examples(
+        images=[scene.image() for scene in chosen],
+        truths=[scene.label_map() for scene in chosen],
+        predictions=[predictions[scene.id] for scene in chosen],
+        baseline_predictions=None if before is None else [before[scene.id] for scene in chosen],
+    )
+
+
+def compare_runs(storage: Storage, runs: list[str]) -> str:
+    """Write one page that sets finished runs side by side.
+
+    Parameters
+    ----------
+    storage
+        Where the runs' folders lie.
+    runs
+        MLflow run ids, their first letters, or names of folders below `runs/`.
+
+    Returns
+    -------
+    str
+        Path of the page.
+
+    Raises
+    ------
+    UserError
+        If a run is not there, or several fit a name.
+    """
+    reports = [_stored_report(storage, name) for name in find_runs(storage, runs)]
+    page = storage.path("runs", COMPARISON)
+    storage.write(page, render_comparison(reports).encode())
+    return storage.address(page)
+
+
+def find_runs(storage: Storage, runs: list[str]) -> list[str]:
+    """Names of folders below `runs/`; takes and raises what `compare_runs` does."""
+    known = [name for name in storage.list(storage.path("runs")) if name != COMPARISON]
+    found = []
+    for run in runs:
+        fitting = [name for name in known if name == run or name.rpartition("-")[2] == run[:8]] or [
+            name for name in known if name.rpartition("-")[0] == run
+        ]
+        if len(fitting) > 1:
+            raise UserError(f"run {run!r} may be any of {', '.join(fitting)}: give one of these")
+        if not fitting:
+            raise UserError(
+                f"run {run!r} is not in {storage.uri}/runs; there are {', '.join(known) or 'none'}"
+            )
+        found += fitting
+    return found
+
+
+def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
+    """Write the paper's tables with the runs' scores into a folder: Markdown, CSV and HTML.
+
+    Returns
+    -------
+    list of Path
+        The files, the Markdown first.
+
+    Raises
+    ------
+    UserError
+        As `compare_runs`, or if the folder can't be written.
+    """
+    facts = [
+        storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
+        for name in dict.fromkeys(find_runs(storage, runs))
+    ]
+    tables = paper_tables([Run(entry["config"], entry["scores"]) for entry in facts])
+    files = {
+        out / "tables.md": "\n".join(as_markdown(number, tables[number]) for number in tables),
+        out / "tables.html": as_html(tables),
+    } | {out / f"table-{number}.csv": tables[number].to_csv(index=False) for number in tables}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}") from None
+    return list(files)
+
+
+def _stored_report(storage: Storage, name: str) -> ReportData:
+    import io
+
+    folder = storage.path("runs", name)
+    facts = storage.read_json(f"{folder}/{FACTS}")
+    counts = np.load(io.BytesIO(storage.read(f"{folder}/{CONFUSION}")), allow_pickle=False)
+    return ReportData(
+        title=facts["title"],
+        subtitle=facts["subtitle"],
+        dataset=facts["dataset"],
+        strategy=facts["strategy"],
+        class_names=tuple(facts["classes"]),
+        scores=scores(counts),
+        baseline=None,
+        sections=(),
+        config=build_config(facts["config"]).model_dump(mode="json"),
+        paths={},
+        seeds=tuple(facts["seeds"]),
+        created=facts["created"],
+        href=f"{name}/{PAGE}",
+    )

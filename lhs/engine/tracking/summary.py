@@ -1,0 +1,102 @@
+"""What a command says at its end: a small table, the paths, and how to look at them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lhs.engine.cache import Stages
+from lhs.engine.stage import StageResult
+
+if TYPE_CHECKING:
+    from lhs.engine.pipeline import Outcome
+
+SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
+
+
+def print_summary(outcomes: list[Outcome]) -> None:
+    """Scores side by side, stages, paths."""
+    last = outcomes[-1]
+    columns = {outcome.config.train.strategy: outcome.evaluation for outcome in outcomes}
+    if len(outcomes) == 1 and last.baseline is not None:
+        columns = {"baseline": last.baseline, **columns}
+    print()
+    print(f"{'':<18}" + "".join(f"{name:>14}" for name in columns))
+    for score in SCORES:
+        values = [getattr(evaluation.scores, score) for evaluation in columns.values()]
+        print(f"{score:<18}" + "".join(f"{value:>14.4f}" for value in values))
+    print(f"(one seed: {last.config.train.seed}; a single run is no proof of a difference)")
+    print()
+    print_stages(last.stages)
+    address = last.stages.storage.address
+    print(f"report    {last.report}")
+    print(f"model     {address(last.model.path + '/model')}")
+    if last.hierarchy is not None:
+        print(f"hierarchy {address(last.hierarchy.path + '/hierarchy.json')}")
+    print(f"compare   mlflow ui --backend-store-uri {last.tracker.uri}")
+
+
+def print_stages(stages: Stages) -> None:
+    """A line per stage: made or reused, seconds."""
+    for stage in stages.done:
+        how = "reused" if stage.reused else "made"
+        print(f"{stage.name:<12}{how:>7}{stage.seconds:>9.1f} s")
+    print()
+
+
+def outcome_json(outcomes: list[Outcome]) -> dict[str, Any]:
+    """The object that `lhs run --json` prints: the experiment's, its baseline's inside it."""
+    last = outcomes[-1]
+    tree = _outcome(last)
+    if len(outcomes) > 1:
+        tree["baseline"] = _outcome(outcomes[0])
+    elif last.baseline is not None:
+        tree["baseline"] = {"scores": last.baseline.scores.as_dict()}
+    return tree
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    address = outcome.stages.storage.address
+    hierarchy = outcome.hierarchy
+    return {
+        "name": outcome.name,
+        "strategy": outcome.config.train.strategy,
+        "seed": outcome.config.train.seed,
+        "scores": outcome.evaluation.scores.as_dict(),
+        "run_id": outcome.tracker.run_id,
+        "tracking_uri": outcome.tracker.uri,
+        "paths": {
+            "report": outcome.report,
+            "model": address(f"{outcome.model.path}/model"),
+            "hierarchy": None if hierarchy is None else address(f"{hierarchy.path}/hierarchy.json"),
+        },
+        "seconds": outcome.stages.seconds(),
+        "reused": [stage.name for stage in outcome.stages.done if stage.reused],
+    }
+
+
+def print_hierarchy(stages: Stages, result: StageResult) -> None:
+    """Common classes with the number of their subclasses, stages, the file."""
+    facts = hierarchy_json(stages, result)
+    print()
+    for name, count in facts["subclasses_per_class"].items():
+        print(f"{name:<18}{count:>4} subclasses")
+    print(
+        f"{facts['common_classes']} common classes, {facts['subclasses']} subclasses in all, "
+        f"{facts['samples']} samples, {facts['mean_superpixel_size']:.1f} pixels a superpixel"
+    )
+    print()
+    print_stages(stages)
+    print(f"hierarchy {facts['path']}")
+
+
+def hierarchy_json(stages: Stages, result: StageResult) -> dict[str, Any]:
+    """The object that `lhs hierarchy --json` prints."""
+    samples = next(stage for stage in stages.done if stage.name == "samples").facts
+    return {
+        **result.facts,
+        "samples": samples["samples"],
+        "mean_superpixel_size": samples["mean_superpixel_size"],
+        "path": stages.storage.address(f"{result.path}/hierarchy.json"),
+        "seconds": stages.seconds(),
+        "reused": [stage.name for stage in stages.done if stage.reused],
+    }

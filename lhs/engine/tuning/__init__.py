@@ -1,0 +1,1 @@
+"""Sweeps: their plan, trials by Ray Tune, searches, results."""

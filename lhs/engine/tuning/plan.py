@@ -1,0 +1,102 @@
+"""What the trials of a sweep share: each distinct stage is made once, before they start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from lhs.config import Config
+from lhs.engine.cache import Stages
+from lhs.engine.graph import (
+    DESCRIPTORS,
+    FILLED,
+    HIERARCHY,
+    HISTOGRAMS,
+    MODEL,
+    SAMPLES,
+    SCENES,
+    annotated_scenes,
+    has_hierarchy,
+)
+from lhs.engine.stage import StageResult
+
+HIERARCHIES_AT_ONCE = 4
+"""Hierarchies made at a time: each waits for its largest class at its end."""
+SHARED = tuple(stage.name for stage in (FILLED, SAMPLES, HISTOGRAMS, DESCRIPTORS, HIERARCHY))
+"""Stages before the training, in the order in which the plan tells of them."""
+
+
+def plan_text(
+    stages: Stages, configs: Sequence[Config], trained: bool, searched: int | None = None
+) -> str:
+    """One line: how many distinct results of each stage the trials need.
+
+    Parameters
+    ----------
+    stages
+        Knows where some may lie already.
+    configs
+        Of each trial.
+    trained
+        Whether networks are trained.
+    searched
+        So many trials of a search, which differ in their training in ways that are not known yet.
+    """
+    digests: dict[str, set[str]] = {}
+    there: dict[str, set[str]] = {}
+    for config in configs:
+        for stage, its_config, key in stages.needed(MODEL, config):
+            digests.setdefault(stage.name, set()).add(key.digest)
+            if stages.find(stage, its_config) is not None:
+                there.setdefault(stage.name, set()).add(key.digest)
+    parts = []
+    for name in SHARED:
+        if name in digests:
+            made = len(there.get(name, ()))
+            parts.append(f"{len(digests[name])} x {name}" + f" ({made} there already)" * bool(made))
+    if searched is not None:
+        parts.append(f"up to {searched} x training")
+    elif trained:
+        parts.append(f"{len({stages.key(MODEL, config).digest for config in configs})} x training")
+    return f"{searched or len(configs)} trials: {', '.join(parts) or 'nothing to make'}"
+
+
+def check_scenes(stages: Stages, configs: Sequence[Config]) -> None:
+    """Read each distinct dataset of the trials once."""
+    for config in configs:
+        annotated_scenes(stages, config)
+
+
+def make_shared(stages: Stages, configs: Sequence[Config]) -> list[list[StageResult]]:
+    """Make the stages up to the hierarchy, each distinct one once.
+
+    One after the other, since each takes the whole cluster; hierarchies side by side.
+
+    Returns
+    -------
+    list of list of StageResult
+        For each trial those that it has.
+    """
+    for config in configs:
+        for stage, its_config, _ in stages.needed(MODEL, config):
+            if stage.name in SHARED and stage is not HIERARCHY:
+                stages.make(stage, its_config)
+    distinct = {
+        stages.key(HIERARCHY, config).digest: config for config in configs if has_hierarchy(config)
+    }
+    pool = ThreadPoolExecutor(HIERARCHIES_AT_ONCE)
+    try:
+        list(pool.map(lambda config: stages.make(HIERARCHY, config), distinct.values()))
+    finally:
+        # Who is stopped does not wait for what is being made.
+        pool.shutdown(wait=False, cancel_futures=True)
+    shared = (SCENES.name, *SHARED)
+    results = []
+    for config in configs:
+        found = [
+            stages.find(stage, its_config)
+            for stage, its_config, _ in stages.needed(MODEL, config)
+            if stage.name in shared
+        ]
+        results.append([result for result in found if result is not None])
+    return results

@@ -1,0 +1,171 @@
+"""What a sweep found: its table, its page, how far its hierarchies agree, all in MLflow too."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyarrow import fs as arrow_fs
+
+from lhs.engine.stages.hierarchy import read_hierarchy
+from lhs.engine.stages.sample_index import subclasses_of
+from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.storage import Storage
+from lhs.engine.tuning.sweep import SweepOutcome
+from lhs.report.sensitivity import (
+    Trial,
+    agreement,
+    render_sweep,
+    search_figure,
+    sensitivity_figure,
+    setting_frame,
+    sharing_frame,
+    trial_frame,
+)
+from lhs.sweeps import name_of
+
+IMAGES = 60
+"""Training images on whose samples hierarchies are compared."""
+PAGE, SUMMARY, SETTINGS, SHARING = "sweep.html", "summary.csv", "settings.csv", "sharing.csv"
+AGREEMENT, FIGURE = "agreement.csv", "sensitivity.png"
+
+
+def write_results(
+    outcome: SweepOutcome,
+    name: str,
+    recipe: str,
+    scenes: CheckedScenes,
+    metric: str | None = None,
+) -> str:
+    """Write a sweep's tables, figure and page into its folder, and log them in its run.
+
+    Parameters
+    ----------
+    outcome
+        The sweep.
+    name, recipe
+        What it is called, and what it changes.
+    scenes
+        The scenes of its first trial.
+    metric
+        Of a search, the score it goes by.
+
+    Returns
+    -------
+    str
+        Path of the page.
+    """
+    storage, folder = outcome.storage, outcome.folder
+    trials = [_trial(record) for record in outcome.records]
+    alike = agreement_of(storage, trials, scenes)
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch)
+        trial_frame(trials).to_csv(local / SUMMARY, index=False)
+        setting_frame(trials).to_csv(local / SETTINGS, index=False)
+        sharing_frame(trials).to_csv(local / SHARING, index=False)
+        if alike is not None:
+            alike.to_csv(local / AGREEMENT)
+        figure = sensitivity_figure(trials) if metric is None else search_figure(trials, metric)
+        (local / FIGURE).write_bytes(figure.png)
+        page = render_sweep(
+            title=f"sweep {name}",
+            subtitle=f"{len(trials)} trials of {recipe}",
+            recipe=recipe,
+            trials=trials,
+            agreement=alike,
+            paths={
+                "sweep": storage.address(folder),
+                "tracking store": outcome.tracker.uri,
+                "MLflow run": outcome.tracker.run_id,
+            },
+            created=datetime.now().isoformat(sep=" ", timespec="minutes"),
+            metric=metric,
+        )
+        (local / PAGE).write_text(page, encoding="utf-8")
+        storage.put_folder(local, folder)
+        outcome.tracker.folder(local)
+    _log(outcome)
+    return storage.address(f"{folder}/{PAGE}")
+
+
+def _log(outcome: SweepOutcome) -> None:
+    """Put the trials' scores on the sweep's own run too, the trial's number as the step."""
+    for record in outcome.records:
+        for key, value in record["scores"].items():
+            outcome.tracker.client.log_metric(
+                outcome.tracker.run_id, f"trial/{key}", value, step=record["number"]
+            )
+
+
+def _trial(record: Mapping[str, Any]) -> Trial:
+    fields = ("number", "changes", "scores", "common_classes", "subclasses", "seconds", "keys")
+    return Trial(**{key: record[key] for key in (*fields, "run_id", "stopped_after")})
+
+
+def agreement_of(
+    storage: Storage,
+    trials: Sequence[Trial],
+    scenes: CheckedScenes,
+) -> pd.DataFrame | None:
+    """Adjusted Rand index between the hierarchies of trials that have the same samples.
+
+    It is taken over the unchanged samples of at most `IMAGES` training images, spread evenly.
+    None where there are no two hierarchies to compare.
+    """
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        if "hierarchy" in trial.keys:
+            first.setdefault(trial.keys["hierarchy"], trial)
+    samples = next((trial.keys["samples"] for trial in first.values()), None)
+    compared = [trial for trial in first.values() if trial.keys["samples"] == samples]
+    if len(compared) < 2:
+        return None
+    train = scenes.split("train")
+    chosen = [
+        train[round(place)] for place in np.linspace(0, len(train) - 1, min(IMAGES, len(train)))
+    ]
+    places = {scene.id: scene for scene in chosen}
+    found = {}
+    for trial in compared:
+        stage = "histograms" if "histograms" in trial.keys else "samples"
+        rows = storage.path("stages", stage, trial.keys[stage], "rows")
+        table = _rows(storage.filesystem, rows, list(places))
+        hierarchy = read_hierarchy(
+            storage, storage.path("stages", "hierarchy", trial.keys["hierarchy"])
+        )
+        names = {image: hierarchy.scene_of(scene) for image, scene in places.items()}
+        images = [names[image] for image in table["image"].to_pylist()]
+        found[name_of(trial.changes)] = subclasses_of(
+            hierarchy, table, images, len(scenes.dataset.classes)
+        )
+    return agreement(found)
+
+
+def _rows(filesystem: arrow_fs.FileSystem, folder: str, images: list[str]) -> Any:
+    wanted = pc.field("image").isin(images) & (pc.field("variant") == 0)
+    table = ds.dataset(folder, filesystem=filesystem, format="parquet").to_table(filter=wanted)
+    return table.sort_by([(key, "ascending") for key in ("image", "y", "x")]).combine_chunks()
+
+
+def print_results(outcome: SweepOutcome, page: str) -> None:
+    """A line a setting, paths, and how to compare the trials."""
+    trials = [_trial(record) for record in outcome.records]
+    # A search has no seeds, but trials that were stopped.
+    stopped = any(trial.stopped_after is not None for trial in trials)
+    frame = trial_frame(trials).drop(columns="run_id") if stopped else setting_frame(trials)
+    frame = frame.dropna(axis=1, how="all").astype(object)
+    frame = frame.where(frame.notna(), "")
+    print()
+    print(frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print()
+    address = outcome.storage.address
+    print(f"page      {page}")
+    print(f"table     {address(f'{outcome.folder}/{SUMMARY}')}")
+    print(f"compare   mlflow ui --backend-store-uri {outcome.tracker.uri}")

@@ -1,0 +1,276 @@
+"""`lhs sweep` of a search: Optuna proposes trials, those that stay behind are stopped early."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import optuna
+import ray
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+
+from lhs.config import Config
+from lhs.engine.cache import Stages
+from lhs.engine.runtime.preflight import preflight
+from lhs.engine.runtime.progress import Progress, say
+from lhs.engine.runtime.relay import heard
+from lhs.engine.runtime.resources import trainings_that_fit
+from lhs.engine.stage import StageResult
+from lhs.engine.storage import Storage
+from lhs.engine.tracking.tracker import Tracker, find_runs, noted
+from lhs.engine.tuning.plan import check_scenes, make_shared, plan_text
+from lhs.engine.tuning.sweep import SweepOutcome, begin, parent_run, settings_of, trial_tags
+from lhs.engine.tuning.trial_ids import Numbers
+from lhs.engine.tuning.trials import (
+    FAILURES,
+    HEAD,
+    TRIAL_SHARE,
+    check_results,
+    mistake_path,
+    record_of,
+    record_path,
+    run_trial,
+    told_by_tune,
+)
+from lhs.loading import build_config
+from lhs.report.sensitivity import SCORES
+from lhs.sweeps import Between, Search, Trial
+
+DIGITS = 3
+"""Of a proposed number: more of them say nothing."""
+KEPT = 3
+"""One trial in so many goes on from a rung to the next; rungs are as many times as long."""
+LONGEST = 10_000
+"""Epochs that no trial reaches: its own length ends it."""
+
+
+def run_search(
+    name: str,
+    recipe: str,
+    search: Search,
+    base: Config,
+    *,
+    resume: bool = False,
+    at_once: int | None = None,
+) -> SweepOutcome:
+    """Run the trials of a search that are left.
+
+    A resumed search tells Optuna of the trials that ended and takes up those that were begun.
+
+    Parameters
+    ----------
+    name
+        Of the sweep's folder below `sweeps/` in the storage.
+    recipe
+        What the trials change, for people.
+    search
+        The space, and how many trials.
+    base
+        What all trials share.
+    resume
+        Go on with a search that was stopped; a finished one gives its results.
+    at_once
+        The most trials at a time; None is as many as the cluster holds.
+
+    Returns
+    -------
+    SweepOutcome
+        Records with the best trial first; `stopped_after` is the epoch after which one was stopped,
+        whose scores are those of that epoch.
+
+    Raises
+    ------
+    UserError
+        As `lhs.engine.tuning.sweep.run_sweep`.
+    """
+    storage = Storage(base.storage)
+    folder = storage.path("sweeps", name)
+    trainings_that_fit(base)
+    say(preflight(base))
+    say(f"== search {name}: {search.count} trials of {recipe}")
+    stages = Stages(storage)
+    check_scenes(stages, [base])
+    state = begin(
+        storage, folder, resume,
+        {"name": name, "recipe": recipe, "until": "evaluation", "trials": [settings_of(base)],
+         "search": _described(search)},
+    )  # fmt: skip
+    say(plan_text(stages, [base], trained=True, searched=search.count))
+    tracker = parent_run(storage, state, base.data.dataset)
+    with noted(tracker):
+        [shared] = make_shared(stages, [base])
+        ended, begun = _so_far(storage, folder, search.count)
+        if ended:
+            say(f"{len(ended)} trials are ended, {search.count - len(ended)} left")
+        if len(ended) < search.count:
+            _run(storage, folder, search, base, shared, tracker, ended, begun, at_once)
+        records = list(_so_far(storage, folder, search.count)[0].values())
+        records.sort(key=lambda record: -record["scores"].get(search.metric, -1))
+    return SweepOutcome(storage, folder, records, tracker)
+
+
+def _described(search: Search) -> dict[str, Any]:
+    space = {
+        key: asdict(values) if isinstance(values, Between) else list(values)
+        for key, values in search.space.items()
+    }
+    return {
+        "count": search.count, "metric": search.metric, "patience": search.patience, "space": space,
+    }  # fmt: skip
+
+
+def _so_far(
+    storage: Storage, folder: str, count: int
+) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+    """Records of the trials that ended, and what those change that were begun and did not."""
+    ended, begun = {}, {}
+    for number in range(1, count + 1):
+        if storage.exists(record_path(folder, number)):
+            ended[number] = dict(storage.read_json(record_path(folder, number)))
+        elif storage.exists(begun_path(folder, number)):
+            begun[number] = dict(storage.read_json(begun_path(folder, number))["changes"])
+    return ended, begun
+
+
+def begun_path(folder: str, number: int) -> str:
+    """Where a trial notes what it changes when it begins."""
+    return f"{folder}/trials/{number:03}-begun.json"
+
+
+def _run(
+    storage: Storage,
+    folder: str,
+    search: Search,
+    base: Config,
+    shared: Sequence[StageResult],
+    tracker: Tracker,
+    ended: Mapping[int, Mapping[str, Any]],
+    begun: Mapping[int, Mapping[str, Any]],
+    at_once: int | None,
+) -> None:
+    for number in begun:
+        if storage.exists(mistake := mistake_path(folder, number)):
+            storage.filesystem.delete_file(mistake)
+    left = search.count - len(ended)
+    together = min(at_once or left, trainings_that_fit(base), left)
+    new = [n for n in range(1, search.count + 1) if n not in ended and n not in begun]
+    numbers = ray.remote(num_cpus=0)(Numbers).remote(begun, new)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    proposals = OptunaSearch(
+        {key: _distribution(values) for key, values in search.space.items()},
+        metric=search.metric, mode="max", points_to_evaluate=list(begun.values()),
+        # The same seed would propose the same again.
+        seed=len(ended),
+    )  # fmt: skip
+    for record in ended.values():
+        proposals.add_evaluated_point(record["changes"], record["scores"][search.metric])
+    with heard() as lines:
+        trainable = functools.partial(
+            _searched, storage=storage, folder=folder, base=base, space=dict(search.space),
+            numbers=numbers, tracker=tracker, lines=lines,
+        )  # fmt: skip
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {HEAD: TRIAL_SHARE}),
+            tune_config=tune.TuneConfig(
+                search_alg=ConcurrencyLimiter(proposals, max_concurrent=together),
+                scheduler=ASHAScheduler(
+                    time_attr="epoch", metric=search.metric, mode="max", max_t=LONGEST,
+                    grace_period=search.patience, reduction_factor=KEPT,
+                ),
+                num_samples=left,
+                max_concurrent_trials=together,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=folder,
+                storage_filesystem=storage.filesystem,
+                failure_config=tune.FailureConfig(max_failures=FAILURES),
+                verbose=0,
+            ),
+        )  # fmt: skip
+        try:
+            with told_by_tune(storage):
+                results = tuner.fit()
+                errors = results.errors
+        finally:
+            storage.delete(f"{folder}/tune")
+    given = ray.get(numbers.all.remote())
+    check_results(storage, folder, given.values(), errors)
+    for result in results:
+        assert result.metrics is not None
+        number = given[result.metrics["trial_id"]]
+        if not storage.exists(record_path(folder, number)):
+            changes = storage.read_json(begun_path(folder, number))["changes"]
+            _stopped(storage, folder, Trial(number, changes, base), shared, tracker, result.metrics)
+
+
+def _searched(
+    parameters: Mapping[str, Any],
+    storage: Storage,
+    folder: str,
+    base: Config,
+    space: Mapping[str, Any],
+    numbers: Any,
+    tracker: Tracker,
+    lines: Progress,
+) -> None:
+    changes = {key: _rounded(parameters[key], values) for key, values in space.items()}
+    number = ray.get(numbers.of.remote(tune.get_context().get_trial_id(), changes))
+    storage.replace_json(begun_path(folder, number), {"changes": changes})
+    trial = Trial(number, changes, changed(base, changes))
+    run_trial(storage, folder, trial, trial_tags(tracker, number), lines, [TuneReportCallback()])
+
+
+def changed(base: Config, changes: Mapping[str, Any]) -> Config:
+    """A configuration with some of its settings changed, by dotted name."""
+    tree = base.model_dump(mode="json")
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    return build_config(tree)
+
+
+def _distribution(values: Sequence[Any] | Between) -> Any:
+    """What Optuna draws from."""
+    if not isinstance(values, Between):
+        return CategoricalDistribution(list(values))
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return IntDistribution(values.low, values.high, log=values.log)
+    return FloatDistribution(values.low, values.high, log=values.log)
+
+
+def _rounded(value: Any, values: Sequence[Any] | Between) -> Any:
+    if not isinstance(values, Between) or isinstance(value, int):
+        return value
+    return min(max(float(f"{value:.{DIGITS}g}"), values.low), values.high)
+
+
+def _stopped(
+    storage: Storage,
+    folder: str,
+    trial: Trial,
+    shared: Sequence[StageResult],
+    tracker: Tracker,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write the record of a trial that the scheduler stopped, and end its run in MLflow."""
+    scores = {key: metrics[key] for key in SCORES if key in metrics}
+    record = record_of(trial, shared) | {"scores": scores, "stopped_after": metrics["epoch"]}
+    for run in find_runs(tracker.uri, trial_tags(tracker, trial.number)):
+        record["run_id"] = run.info.run_id
+        stopped = Tracker(tracker.uri, run.info.run_id)
+        stopped.tags({"lhs.stopped_after": metrics["epoch"]})
+        stopped.ended("KILLED")
+    storage.replace_json(record_path(folder, trial.number), record)
+    say(f"[{trial.number} {trial.name}] stopped after epoch {metrics['epoch']}: it stays behind")

@@ -1,0 +1,278 @@
+"""`lhs sweep`: a plan, shared stages once, trials by Ray Tune, one table and page of all."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lhs.config import Config
+from lhs.engine.cache import Stages
+from lhs.engine.runtime.preflight import preflight
+from lhs.engine.runtime.progress import say
+from lhs.engine.runtime.resources import trainings_that_fit
+from lhs.engine.stage import StageResult
+from lhs.engine.storage import Storage
+from lhs.engine.tracking.tracker import (
+    PARENT,
+    Tracker,
+    begin_run,
+    close_left,
+    find_runs,
+    noted,
+    tracking_uri,
+)
+from lhs.engine.tuning.plan import check_scenes, make_shared, plan_text
+from lhs.engine.tuning.trials import mistake_path, record_of, record_path, run_trials
+from lhs.errors import UserError
+from lhs.sweeps import Trial
+
+STATE = "sweep.json"
+TRIAL, TOKEN = "lhs.trial", "lhs.sweep"
+"""Tags of runs in MLflow: a trial's number, the sweep's own mark."""
+UNTIL = ("evaluation", "hierarchy")
+TOLD = 5
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """A finished sweep.
+
+    Attributes
+    ----------
+    storage, folder
+        Where it lies.
+    records
+        A mapping for each trial, see `lhs.engine.tuning.trials.record_of`.
+    tracker
+        The sweep's run, the parent of the trials' runs.
+    """
+
+    storage: Storage
+    folder: str
+    records: list[dict[str, Any]]
+    tracker: Tracker
+
+
+def run_sweep(
+    name: str,
+    recipe: str,
+    trials: Sequence[Trial],
+    *,
+    resume: bool = False,
+    until: str = "evaluation",
+    at_once: int | None = None,
+) -> SweepOutcome:
+    """Run the trials of a sweep that are not yet finished.
+
+    Parameters
+    ----------
+    name
+        Of the sweep's folder below `sweeps/` in the storage.
+    recipe
+        What the trials change, for people.
+    trials
+        All trials.
+    resume
+        Go on with a sweep that was stopped; a finished one gives its results.
+    until
+        `evaluation`, or `hierarchy` to train nothing.
+    at_once
+        The most trials at a time; None is as many as the cluster holds.
+
+    Raises
+    ------
+    UserError
+        If such a sweep was begun and is not to be resumed, its trials are others, the cluster can't
+        hold a trial, or trials failed by a user's mistake.
+    """
+    storage = Storage(trials[0].config.storage)
+    folder = storage.path("sweeps", name)
+    if until == "evaluation":
+        for trial in trials:
+            trainings_that_fit(trial.config)
+        say(preflight(trials[0].config))
+    configs = [trial.config for trial in trials]
+    say(f"== sweep {name}: {len(trials)} trials of {recipe}")
+    stages = Stages(storage)
+    check_scenes(stages, configs)
+    # Only now, so that a mistake in what was said so far leaves nothing to clean.
+    state = begin(
+        storage, folder, resume,
+        {"name": name, "recipe": recipe, "until": until,
+         "trials": [settings_of(config) for config in configs]},
+    )  # fmt: skip
+    say(plan_text(stages, configs, trained=until == "evaluation"))
+    tracker = parent_run(storage, state, trials[0].config.data.dataset)
+    with noted(tracker):
+        left = [trial for trial in trials if not _finished(storage, folder, trial)]
+        if len(left) < len(trials):
+            say(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
+        if left:
+            shared = make_shared(stages, [trial.config for trial in left])
+            _run(storage, folder, left, shared, tracker, until, at_once)
+        records = [storage.read_json(record_path(folder, trial.number)) for trial in trials]
+    return SweepOutcome(storage, folder, records, tracker)
+
+
+def clean_sweep(storage: Storage, name: str) -> int:
+    """Forget a sweep: its runs that were left are closed, its record is deleted.
+
+    Stages and the runs of finished trials stay.
+
+    Returns
+    -------
+    int
+        Runs that were closed.
+
+    Raises
+    ------
+    UserError
+        If there is no such sweep.
+    """
+    folder = storage.path("sweeps", name)
+    if not storage.exists(f"{folder}/{STATE}"):
+        raise UserError(f"sweep {name}: there is none in {storage.uri}")
+    uri = tracking_uri(storage)
+    parents = find_runs(uri, {TOKEN: storage.read_json(f"{folder}/{STATE}")["token"]})
+    closed = [run_id for parent in parents for run_id in close_left(uri, parent.info.run_id)]
+    storage.delete(folder)
+    return len(closed)
+
+
+def begin(storage: Storage, folder: str, resume: bool, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Note what a sweep is in its folder, or check that it is what was begun there.
+
+    Parameters
+    ----------
+    storage, folder
+        Where the sweep lies.
+    resume
+        Whether it was begun before.
+    wanted
+        `name`, `recipe`, `until`, `trials` (the settings of each, or those that all share) and,
+        of a search, `search`.
+
+    Returns
+    -------
+    dict
+        The same, as it was begun, with a `token` of its own.
+
+    Raises
+    ------
+    UserError
+        If it was begun and is not to be resumed, was not begun, or is another.
+    """
+    path, name = f"{folder}/{STATE}", wanted["name"]
+    if not storage.exists(path):
+        if resume:
+            raise UserError(f"--resume: no sweep {name} was begun in {storage.uri}")
+        state = {**wanted, "token": uuid.uuid4().hex}
+        storage.make_folder(f"{folder}/trials")
+        storage.replace_json(path, state)
+        return state
+    before = storage.read_json(path)
+    if not resume:
+        raise UserError(
+            f"sweep {name} was begun already in {storage.uri}: --resume goes on with it, "
+            "--clean forgets it, --name gives this one another name"
+        )
+    # Through JSON, as what was written.
+    told = _differences(before, json.loads(json.dumps(wanted)))
+    if told:
+        raise UserError(
+            f"--resume: the sweep {name} was begun with other settings:\n" + "\n".join(told)
+        )
+    return dict(before)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What must be the same when a sweep is resumed."""
+    dotted = config.dotted()
+    return {key: dotted[key] for key in dotted if key not in ("description", "storage")}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if before["until"] != now["until"]:
+        return [f"  --until: found {now['until']}, begun with {before['until']}"]
+    if len(before["trials"]) != len(now["trials"]):
+        return [f"  trials: found {len(now['trials'])}, begun with {len(before['trials'])}"]
+    old, new = before.get("search", {}), now.get("search", {})
+    told = [
+        f"  search: {key}: found {new.get(key)}, begun with {old.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    told += [
+        f"  trial {number}: {key}: found {new.get(key)}, begun with {old.get(key)}"
+        for number, (old, new) in enumerate(zip(before["trials"], now["trials"], strict=True), 1)
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    return told if len(told) <= TOLD else [*told[:TOLD], f"  and {len(told) - TOLD} more"]
+
+
+def parent_run(storage: Storage, state: Mapping[str, Any], dataset: str) -> Tracker:
+    """The sweep's run, begun or taken up again; runs that a kill left running are closed.
+
+    Parameters
+    ----------
+    storage
+        Where the sweep lies.
+    state
+        What `begin` gave.
+    dataset
+        The experiment in MLflow.
+    """
+    uri = tracking_uri(storage)
+    found = find_runs(uri, {TOKEN: state["token"]})
+    if not found:
+        first, *others = state["trials"]
+        same = {
+            key: value
+            for key, value in first.items()
+            if all(other.get(key) == value for other in others)
+        }
+        count = state["search"]["count"] if "search" in state else len(state["trials"])
+        tags = {TOKEN: state["token"], "lhs.recipe": state["recipe"], "lhs.trials": str(count)}
+        return Tracker(uri, begin_run(uri, dataset, f"sweep {state['name']}", tags, same))
+    tracker = Tracker(uri, found[0].info.run_id)
+    close_left(uri, tracker.run_id)
+    tracker.client.update_run(tracker.run_id, status="RUNNING")
+    return tracker
+
+
+def _finished(storage: Storage, folder: str, trial: Trial) -> bool:
+    return storage.exists(record_path(folder, trial.number))
+
+
+def _run(
+    storage: Storage,
+    folder: str,
+    left: Sequence[Trial],
+    shared: Sequence[Sequence[StageResult]],
+    tracker: Tracker,
+    until: str,
+    at_once: int | None,
+) -> None:
+    if until == "hierarchy":
+        for trial, done in zip(left, shared, strict=True):
+            storage.replace_json(record_path(folder, trial.number), record_of(trial, done))
+        return
+    tags = {}
+    for trial in left:
+        mistake = mistake_path(folder, trial.number)
+        if storage.exists(mistake):
+            storage.filesystem.delete_file(mistake)
+        tags[trial.number] = trial_tags(tracker, trial.number)
+    try:
+        run_trials(storage, folder, left, tags, at_once)
+    finally:
+        storage.delete(f"{folder}/tune")
+
+
+def trial_tags(tracker: Tracker, number: int) -> dict[str, str]:
+    """Tags of a trial's run, by which it is found again."""
+    return {PARENT: tracker.run_id, TRIAL: f"{number:03}", "lhs.stage": "trial"}

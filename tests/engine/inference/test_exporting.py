@@ -1,0 +1,99 @@
+"""`lhs export`: what is compared, what is kept, what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lhs import run
+from lhs.engine.inference import exporting
+from lhs.evaluation.model import save_model
+from lhs.evaluation.scoring import inference_network
+from tests.data.builders import noise_image, save_image
+from tests.evaluation.test_export import model_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return saved(tmp_path / "model", "lite")
+
+
+def saved(folder: Path, name: str) -> Path:
+    model = model_of(name)
+    folder.mkdir()
+    save_model(folder, inference_network(model.scores.whole), model.description)
+    return folder
+
+
+def test_it_is_compared_on_procedural_scenes_and_lies_here(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["export", str(folder), "--format", "onnx"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.onnx"]
+    out = capsys.readouterr().out
+    assert "pixels of 4 images have the same label as the model's" in out
+    assert out.splitlines()[-1] == "written: model.onnx"
+
+
+def test_it_is_compared_on_the_images_that_are_given_at_the_size_that_is_asked_for(
+    folder, tmp_path, capsys
+):
+    save_image(tmp_path / "in" / "a.png", noise_image(0, 50, 70))
+    save_image(tmp_path / "in" / "b.png", noise_image(1, 33, 90))
+    out = tmp_path / "new" / "file.pt2"
+    command = ["export", str(folder), "--format", "torch-export", "--out", str(out)]
+    assert run.main([*command, "--check", str(tmp_path / "in")]) == 0
+    assert f"of {50 * 70 + 33 * 90} pixels of 2 images" in capsys.readouterr().out
+    assert run.main([*command, "--size", "40", "64", "--check", str(tmp_path / "in")]) == 0
+    assert f"of {2 * 40 * 64} pixels of 2 images" in capsys.readouterr().out
+    assert out.is_file()
+
+
+def test_a_file_that_labels_otherwise_is_not_kept(folder, tmp_path, monkeypatch, capsys):
+    def of_another(model, path, kind, size):
+        model.network.last.weight.data.neg_()
+        export(model, path, kind, size)
+
+    export = exporting.export_model
+    monkeypatch.setattr(exporting, "export_model", of_another)
+    out = tmp_path / "model.pt2"
+    out.write_text("an older one")
+    assert run.main(["export", str(folder), "--format", "torch-export", "--out", str(out)]) == 1
+    assert "not written: allowed are 99.99% and more" in capsys.readouterr().out
+    assert out.read_text() == "an older one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.pt2"]
+
+
+def test_mistakes_are_told(folder, tmp_path, capsys):
+    patches = saved(tmp_path / "patches", "squeezenet")
+    command = ["export", str(patches), "--format", "onnx"]
+    assert run.main(command) == 2
+    assert "--size: found none, needed for squeezenet" in capsys.readouterr().err
+
+    command = ["export", str(folder), "--format", "onnx", "--out"]
+    assert run.main([*command, str(folder / "model.json" / "x.onnx")]) == 2
+    assert f"--out {folder / 'model.json' / 'x.onnx'}: " in capsys.readouterr().err
+    assert run.main([*command, str(tmp_path / "x.onnx"), "--check", "nowhere.png"]) == 2
+    assert "nowhere.png" in capsys.readouterr().err
+    assert run.main([*command, str(tmp_path)]) == 2
+    assert f"--out {tmp_path}: allowed are names that end with .onnx" in capsys.readouterr().err
+    small = save_image(tmp_path / "small.png", noise_image(0, 32, 90))
+    assert run.main([*command, str(tmp_path / "x.onnx"), "--check", str(small)]) == 2
+    assert "--check: found an image with a side of 32 pixels or less" in capsys.readouterr().err
+    assert run.main(["export", str(tmp_path / "none"), "--format", "onnx"]) == 2
+    assert "not a model" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_images_are_taken_whole(folder, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        exporting,
+        "share_alike",
+        lambda model, path, kind, images, size: seen.extend(images) or (1, 1),
+    )
+    image = noise_image(3, 40, 50)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    command = ["export", str(folder), "--format", "torch-export", "--out", str(tmp_path / "x.pt2")]
+    assert run.main([*command, "--check", str(tmp_path / "a.png")]) == 0
+    np.testing.assert_array_equal(seen[0], image)

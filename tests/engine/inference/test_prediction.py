@@ -1,0 +1,254 @@
+"""`lhs predict` on files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lhs.context.superpixels import segment
+from lhs.engine.inference.prediction import predict_files
+from lhs.engine.inference.tta import Looks
+from lhs.engine.pipeline import Outcome
+from lhs.engine.runtime.model_pool import stored_model
+from lhs.engine.stages.evaluation import folder_files, predict_scenes
+from lhs.errors import UserError
+from lhs.evaluation.model import Model, load_model, save_model
+from tests.data.builders import noise_image, save_image
+from tests.engine.conftest import isolated
+from tests.evaluation.test_export import model_of
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def trained(outcome: Outcome) -> Path:
+    return Path(outcome.model.path) / "model"
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    return load_model(trained)
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_results_are_those_of_the_model(
+    trained: Path,
+    model: Model,
+    outcome: Outcome,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scene = outcome.scenes.split("test")[0].image()
+    save_image(tmp_path / "in" / "scene.png", scene)
+    save_image(tmp_path / "in" / "sub" / "odd.png", noise_image(1, 50, 71))
+    out = tmp_path / "new" / "out"
+    looks = Looks(probabilities=True)
+    assert predict_files(trained, [str(tmp_path / "in")], str(out), looks) == 0
+    assert list(files(out)) == [
+        "legend.png", "pixels.csv", "predict.json",
+        "scene.png", "scene_overlay.png", "scene_probabilities.npy",
+        "sub/odd.png", "sub/odd_overlay.png", "sub/odd_probabilities.npy",
+    ]  # fmt: skip
+    expected = model.predict(scene)
+    ids = np.array(Image.open(out / "scene.png"))
+    np.testing.assert_array_equal(ids, expected.label_map)
+    np.testing.assert_array_equal(np.array(Image.open(out / "scene_overlay.png")), expected.overlay)
+    kept = np.load(out / "scene_probabilities.npy")
+    np.testing.assert_allclose(kept, expected.probabilities, atol=1e-3)
+    assert np.array(Image.open(out / "sub" / "odd.png")).shape == (50, 71)
+    assert min(np.array(Image.open(out / "legend.png")).shape[:2]) > 20
+    with (out / "pixels.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["image"] == "scene"]
+    names = Counter(model.classes[label] for label in ids.ravel().tolist())
+    assert {row["class"]: int(row["pixels"]) for row in rows} == dict(names)
+    assert sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=1e-4)
+    assert "2 images labelled, 0 not readable" in capsys.readouterr().out
+
+
+def test_looks_change_what_is_predicted(trained: Path, outcome: Outcome, tmp_path: Path) -> None:
+    from lhs.context.superpixels import segment
+    from lhs.evaluation.prediction import mean_of_looks, vote
+
+    image = outcome.scenes.split("test")[1].image()
+    save_image(tmp_path / "scene.png", image)
+    looks = Looks(flip=True, scales=(0.75, 1.0), superpixels=100)
+    assert predict_files(trained, [str(tmp_path / "scene.png")], str(tmp_path / "out"), looks) == 0
+    mean = mean_of_looks(load_model(trained).predict, image, flip=True, scales=(0.75, 1.0))
+    expected = vote(mean, segment(image, 100)).label_map
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / "scene.png")), expected)
+
+
+def test_an_unreadable_image_is_told_and_the_others_are_done(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = save_image(tmp_path / "good.jpg")
+    cut = save_image(tmp_path / "cut.jpg")
+    cut.write_bytes(cut.read_bytes()[:-200])
+    out = tmp_path / "out"
+    absent = tmp_path / "absent.jpg"
+    assert predict_files(trained, [str(cut), str(absent), str(good)], str(out)) == 2
+    captured = capsys.readouterr()
+    assert "1 images labelled, 2 not readable" in captured.out
+    assert f"lhs: {cut}" in captured.err
+    assert str(absent) in captured.err
+    assert list(files(out)) == [
+        "good.png", "good_overlay.png", "legend.png", "pixels.csv", "predict.json",
+    ]  # fmt: skip
+
+
+def test_what_is_there_is_kept(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        save_image(tmp_path / "in" / f"{number}.png", noise_image(number, 40, 48))
+    out = tmp_path / "out"
+    assert predict_files(trained, [str(tmp_path / "in")], str(out)) == 0
+    before = files(out)
+    for name in ("1.png", "1_overlay.png", "pixels.csv"):
+        (out / name).unlink()
+    stamps = {name: (out / name).stat().st_mtime_ns for name in ("0.png", "2.png")}
+    assert predict_files(trained, [str(tmp_path / "in")], str(out)) == 0
+    assert files(out) == before
+    assert stamps == {name: (out / name).stat().st_mtime_ns for name in stamps}
+    assert "3 images labelled (2 of them before)" in capsys.readouterr().out
+
+
+def test_results_of_another_model_or_other_looks_are_not_mixed(
+    trained: Path, tmp_path: Path
+) -> None:
+    image = str(save_image(tmp_path / "x.png"))
+    out = tmp_path / "out"
+    assert predict_files(trained, [image], str(out)) == 0
+    with pytest.raises(UserError, match=r"holds results with another flip, superpixels"):
+        predict_files(trained, [image], str(out), Looks(flip=True, superpixels=50))
+    (out / "predict.json").write_text(
+        json.dumps({**json.loads((out / "predict.json").read_text()), "model": "0"})
+    )
+    with pytest.raises(UserError, match="holds results with another model"):
+        predict_files(trained, [image], str(out))
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("x.png", "x_overlay.png"), r"overwrite each other: x_overlay\.png"),
+        (("a/x.jpg", "b/x.png"), r"x\.jpg and .*x\.png would overwrite each other: x\.png; label"),
+        (("legend.jpg",), r"its result would be legend\.png, which is taken"),
+    ],
+)
+def test_names_that_are_taken(
+    trained: Path, tmp_path: Path, names: tuple[str, ...], told: str
+) -> None:
+    images = [str(save_image(tmp_path / name)) for name in names]
+    with pytest.raises(UserError, match=told):
+        predict_files(trained, images, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_is_not_overwritten_by_its_own_labels(trained: Path, tmp_path: Path) -> None:
+    image = save_image(tmp_path / "x.png")
+    before = image.read_bytes()
+    with pytest.raises(UserError, match=r"x\.png is an image to label"):
+        predict_files(trained, [str(image)], str(tmp_path))
+    assert image.read_bytes() == before
+
+
+def test_out_is_a_file(trained: Path, tmp_path: Path) -> None:
+    image = save_image(tmp_path / "x.png")
+    with pytest.raises(UserError, match="a part of the path is a file"):
+        predict_files(trained, [str(image)], str(image))
+
+
+def test_killed_half_way_it_ends_as_undisturbed(
+    trained: Path, outcome: Outcome, tmp_path: Path
+) -> None:
+    """The whole process group, driver and actors; two actors. The undisturbed ones run here. Test
+    scenes are labelled as the evaluation labelled them, with twice as many threads."""
+    scenes = outcome.scenes.split("test")
+    for scene in scenes:
+        save_image(tmp_path / "in" / f"{scene.id}.png", scene.image())
+    for number in range(40 - len(scenes)):
+        save_image(tmp_path / "in" / f"{number:02}.png", noise_image(number, 100, 120))
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lhs.run", "predict", str(trained), str(tmp_path / "in"),
+             "--out", str(out), "--workers", "2"],
+            env=isolated(), start_new_session=True,
+        )  # fmt: skip
+
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert predict_files(trained, [str(tmp_path / "in")], str(whole), workers=2) == 0
+    killed = start()
+    for _ in range(6000):
+        done = len(list(out.glob("*_overlay.png")))
+        if done >= 10 or killed.poll() is not None:
+            break
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    time.sleep(2)
+    assert 10 <= done < 40
+    assert start().wait(timeout=300) == 0
+    kept = {name: content for name, content in files(out).items() if not name.startswith(".")}
+    assert kept == files(whole)
+    dataset = outcome.scenes.dataset
+    stored = stored_model(folder_files(trained), 1, "float32")
+    evaluated = predict_scenes(stored, dataset, scenes, gpu=False)
+    for row in evaluated.to_pylist():
+        assert (out / f"{row['image']}.png").read_bytes() == row["png"]
+    assert len(evaluated) == len(scenes) > 0
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        (Looks(centres=300), "--centres: the model is lite, which scores whole images"),
+        (Looks(every=2), "lite: every = 2 pixels: allowed for patch networks alone"),
+    ],
+)
+def test_looks_that_a_model_does_not_have(
+    trained: Path, tmp_path: Path, looks: Looks, told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        predict_files(trained, [str(save_image(tmp_path / "x.png"))], str(tmp_path / "out"), looks)
+    assert not (tmp_path / "out").exists()
+
+
+def test_centres_are_scored_alone(tmp_path: Path) -> None:
+    """By a patch network; every superpixel has one label, that of the patch around its centre."""
+    model = model_of("squeezenet")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_model(folder, model.scores.whole, model.description)
+    image = noise_image(1, 40, 50)
+    address = str(save_image(tmp_path / "x.png", image))
+    out = str(tmp_path / "out")
+    for others in (Looks(centres=200, flip=True), Looks(centres=200, every=2, superpixels=9)):
+        with pytest.raises(UserError, match=r"--centres: found together with --.*, allowed alone"):
+            predict_files(folder, [address], out, others)
+    looks = Looks(centres=200, probabilities=True)
+    assert predict_files(folder, [address], out, looks) == 0
+    expected = model.predict(image, segment(image, 200))
+    labels = np.array(Image.open(tmp_path / "out" / "x.png"))
+    np.testing.assert_array_equal(labels, expected.label_map)
+    kept = np.load(tmp_path / "out" / "x_probabilities.npy")
+    np.testing.assert_allclose(kept, expected.probabilities, atol=1e-3)

@@ -1,0 +1,72 @@
+"""Scores while a network trains, against those of the finished evaluation's own way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lhs.data import open_dataset
+from lhs.engine.runtime.validation import Validation
+from lhs.evaluation.metrics import confusion_counts, scores
+from lhs.evaluation.scoring import PixelScores
+from lhs.loading import load_config
+from lhs.networks.encoder import EncoderNetwork
+from lhs.networks.hierarchical import HierarchicalNetwork
+
+PARENTS = np.array([0, 1, 1, 2, 3, *range(4, 14), 0])
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    settings = ["data.synthetic.height=40", "data.synthetic.width=56", "data.held_out=3"]
+    return open_dataset(load_config("demo", settings).data).split("test")
+
+
+def network(outputs: int) -> EncoderNetwork:
+    torch.manual_seed(0)
+    made = EncoderNetwork(outputs, 8)
+    made.train()
+    return made
+
+
+def by_hand(scenes, class_scores) -> dict[str, float]:
+    counts = np.zeros((14, 14), np.int64)
+    for scene in scenes:
+        pixels = torch.from_numpy(scene.image()).permute(2, 0, 1)[None].float()
+        with torch.no_grad():
+            found = class_scores(pixels)[0].argmax(dim=0).numpy()
+        counts += confusion_counts(found, scene.label_map(), 14, 255)
+    return scores(counts).headline()
+
+
+def test_a_network_of_classes(scenes) -> None:
+    model = network(14)
+    found = Validation(scenes, 14, 255, None)(model, subclasses=False)
+    scored = PixelScores(model.eval())
+    assert found == by_hand(scenes, scored)
+    assert 0 < found["per_pixel"] < 1
+
+
+def test_a_subclass_network_says_the_class_of_its_best_subclass(scenes) -> None:
+    model = network(len(PARENTS))
+    found = Validation(scenes, 14, 255, PARENTS)(model, subclasses=True)
+    scored = PixelScores(model.eval())
+
+    def best(pixels):
+        whole = scored(pixels)
+        return torch.stack([whole[:, label == PARENTS].amax(dim=1) for label in range(14)], dim=1)
+
+    assert found == by_hand(scenes, best)
+
+
+def test_h_is_scored_through_its_own_w(scenes) -> None:
+    matrix = torch.zeros(14, len(PARENTS))
+    matrix[PARENTS, range(len(PARENTS))] = 1
+    model = HierarchicalNetwork(network(len(PARENTS)), matrix, masked=False)
+    with torch.no_grad():
+        model.w += 0.3 * torch.rand_like(model.w)
+    found = Validation(scenes, 14, 255, PARENTS)(model, subclasses=False)
+    scored = PixelScores(model.network.eval())
+    w = model.w.detach()
+    assert found == by_hand(scenes, lambda p: torch.einsum("ln,bnyx->blyx", w, scored(p)))

@@ -1,0 +1,101 @@
+"""Ray Train: what comes out does not hang on how many workers share the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lhs.engine import pipeline
+from lhs.engine.cache import Stages
+from lhs.engine.graph import annotated_scenes
+from lhs.engine.stages.training import baseline_of, network_weights, training_settings
+from lhs.engine.storage import Storage
+from lhs.errors import UserError
+from tests.data.builders import plain
+from tests.engine.conftest import tiny
+
+
+def losses(storage: Path, workers: int) -> list[float]:
+    """The loss of every step, with the paper's solver: AdamW's first steps make much of little."""
+    phase = {"steps": 3, "learning_rate": 0.0001}
+    config = tiny(
+        storage,
+        data__synthetic={"train": 6, "test": 1, "height": 64, "width": 80},
+        network={"name": "squeezenet", "weights": "none"},
+        evaluation__every=8,
+        train__strategy="baseline",
+        train__baseline={"new_layers": phase, "all_layers": phase},
+        train__workers=workers,
+        train__solver="sgd",
+        train__schedule="steps",
+        report__baseline="none",
+        report__scenes=0,
+    )
+    (outcome,) = pipeline.run(config, f"{workers} workers")
+    return pd.read_parquet(f"{outcome.model.path}/history.parquet")["loss"].tolist()
+
+
+@pytest.mark.ray
+def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> None:
+    """Of a network without batch norm, with its dropout."""
+    alone, together = (losses(tmp_path / str(workers), workers) for workers in (1, 2))
+    assert len(alone) == 6
+    assert together == pytest.approx(alone, rel=0, abs=1e-5)
+
+
+def test_the_key_holds_the_precision_that_was_settled(tmp_path: Path) -> None:
+    def settings(**more: object) -> dict[str, object]:
+        return training_settings(tiny(tmp_path, train__gpu="no", **more))
+
+    auto = settings()
+    assert auto["precision"] == "float32"
+    assert auto == settings(train__precision="float32") == settings(train__gpu_share=0.5)
+    for other in (
+        {"train__precision": "bfloat16"}, {"train__compile": "yes"}, {"train__workers": 2},
+    ):  # fmt: skip
+        assert settings(**other) != auto
+    config = tiny(tmp_path, train__gpu="no", train__precision="bfloat16")
+    assert training_settings(baseline_of(config))["precision"] == "bfloat16"
+    with pytest.raises(UserError, match=r"train\.precision = tf32"):
+        settings(train__precision="tf32")
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+def test_an_image_that_one_of_two_workers_can_not_read_is_told(
+    cluster: None, tmp_path: Path
+) -> None:
+    """Whichever it is: the other waits for gradients, fails, and would be tried again."""
+    root = plain(tmp_path / "spoiled", [f"a_{n}" for n in range(9)], splits={"test": ["a_8"]})
+    config = tiny(
+        tmp_path / "storage",
+        data={"dataset": "folder", "folder": {"path": str(root)}},
+        train__strategy="baseline",
+        train__workers=2,
+        report__baseline="none",
+    )
+    annotated_scenes(Stages(Storage(config.storage)), config)
+    image = root / "images" / "a_3.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:-200] + bytes(200))
+    with pytest.raises(UserError, match=r"a_3\.png"):
+        pipeline.run(config, "spoiled")
+
+
+def test_a_model_depends_on_what_the_weights_file_holds(tmp_path: Path) -> None:
+    def slices(name: str) -> tuple[object, object]:
+        network = {"weights": "file", "weights_file": str(tmp_path / name)}
+        config = tiny(tmp_path, network=network, train__gpu="no")
+        return training_settings(config), network_weights(config)
+
+    with pytest.raises(UserError, match=r"weights_file = .*one: no such file"):
+        slices("one")
+    for name, content in (("one", b"a"), ("same", b"a"), ("two", b"b")):
+        (tmp_path / name).write_bytes(content)
+    before = slices("one")
+    assert before == slices("same")
+    assert before != slices("two")
+    (tmp_path / "one").write_bytes(b"b")
+    assert before != slices("one")

@@ -1,0 +1,274 @@
+"""What MLflow knows of a run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.entities import Run
+
+import lhs
+from lhs.engine import pipeline
+from lhs.engine.pipeline import Outcome
+from lhs.engine.storage import Storage
+from lhs.engine.tracking import tracker as tracking
+from lhs.engine.tracking.tracker import (
+    ONE_TRY,
+    Curves,
+    Tracker,
+    begin_run,
+    close_left,
+    noted,
+    patiently,
+    tracked,
+    tracking_uri,
+)
+from lhs.errors import UserError
+from tests.data.builders import plain, save_labels, stripes
+from tests.engine.conftest import NAME, tiny
+from tests.serving import TrackingServer
+
+SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
+
+
+def client_of(outcome: Outcome) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(outcome.tracker.uri)
+
+
+def runs_of(uri: str, experiment: str) -> list[Run]:
+    client = mlflow.MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return client.search_runs([found.experiment_id])
+
+
+def files_of(client: mlflow.MlflowClient, run_id: str, folder: str) -> list[str]:
+    files = []
+    for item in client.list_artifacts(run_id, folder):
+        files += files_of(client, run_id, item.path) if item.is_dir else [item.path]
+    return files
+
+
+@pytest.mark.ray
+def test_a_run_in_the_store(finished: list[Outcome], folder: Path) -> None:
+    for outcome in finished:
+        client, run_id = client_of(outcome), outcome.tracker.run_id
+        assert outcome.tracker.uri == f"sqlite:///{folder / 'mlflow.db'}"
+        run = client.get_run(run_id)
+        assert run.info.status == "FINISHED"
+        assert run.info.run_name == outcome.name
+        assert client.get_experiment(run.info.experiment_id).name == "synthetic"
+        dotted = outcome.config.dotted()
+        del dotted["description"]
+        assert run.data.params == {key: str(value) for key, value in dotted.items()}
+        for score in SCORES:
+            value = getattr(outcome.evaluation.scores, score)
+            assert run.data.metrics[f"test/{score}"] == pytest.approx(value)
+        for stage in outcome.stages.done:
+            assert run.data.metrics[f"seconds/{stage.name}"] == pytest.approx(stage.seconds)
+            assert run.data.tags[f"stage.{stage.name}"] == stage.key
+        assert "report/report.html" in files_of(client, run_id, "report")
+        # The page that compares runs shows pictures of the top level.
+        top = {item.path for item in client.list_artifacts(run_id) if not item.is_dir}
+        assert {"qualitative.png", "confusion.png", "curves.png"} <= top
+
+
+@pytest.mark.ray
+def test_curves(finished: list[Outcome], folder: Path) -> None:
+    """A reused model's run has the curves of the run that trained it."""
+    trained = finished[-1]
+    reused = pipeline.run(tiny(folder, report__baseline="none"), "reused")[-1]
+    assert reused.model.reused
+    curves = [
+        {
+            metric: [
+                (point.step, point.value)
+                for point in client_of(outcome).get_metric_history(outcome.tracker.run_id, metric)
+            ]
+            for metric in ("train/loss", "train/learning_rate")
+        }
+        for outcome in (trained, reused)
+    ]
+    assert [step for step, _ in curves[0]["train/loss"]] == [10, 20, 24]
+    for metric, points in curves[0].items():
+        np.testing.assert_allclose(points, curves[1][metric], err_msg=metric)
+    assert all(np.isfinite(loss) for _, loss in curves[0]["train/loss"])
+
+
+@pytest.mark.ray
+def test_logged_model_predicts_the_same(
+    outcome: Outcome, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = files_of(client_of(outcome), outcome.tracker.run_id, "model")
+    assert any(path.endswith("weights.safetensors") for path in files)
+    assert "model/MLmodel" in files
+    assert not [path for path in files if Path(path).suffix in {".pkl", ".pickle", ".pt", ".pth"}]
+    image = outcome.scenes.split("test")[0].image()
+    expected = lhs.load(f"{outcome.model.path}/model").predict(image)
+    np.testing.assert_allclose(expected.probabilities.sum(axis=0), 1, rtol=1e-5)
+    assert lhs.load(outcome.model.path).description.strategy == "hierarchical"
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", outcome.tracker.uri)
+    address = f"runs:/{outcome.tracker.run_id}"
+    found = lhs.load(address).predict(image)
+    np.testing.assert_array_equal(found.label_map, expected.label_map)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    with pytest.raises(UserError, match="no model there"):
+        lhs.load("runs:/0123456789abcdef0123456789abcdef")
+
+    mlflow.set_tracking_uri(outcome.tracker.uri)
+    try:
+        loaded = mlflow.pyfunc.load_model(f"{address}/model")
+    finally:
+        mlflow.set_tracking_uri(None)
+    labels = loaded.predict(image[None])
+    np.testing.assert_array_equal(labels, expected.label_map[None])
+
+
+@pytest.mark.ray
+def test_runs_address_finds_the_default_store(
+    outcome: Outcome, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHS_STORAGE", str(folder))
+    model = lhs.load(f"runs:/{outcome.tracker.run_id}")
+    assert model.classes == outcome.scenes.dataset.classes
+
+
+@pytest.mark.ray
+def test_a_failing_run_ends_failed(finished: list[Outcome], folder: Path, tmp_path: Path) -> None:
+    root = plain(tmp_path / "wrong", splits={"test": ["town_2"]})
+    save_labels(root, "beach_1", stripes(height=9))
+    config = tiny(folder, data={"dataset": "folder", "folder": {"path": str(root)}})
+    with pytest.raises(UserError, match="1 bad images"):
+        pipeline.run(config, "doomed")
+    (run,) = (r for r in runs_of(finished[0].tracker.uri, "folder")
+              if r.info.run_name == "doomed-baseline")  # fmt: skip
+    assert run.info.status == "FAILED"
+    assert run.data.params["data.folder.path"] == str(root)
+    assert NAME not in {run.info.run_name for run in runs_of(finished[0].tracker.uri, "folder")}
+
+
+def test_endings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config, storage = tiny(tmp_path), Storage(str(tmp_path))
+    caplog.set_level(logging.WARNING)
+    for number, error in enumerate((None, KeyboardInterrupt, ValueError)):
+        try:
+            with tracked(config, storage, "endings", str(number)):
+                if error is not None:
+                    raise error
+        except (KeyboardInterrupt, ValueError):
+            pass
+    found = {
+        run.info.run_name: run.info.status for run in runs_of(tracking_uri(storage), "endings")
+    }
+    assert found == {"0": "FINISHED", "1": "KILLED", "2": "FAILED"}
+
+
+def test_a_store_that_can_not_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    uri = f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    config = tiny(tmp_path)
+    with (
+        pytest.raises(UserError, match="MLFLOW_TRACKING_URI"),
+        tracked(config, Storage(str(tmp_path)), "x", "y"),
+    ):
+        pass
+
+
+# A store that goes away
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    server = TrackingServer(tmp_path_factory.mktemp("served"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.ray
+def test_what_is_measured_while_the_store_is_away_arrives_later(
+    served: TrackingServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in ONE_TRY.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tracking, "BATCH", 7)
+    tracker = Tracker(served.uri, begin_run(served.uri, "away", "mine", {}, {}))
+    curves = Curves(tracker)
+    for step in range(1, 6):
+        curves.add(step, {"loss": 10 / step})
+    curves.flush()
+    served.stop()
+    for step in range(6, 31):
+        curves.add(step, {"loss": 10 / step})
+    started = time.monotonic()
+    curves.flush()
+    # One try, not the minutes that MLflow's own retries take.
+    assert time.monotonic() - started < 30
+    back = threading.Timer(1.0, served.start)
+    back.start()
+    curves.finish()
+    tracker.ended("FINISHED")
+    back.join()
+    assert "MLflow's store does not answer; waiting for it" in capsys.readouterr().err
+    client = mlflow.MlflowClient(served.uri)
+    points = client.get_metric_history(tracker.run_id, "train/loss")
+    assert [(p.step, p.value) for p in points] == [(n, pytest.approx(10 / n)) for n in range(1, 31)]
+    assert client.get_run(tracker.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.ray
+def test_a_refusal_is_not_waited_for(served: TrackingServer) -> None:
+    tracker = Tracker(served.uri, begin_run(served.uri, "away", "mine", {}, {"a": 1}))
+    started = time.monotonic()
+    with pytest.raises(mlflow.MlflowException):
+        Tracker(served.uri, "no-such-run").tags({"a": "b"})
+    assert time.monotonic() - started < 5
+    tracker.ended("FINISHED")
+
+
+def test_a_disk_that_is_full_or_read_only_is_told_at_once(tmp_path: Path) -> None:
+    """A real SQLite store that can only be read; and what SQLite says where there is no space."""
+    path = tmp_path / "mlflow.db"
+    run_id = begin_run(f"sqlite:///{path}", "some", "mine", {}, {})
+    closed = Tracker(f"sqlite:///file:{path}?mode=ro&uri=true", run_id)
+    with pytest.raises(UserError, match=r"read-only .* mend it and start again"):
+        closed.tags({"a": "b"})
+
+    def full() -> None:
+        raise mlflow.MlflowException("(sqlite3.OperationalError) database or disk is full")
+
+    with pytest.raises(UserError, match="no space left"):
+        patiently("sqlite:///x", full)
+    with pytest.raises(ValueError, match="the first"), noted(closed):
+        raise ValueError("the first")
+
+
+def test_a_run_that_was_left_is_taken_up_and_others_are_closed(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    parent = begin_run(uri, "some", "sweep", {}, {"a": 1})
+    children = [
+        begin_run(uri, "some", str(n), {tracking.PARENT: parent}, {"n": n}) for n in range(3)
+    ]
+    other = begin_run(uri, "some", "other", {}, {})
+    Tracker(uri, children[0]).ended("FINISHED")
+    assert set(close_left(uri, parent)) == {parent, *children[1:]}
+    client = mlflow.MlflowClient(uri)
+    states = [client.get_run(run).info.status for run in (parent, *children, other)]
+    assert states == ["KILLED", "FINISHED", "KILLED", "KILLED", "RUNNING"]
+    config = tiny(tmp_path)
+    storage = Storage(str(tmp_path))
+    with tracked(config, storage, "some", "again", tags={"x": "y"}) as tracker:
+        pass
+    with tracked(config, storage, "some", "again", run_id=tracker.run_id) as same:
+        assert client.get_run(same.run_id).info.status == "RUNNING"
+    assert same.run_id == tracker.run_id
+    assert client.get_run(same.run_id).data.tags["x"] == "y"
+    assert client.get_run(same.run_id).info.status == "FINISHED"

@@ -1,0 +1,293 @@
+"""Sweeps: what is made once, what a stopped one keeps, what lies in MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from lhs import run
+from lhs.engine.cache import Stages
+from lhs.engine.storage import Storage
+from lhs.engine.tuning.plan import check_scenes, plan_text
+from lhs.engine.tuning.sweep import PARENT, TRIAL
+from lhs.sweeps import read_sweep, trials_of
+from tests.browser import compare_runs, needs_chromium
+from tests.engine.conftest import tiny
+
+pytestmark = pytest.mark.ray
+
+SWEEP = """
+from lhs.sweeps import Sweep
+SWEEP = Sweep(name="mine", recipe={recipe!r}, trials=[
+    {{"hierarchy.k_scale": 1.0}},
+    {{"hierarchy.k_scale": 2.0}},
+])
+"""
+
+
+def written(folder: Path, storage: Path) -> Path:
+    """A sweep's file for the tiny experiment."""
+    config = tiny(storage, report__baseline="none", report__scenes=0, train__max_steps=6)
+    tree = config.model_dump(mode="json")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(tree))
+    path = folder / "mine.py"
+    path.write_text(SWEEP.format(recipe=str(recipe)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The storage of a sweep that nothing disturbed."""
+    storage = tmp_path_factory.mktemp("sweep")
+    path = written(tmp_path_factory.mktemp("files"), storage)
+    assert run.main(["sweep", str(path)]) == 0
+    return storage
+
+
+def table(storage: Path) -> pd.DataFrame:
+    frame = pd.read_csv(storage / "sweeps" / "mine" / "summary.csv")
+    return frame.drop(columns="run_id")
+
+
+def runs_of(storage: Path) -> tuple[Any, list[Any]]:
+    """The sweep's run and its trials', by number."""
+    client = mlflow.MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    [parent] = [entry for entry in found if PARENT not in entry.data.tags]
+    children = [entry for entry in found if entry.data.tags.get(PARENT) == parent.info.run_id]
+    assert len(found) == 1 + len(children)
+    return parent, sorted(children, key=lambda entry: entry.data.tags[TRIAL])
+
+
+def test_what_trials_share_is_made_once(whole: Path) -> None:
+    stages = whole / "stages"
+    made = {
+        name: len([key for key in (stages / name).iterdir() if not key.name.startswith(".")])
+        for name in ("scenes", "samples", "histograms", "hierarchy", "model", "evaluation")
+    }
+    assert made == {
+        "scenes": 1, "samples": 1, "histograms": 1, "hierarchy": 2, "model": 2, "evaluation": 2,
+    }  # fmt: skip
+
+
+def test_the_plan_says_so_before(cluster: None, tmp_path: Path) -> None:
+    trials = trials_of(read_sweep(str(written(tmp_path, tmp_path / "storage"))))
+    stages = Stages(Storage(str(tmp_path / "storage")))
+    configs = [trial.config for trial in trials]
+    check_scenes(stages, configs)
+    text = "2 trials: 1 x samples, 1 x histograms, 2 x hierarchy"
+    assert plan_text(stages, configs, trained=True) == f"{text}, 2 x training"
+    assert plan_text(stages, configs, trained=False) == text
+
+
+def test_the_plan_counts_what_is_there_already(whole: Path, tmp_path: Path) -> None:
+    trials = trials_of(read_sweep(str(written(tmp_path, whole))))
+    stages = Stages(Storage(str(whole)))
+    configs = [trial.config for trial in trials]
+    check_scenes(stages, configs)
+    assert "2 x hierarchy (2 there already)" in plan_text(stages, configs, trained=True)
+
+
+def test_results_are_those_of_single_runs(whole: Path, tmp_path: Path) -> None:
+    """Each trial, by the stages it names."""
+    frame = table(whole)
+    assert frame["number"].tolist() == [1, 2]
+    assert frame["hierarchy.k_scale"].tolist() == [1.0, 2.0]
+    for number in (1, 2):
+        record = json.loads(
+            (whole / "sweeps" / "mine" / "trials" / f"{number:03}.json").read_text()
+        )
+        evaluation = whole / "stages" / "evaluation" / record["keys"]["evaluation"]
+        facts = json.loads((evaluation / "_SUCCESS.json").read_text())["facts"]
+        assert facts["per_pixel"] == record["scores"]["per_pixel"] == frame["per_pixel"][number - 1]
+
+
+def test_mlflow_has_one_parent_and_its_trials(whole: Path) -> None:
+    parent, children = runs_of(whole)
+    assert [entry.info.status for entry in [parent, *children]] == ["FINISHED"] * 3
+    assert [entry.data.params["hierarchy.k_scale"] for entry in children] == ["1.0", "2.0"]
+    assert "hierarchy.k_scale" not in parent.data.params
+    assert parent.data.params["network.name"] == "lite"
+    assert all(entry.data.metrics["test/per_pixel"] > 0 for entry in children)
+    client = mlflow.MlflowClient(f"sqlite:///{whole / 'mlflow.db'}")
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"summary.csv", "sensitivity.png", "sweep.html", "agreement.csv"} <= files
+    points = client.get_metric_history(parent.info.run_id, "trial/per_pixel")
+    assert [point.step for point in points] == [1, 2]
+
+
+@needs_chromium
+def test_mlflow_s_page_shows_the_trials_beside_each_other(whole: Path, tmp_path: Path) -> None:
+    _, children = runs_of(whole)
+    store, experiment = f"sqlite:///{whole / 'mlflow.db'}", children[0].info.experiment_id
+    words = compare_runs(
+        store, [entry.info.run_id for entry in children], experiment, tmp_path / "page.png"
+    )
+    assert "Comparing 2 Runs from 1 Experiment" in words
+    rows = {row[0]: row[1:] for row in (line.split("\t") for line in words.splitlines())}
+    assert rows["hierarchy.k_scale"] == ["1.0", "2.0"]
+    assert rows["network.name"] == ["lite", "lite"]
+    # The scores: all names first, then a row of numbers for each.
+    lines = words.splitlines()
+    block = lines[lines.index("Metrics") + 2 : lines.index("Artifacts")]
+    names = [line for line in block if "/" in line]
+    numbers = block[len(names) + 2 * names.index("test/per_pixel") :][:2]
+    expected = table(whole)["per_pixel"].tolist()
+    assert [float(text) for text in numbers] == pytest.approx(expected, abs=1e-3)
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+def test_agreement_is_of_the_two_hierarchies(whole: Path) -> None:
+    frame = pd.read_csv(whole / "sweeps" / "mine" / "agreement.csv", index_col=0)
+    assert frame.shape == (2, 2)
+    assert frame.to_numpy().diagonal() == pytest.approx(1)
+    assert frame.iloc[0, 1] == pytest.approx(frame.iloc[1, 0])
+    assert 0 < frame.iloc[0, 1] < 1
+
+
+def test_a_finished_one_gives_its_results_again_and_runs_nothing(whole: Path, tmp_path, capsys):
+    before = table(whole)
+    path = written(tmp_path, whole)
+    # The recipe's own file lies elsewhere now: not part of what was begun.
+    assert run.main(["sweep", str(path), "--resume"]) == 0
+    told = capsys.readouterr()
+    assert "2 trials are finished, 0 left" in told.err
+    assert "made in" not in told.err.replace("reused (made in", "")
+    pd.testing.assert_frame_equal(table(whole), before)
+    assert len(runs_of(whole)[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "--resume goes on with it"),
+        (["--resume", "--set", "train.batch_size=2"], "train.batch_size: found 2, begun with 4"),
+        (["--resume", "--until", "hierarchy"], "--until: found hierarchy, begun with evaluation"),
+        (["--resume", "--name", "other"], "no sweep other was begun"),
+        (["--clean", "--name", "other"], "sweep other: there is none"),
+    ],
+)
+def test_what_is_begun_is_not_mixed_with_another(whole, tmp_path, capsys, options, told) -> None:
+    assert run.main(["sweep", str(written(tmp_path, whole)), *options]) == 2
+    assert told in capsys.readouterr().err
+    assert len(runs_of(whole)[1]) == 2
+
+
+def test_what_can_never_run_is_told_before_anything_is_made(cluster, tmp_path, capsys) -> None:
+    path = written(tmp_path, tmp_path / "storage")
+    command = ["sweep", str(path), "--set", "train.batch_size=64", "--set", "train.workers=50"]
+    assert run.main(command) == 2
+    assert "train.workers = 50: needs 45 CPUs, the cluster has 4" in capsys.readouterr().err
+    assert not (tmp_path / "storage" / "stages").exists()
+
+
+def test_hierarchies_alone(cluster: None, tmp_path: Path, capsys) -> None:
+    storage = tmp_path / "storage"
+    path = written(tmp_path, storage)
+    assert run.main(["sweep", str(path), "--until", "hierarchy", "--json"]) == 0
+    out = capsys.readouterr().out
+    trials = json.loads(out.splitlines()[-1])["trials"]
+    assert [trial["scores"] for trial in trials] == [{}] * 2
+    assert 0 < trials[0]["subclasses"] < trials[1]["subclasses"]
+    assert not (storage / "stages" / "model").exists()
+    assert run.main(["sweep", str(path), "--clean"]) == 0
+    assert "mine: forgotten, 0 runs closed" in capsys.readouterr().out
+    assert not (storage / "sweeps" / "mine").exists()
+    assert (storage / "stages" / "hierarchy").exists()
+
+
+# Kills
+
+
+def started(path: Path, storage: Path, *options: str) -> subprocess.Popen[bytes]:
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "lhs.run", "sweep", str(path), *options],
+        env={**environment, "LHS_STORAGE": str(storage), "RAY_AUTH_MODE": "disabled"},
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+def waited(process: subprocess.Popen[bytes], until: Any, seconds: float = 240) -> None:
+    limit = time.monotonic() + seconds
+    while not until():
+        assert process.poll() is None, "ended too early"
+        assert time.monotonic() < limit, "took too long"
+        time.sleep(0.05)
+
+
+def trial_process(driver: int) -> psutil.Process | None:
+    """The process that runs a trial in the driver's own cluster."""
+    for process in psutil.Process(driver).children(recursive=True):
+        try:
+            if "ImplicitFunc" in " ".join(process.cmdline()):
+                return process
+        except psutil.Error:
+            continue
+    return None
+
+
+def test_killed_twice_and_a_trial_once_it_ends_as_undisturbed(whole: Path, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    path = written(tmp_path, storage)
+    records = storage / "sweeps" / "mine" / "trials"
+    training = storage / "stages" / "model"
+    # One after the other, so that one is left when the other has ended.
+    order = ("--trials-at-once", "1")
+    first = started(path, storage, *order)
+    waited(first, lambda: list(training.glob(".unfinished-*")) and trial_process(first.pid))
+    found = trial_process(first.pid)
+    assert found is not None
+    found.send_signal(signal.SIGKILL)
+    waited(first, (records / "001.json").exists)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    second = started(path, storage, *order, "--resume")
+    waited(second, lambda: list(training.glob(".unfinished-*")))
+    os.killpg(second.pid, signal.SIGKILL)
+    second.wait()
+    parent, children = runs_of(storage)
+    assert {entry.info.status for entry in [parent, *children]} >= {"RUNNING", "FINISHED"}
+    done = {file.name: file.read_text() for file in records.glob("00?.json")}
+    assert list(done) == ["001.json"]
+    assert started(path, storage, "--resume").wait(timeout=300) == 0
+    pd.testing.assert_frame_equal(table(storage), table(whole))
+    for name, text in done.items():
+        assert (records / name).read_text() == text
+    parent, children = runs_of(storage)
+    assert [entry.info.status for entry in [parent, *children]] == ["FINISHED"] * 3
+
+
+def test_two_at_once_on_one_storage_make_a_stage_once(cluster: None, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    path = written(tmp_path, storage)
+    options = ("--until", "hierarchy", "--name")
+    both = [started(path, storage, *options, name) for name in ("one", "two")]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    tables = [
+        pd.read_csv(storage / "sweeps" / name / "summary.csv").drop(columns="run_id")
+        for name in ("one", "two")
+    ]
+    pd.testing.assert_frame_equal(*tables)
+    seconds = [
+        [json.loads(path.read_text())["seconds"] for path in sorted((storage / "sweeps" / name /
+         "trials").glob("*.json"))] for name in ("one", "two")
+    ]  # fmt: skip
+    # Both name the one result, by what it cost when it was made.
+    assert seconds[0] == seconds[1]
+    assert Stages(Storage(str(storage))).done == []
