@@ -65,7 +65,17 @@ def real_dataset() -> Callable[[str], Dataset]:
     return opener
 
 
+SEPARATE = ("cluster", "faults", "slow")
+"""Marks of tests that run only where `-m` names them."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where two files run at a time, begin with the longest, or it would run alone at the end."""
+    """Leave out what runs by `-m` alone, and begin with the longest file where two run at a time,
+    or it would run alone at the end."""
+    # Not in pytest's own options: a `-m` on the command line would take that one's place.
+    left_out = {mark for mark in SEPARATE if mark not in config.option.markexpr}
+    chosen = [item for item in items if not left_out & {mark.name for mark in item.iter_markers()}]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.path.name != "test_resume.py")
