@@ -1,9 +1,10 @@
-"""The datasets that `lhs data get` knows: where they come from and what they must hold."""
+"""The datasets that `lhs data get` knows: addresses, digests, and the counts they must have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,11 @@ class Known:
     Attributes
     ----------
     title, citation
-        For people; both datasets and papers ask to be cited.
+        For messages; both datasets and papers ask to be cited.
     address
         The archive at the dataset's own home.
     sha256
-        Archives known to be right. Without `only_known`, others are taken with a warning.
+        Digests of right archives. Without `only_known`, others are accepted with a warning.
     only_known
         Whether any other archive is refused.
     needed
@@ -59,16 +60,8 @@ def _stanford(folder: Path, config: DataConfig) -> Dataset:
     return open_stanford(folder, fold=setting.fold, split=setting.split, seed=config.seed)
 
 
-def _siftflow(folder: Path, config: DataConfig) -> Dataset:
-    return open_superparsing("siftflow", folder, scene_names=True)
-
-
-def _barcelona(folder: Path, config: DataConfig) -> Dataset:
-    return open_superparsing("barcelona", folder, scene_names=False)
-
-
-def _lmsun(folder: Path, config: DataConfig) -> Dataset:
-    return open_superparsing("lmsun", folder, scene_names=False)
+def _superparsing(folder: Path, config: DataConfig, *, scene_names: bool) -> Dataset:
+    return open_superparsing(config.dataset, folder, scene_names=scene_names)
 
 
 _SUPERPARSING = ("Images", "SemanticLabels", TEST_LIST)
@@ -86,7 +79,7 @@ KNOWN: dict[str, Known] = {
         test=200,
         num_classes=33,
         max_bytes=4 * GB,
-        reader=_siftflow,
+        reader=partial(_superparsing, scene_names=True),
     ),
     "stanford": Known(
         title="Stanford Background",
@@ -110,7 +103,7 @@ KNOWN: dict[str, Known] = {
         test=279,
         num_classes=170,
         max_bytes=40 * GB,
-        reader=_barcelona,
+        reader=partial(_superparsing, scene_names=False),
     ),
     "lmsun": Known(
         title="LM+Sun",
@@ -121,6 +114,6 @@ KNOWN: dict[str, Known] = {
         test=500,
         num_classes=232,
         max_bytes=200 * GB,
-        reader=_lmsun,
+        reader=partial(_superparsing, scene_names=False),
     ),
 }
