@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lhs.config import IMAGE_KINDS
-from lhs.report.page import environment, table_of
+from lhs.report.page import render, table_of
 
 TITLES = {
     1: "Table 1: SIFTFlow",
@@ -226,4 +226,4 @@ def _line(cells: Any) -> str:
 def as_html(tables: Mapping[int, pd.DataFrame]) -> str:
     """All tables as one page that needs nothing but itself."""
     shown = [(TITLES[number], table_of(written(frame))) for number, frame in tables.items()]
-    return environment().get_template("paper.html").render(tables=shown)
+    return render("paper.html", tables=shown)

@@ -80,12 +80,7 @@ def _write_percents(image: AxesImage, shares: np.ndarray, *, font: float, theme:
             continue
         red, green, blue, _ = image.cmap(image.norm(value))
         image.axes.text(
-            column,
-            row,
-            f"{value:.0f}",
-            ha="center",
-            va="center",
-            fontsize=font,
+            column, row, f"{value:.0f}", ha="center", va="center", fontsize=font,
             color=text_on((red, green, blue), theme),
             fontweight="bold" if row == column else "normal",
-        )
+        )  # fmt: skip

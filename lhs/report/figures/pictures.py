@@ -178,15 +178,9 @@ def _painted(label_map: np.ndarray, colours: np.ndarray, void: int, theme: Theme
 
 
 def _picture(
-    figure: Figure,
-    pixels: np.ndarray,
-    left: float,
-    top: float,
-    width: float,
-    height: float,
-    *,
-    nearest: bool = False,
-) -> Axes:
+    figure: Figure, pixels: np.ndarray, left: float, top: float, width: float, height: float,
+    *, nearest: bool = False,
+) -> Axes:  # fmt: skip
     """Place pixels in a box given in inches from the lower left, kept in proportion."""
     full_width, full_height = figure.get_size_inches()
     box = (left / full_width, (top - height) / full_height, width / full_width)
@@ -211,16 +205,10 @@ def _write(
     # Centring by the letters' box would shift words with and without descenders apart.
     several = "\n" in text
     figure.text(
-        left / full_width,
-        (middle if several else middle - 0.36 * size / 72) / full_height,
-        text,
-        ha=align,
-        va="center" if several else "baseline",
-        fontsize=size,
-        color=colour or theme.muted,
-        linespacing=1.5,
-        parse_math=False,
-    )
+        left / full_width, (middle if several else middle - 0.36 * size / 72) / full_height, text,
+        ha=align, va="center" if several else "baseline", fontsize=size,
+        color=colour or theme.muted, linespacing=1.5, parse_math=False,
+    )  # fmt: skip
 
 
 def _wrapped(text: str, width: int) -> str:
@@ -231,14 +219,13 @@ def _wrapped(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def _legend_grid(entries: Sequence[tuple[str, object]], width: float) -> tuple[int, int]:
+def _legend_columns(entries: Sequence[tuple[str, object]], width: float) -> int:
     longest = max((len(name) for name, _ in entries), default=1)
-    columns = max(1, int(width // (0.45 + 0.082 * longest)))
-    return columns, math.ceil(len(entries) / columns)
+    return max(1, int(width // (0.45 + 0.082 * longest)))
 
 
 def _legend_height(entries: Sequence[tuple[str, object]], width: float) -> float:
-    return LINE * max(_legend_grid(entries, width)[1], 1)
+    return LINE * max(math.ceil(len(entries) / _legend_columns(entries, width)), 1)
 
 
 def _draw_legend(
@@ -251,19 +238,15 @@ def _draw_legend(
     theme: Theme,
 ) -> None:
     full_width, full_height = figure.get_size_inches()
-    columns, _ = _legend_grid(entries, width)
+    columns = _legend_columns(entries, width)
     for index, (name, colour) in enumerate(entries):
         x = left + (index % columns) * width / columns
         middle = top - LINE * (index // columns + 0.5)
         figure.add_artist(
             Rectangle(
                 (x / full_width, (middle - 0.075) / full_height),
-                0.22 / full_width,
-                0.15 / full_height,
-                transform=figure.transFigure,
-                facecolor=colour,
-                edgecolor=theme.muted,
-                linewidth=0.4,
+                0.22 / full_width, 0.15 / full_height, transform=figure.transFigure,
+                facecolor=colour, edgecolor=theme.muted, linewidth=0.4,
             )
-        )
+        )  # fmt: skip
         _write(figure, name, x + 0.3, middle, theme, colour=theme.ink)
