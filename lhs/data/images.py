@@ -106,11 +106,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def _open(
-    path: str | Path,
-    content: BinaryIO | None = None,
-    *,
-    pixels: bool = True,
-    upright: bool = False,
+    path: str | Path, content: BinaryIO | None = None, *, pixels: bool = True, upright: bool = False
 ) -> tuple[Image.Image, str]:
     """Open and decode; also give the raw mode of the data, "" where it has none."""
     try:

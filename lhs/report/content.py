@@ -1,8 +1,8 @@
-"""What a report page holds, ready to be written: plain values, PNG bytes and DataFrames."""
+"""The content of a report page: plain values, PNG bytes and DataFrames."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -117,7 +117,7 @@ class ReportData:
     sections: tuple[Section, ...]
     config: Mapping[str, object]
     paths: Mapping[str, str]
-    seeds: tuple[int, ...]
-    notes: tuple[str, ...] = ()
+    seeds: Sequence[int]
+    notes: Sequence[str] = ()
     created: str = ""
     href: str | None = None

@@ -68,13 +68,11 @@ def scores_table(name: str, scores: Scores, baseline: Scores | None) -> pd.DataF
         "per-class accuracy, sum over L": "per_class_over_L",
     }
     frame = pd.DataFrame({"score": list(labels)})
-    own = [float(getattr(scores, field)) for field in labels.values()]
     if baseline is not None:
         frame["baseline"] = [float(getattr(baseline, field)) for field in labels.values()]
-        frame[name] = own
+    frame[name] = [float(getattr(scores, field)) for field in labels.values()]
+    if baseline is not None:
         frame["change"] = frame[name] - frame["baseline"]
-    else:
-        frame[name] = own
     return frame
 
 
