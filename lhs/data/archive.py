@@ -83,7 +83,7 @@ def unpack(archive: Path, target: Path, *, needed: tuple[str, ...], max_bytes: i
                     f"{archive} is not the archive of {target.name}: it holds no folder with "
                     f"{', '.join(needed)}"
                 )
-            os.sync()  # contents must be on the disk before the name says that they are complete
+            os.sync()  # the contents must be on the disk before the name marks them as complete
             base.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -133,7 +133,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
                 _write_members(zip_members(zipped), folder, most, Progress(task, total))
         else:
             with archive.open("rb") as raw:
-                # A tar file does not say how much it holds: progress is the place in it.
+                # A tar file has no total size: progress is the position in it.
                 progress = Progress(task, size)
                 _write_members(tar_members(raw), folder, most, progress, place=raw.tell)
     except UserError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,16 @@ if TYPE_CHECKING:
     from lhs.config import DataConfig
 
 GB = 10**9
+
+
+def _stanford(folder: Path, config: DataConfig) -> Dataset:
+    setting = config.stanford
+    return open_stanford(folder, fold=setting.fold, split=setting.split, seed=config.seed)
+
+
+def _superparsing(folder: Path, config: DataConfig) -> Dataset:
+    # Of the three, SIFTFlow alone has scene names.
+    return open_superparsing(config.dataset, folder, scene_names=config.dataset == "siftflow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +41,12 @@ class Known:
         Digests of right archives. Without `only_known`, others are accepted with a warning.
     only_known
         Whether any other archive is refused.
-    needed
-        Files and folders that stand side by side in the dataset's folder.
     train, test, num_classes
         What the paper's Table 1 gives (METHOD, section 1).
     max_bytes
         Above this, an unpacked archive can't be this dataset.
+    needed
+        Files and folders that stand side by side in the dataset's folder.
     reader
         Opens the folder, given the data settings.
     """
@@ -47,24 +56,14 @@ class Known:
     address: str
     sha256: tuple[str, ...] = ()
     only_known: bool = False
-    needed: tuple[str, ...]
     train: int
     test: int
     num_classes: int
     max_bytes: int
-    reader: Callable[[Path, DataConfig], Dataset]
+    needed: tuple[str, ...] = ("Images", "SemanticLabels", TEST_LIST)
+    reader: Callable[[Path, DataConfig], Dataset] = _superparsing
 
 
-def _stanford(folder: Path, config: DataConfig) -> Dataset:
-    setting = config.stanford
-    return open_stanford(folder, fold=setting.fold, split=setting.split, seed=config.seed)
-
-
-def _superparsing(folder: Path, config: DataConfig, *, scene_names: bool) -> Dataset:
-    return open_superparsing(config.dataset, folder, scene_names=scene_names)
-
-
-_SUPERPARSING = ("Images", "SemanticLabels", TEST_LIST)
 _TIGHE = "http://www.cs.unc.edu/~jtighe/Papers/ECCV10"
 
 KNOWN: dict[str, Known] = {
@@ -74,12 +73,10 @@ KNOWN: dict[str, Known] = {
         address=f"{_TIGHE}/siftflow/SiftFlowDataset.zip",
         # A .tar.gz with the same scenes, labels and split; the home's .zip has another digest.
         sha256=("38625a0f375693306c5afa35a03fcb5af4281b7ef860534ea61bd5f022f35fa6",),
-        needed=_SUPERPARSING,
         train=2488,
         test=200,
         num_classes=33,
         max_bytes=4 * GB,
-        reader=partial(_superparsing, scene_names=True),
     ),
     "stanford": Known(
         title="Stanford Background",
@@ -98,22 +95,18 @@ KNOWN: dict[str, Known] = {
         title="Barcelona",
         citation="Tighe, Lazebnik, ECCV 2010",
         address=f"{_TIGHE}/barcelona/BarcelonaDataset.zip",
-        needed=_SUPERPARSING,
         train=13370,
         test=279,
         num_classes=170,
         max_bytes=40 * GB,
-        reader=partial(_superparsing, scene_names=False),
     ),
     "lmsun": Known(
         title="LM+Sun",
         citation="Tighe, Lazebnik, IJCV 2013",
         address=f"{_TIGHE}/LMSun/LMSunDataset.zip",
-        needed=_SUPERPARSING,
         train=45176,
         test=500,
         num_classes=232,
         max_bytes=200 * GB,
-        reader=partial(_superparsing, scene_names=False),
     ),
-}
+}  # fmt: skip

@@ -94,7 +94,7 @@ def _check_scenes(dataset: Dataset, known: Known | None, findings: Findings) -> 
         ]
         if absent:
             # A class without training pixels can't be learned: a mistake in a user's own folder.
-            # The published datasets are as they are; SIFTFlow's test set lacks three classes.
+            # The published datasets can't be changed; SIFTFlow's test set lacks three classes.
             own = split == "train" and known is None
             where = findings.errors if own else findings.notes
             where.append(f"{dataset.name}: no {split} pixel of class {', '.join(absent)}")
@@ -131,7 +131,7 @@ def _check_labels_without_image(dataset: Dataset, findings: Findings) -> None:
         return
     one = min(labels)
     top = dataset.folder / one.relative_to(dataset.folder).parts[0]
-    # Stanford's folder holds other text files, told from `.regions.txt` by their last two suffixes.
+    # Stanford's folder holds other text files too: only `.regions.txt`, two suffixes, is a label.
     ending = "".join(one.suffixes[-2:]) if one.suffix == ".txt" else one.suffix
     unused = [
         top / path

@@ -95,7 +95,7 @@ def summary(config: DataConfig) -> dict[str, Any]:
 
 
 def show(config: DataConfig) -> int:
-    """Print what is in a dataset.
+    """Print the statistics of a dataset.
 
     Parameters
     ----------

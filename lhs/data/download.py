@@ -76,7 +76,7 @@ def _fetch(address: str, part: Path, notes: Path) -> None:
     have, known = _size(part), _read_notes(notes)
     headers = {"User-Agent": f"lhs/{__version__}", "Accept-Encoding": "identity"}
     if have and known.get("address") == address and known.get("validator"):
-        # With If-Range a changed file comes whole instead of as a tail that does not fit.
+        # With If-Range the server sends a changed file whole, not a tail that does not fit.
         headers |= {"Range": f"bytes={have}-", "If-Range": known["validator"]}
     request = urllib.request.Request(address, headers=headers)
     try:

@@ -1,7 +1,7 @@
 """The members of a tar or zip file, one after another, each checked before its content is read.
 
-tarfile's `data` filter lets links inside the folder pass, sees no names with backslashes, and comes
-after tarfile has read a member's names whole, of whatever size. So the checks here are stricter.
+tarfile's `data` filter allows links inside the folder and backslashes in names, and it runs after
+tarfile has read a member's names, of any size, into memory. So these checks are our own.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class ReportData:
     Attributes
     ----------
     title, subtitle
-        The run's name; one line that tells dataset, network and strategy.
+        The run's name; one line with dataset, network and strategy.
     dataset
         Name of the dataset: only runs on the same one are compared.
     strategy
@@ -100,7 +100,7 @@ class ReportData:
     seeds
         Every seed that the scores rest on.
     notes
-        What the reader must know, such as images that were skipped. Plain text.
+        Warnings for the reader, such as images that were skipped. Plain text.
     created
         When the run ended, as text.
     href

@@ -93,13 +93,11 @@ def scores_section(
     scores = dict.fromkeys(("accuracy", "IoU", "baseline accuracy", "baseline", strategy), "score")
     formats = scores | {"change": "change", "test pixels": "count"}
     return Section(
-        key="scores-section",
-        title="What came out",
+        key="scores-section", title="What came out",
         intro="The scores as a whole, then class by class.",
         items=(
             ReportTable(
-                key="scores",
-                title="Scores",
+                key="scores", title="Scores",
                 caption="All scores come from one confusion matrix of counts over the test set; "
                 "unannotated pixels never count. Per-class accuracy is the mean over the classes "
                 "with test pixels; the last row divides the same sum by all L classes.",
@@ -108,8 +106,7 @@ def scores_section(
             ),
             *changes,
             ReportTable(
-                key="classes",
-                title="Every class",
+                key="classes", title="Every class",
                 caption="Classes with the most test pixels come first. Accuracy is the share of a "
                 "class's pixels that are found; IoU also counts the pixels that other classes lost "
                 "to it. A dash stands for a class without a test pixel.",
@@ -118,7 +115,7 @@ def scores_section(
                 formats=formats,
             ),
         ),
-    )
+    )  # fmt: skip
 
 
 def _change_figure(
@@ -133,8 +130,7 @@ def _change_figure(
     )
     return draw(
         figures.per_class_change, class_names, before, after, common,
-        key="per_class_change",
-        title="Change by class",
+        key="per_class_change", title="Change by class",
         caption="The accuracy of each class less that of the baseline, the largest gain on top; "
         "bars to the left are losses. Classes without a test pixel are left out."
         + ("" if common is None else kinds),
@@ -148,8 +144,7 @@ def examples_section(
     """Test images with their predictions."""
     beside = "" if examples.baseline_predictions is None else "the baseline's prediction, "
     return Section(
-        key="examples-section",
-        title="What it looks like",
+        key="examples-section", title="What it looks like",
         intro="Numbers hide where the errors lie; these test images show it.",
         items=(
             draw(
@@ -157,8 +152,7 @@ def examples_section(
                 examples.images, examples.truths, examples.predictions,
                 class_names, colours, void, examples.baseline_predictions,
                 name=strategy,
-                key="qualitative",
-                title="Test images",
+                key="qualitative", title="Test images",
                 caption=f"From left to right: the image, its annotation, {beside}and the "
                 "prediction of this run. Below each prediction stands the share of annotated "
                 "pixels that are right. Grey areas carry no annotation and count for nothing.",
@@ -178,8 +172,7 @@ def hierarchy_section(class_names: Sequence[str], hierarchy: HierarchyArrays) ->
             figures.class_frequencies,
             class_names, hierarchy.class_counts, hierarchy.subclass_names,
             hierarchy.subclass_counts, hierarchy.parents, hierarchy.common,
-            key="class_frequencies",
-            title="Samples before and after",
+            key="class_frequencies", title="Samples before and after",
             caption="Above, how many samples each class has; below, how many each subclass has, "
             "both in descending order and on one logarithmic scale. Common classes are coloured, "
             "the number above a bar is that of its subclasses. A good split flattens the left end "
@@ -194,8 +187,7 @@ def hierarchy_section(class_names: Sequence[str], hierarchy: HierarchyArrays) ->
                 figures.subclass_patches,
                 hierarchy.patches,
                 sizes={name: int(counts[name]) for name in hierarchy.patches},
-                key="subclass_patches",
-                title=f"Subclasses of {hierarchy.patch_class}",
+                key="subclass_patches", title=f"Subclasses of {hierarchy.patch_class}",
                 caption="Each row shows patches of one subclass, all of the same class: the cross "
                 "marks the pixel whose class it is. If the context tells types apart, a row looks "
                 "alike and the rows look different. Even areas at the edge are padding.",
@@ -204,11 +196,10 @@ def hierarchy_section(class_names: Sequence[str], hierarchy: HierarchyArrays) ->
                 f"{hierarchy.patch_class}, one row each.",
                 photographs=True,
             )
-        )
+        )  # fmt: skip
     items.append(
         ReportTable(
-            key="hierarchy",
-            title="Subclasses of each class",
+            key="hierarchy", title="Subclasses of each class",
             caption="Sizes are samples of the augmented training set. Rare classes keep one "
             "subclass each: themselves.",
             frame=hierarchy_table(
@@ -220,12 +211,11 @@ def hierarchy_section(class_names: Sequence[str], hierarchy: HierarchyArrays) ->
     )  # fmt: skip
     made = f" ({hierarchy.description})" if hierarchy.description else ""
     return Section(
-        key="hierarchy-section",
-        title="The label hierarchy",
+        key="hierarchy-section", title="The label hierarchy",
         intro=f"{plural(len(hierarchy.common), 'common class', 'common classes')} of {number} "
         f"were split by their surroundings, which gives {total} subclasses{made}.",
         items=tuple(items),
-    )
+    )  # fmt: skip
 
 
 def confusion_section(confusion: np.ndarray, class_names: Sequence[str]) -> Section:
@@ -236,14 +226,12 @@ def confusion_section(confusion: np.ndarray, class_names: Sequence[str]) -> Sect
         "right there means to be confused with any of them."
     )
     return Section(
-        key="confusion-section",
-        title="Confusion matrix",
+        key="confusion-section", title="Confusion matrix",
         intro="Where the network misses a class, the matrix shows what it predicts instead.",
         items=(
             draw(
                 figures.confusion, confusion, class_names,
-                key="confusion",
-                title="Confusion",
+                key="confusion", title="Confusion",
                 caption="A row is an annotated class, a column a predicted one; numbers are "
                 "percent of the row's test pixels, so the diagonal is the class's accuracy. "
                 "Classes stand in order of their test pixels. Colour grows with the square root, "
@@ -266,29 +254,26 @@ def training_section(
             draw(
                 figures.curves,
                 history,
-                key="curves",
-                title="Training curves",
+                key="curves", title="Training curves",
                 caption="The training loss (faint: each logged step; bold: its running mean "
                 "within a phase) above the learning rate. Dashed lines part the phases. Losses of "
                 "phases with different labels, subclasses or classes, do not compare.",
                 alt=f"Training loss and learning rate over {plural(len(phases), 'phase')}: "
                 f"{', '.join(phases)}.",
             )
-        )
+        )  # fmt: skip
     if stages:
         items.append(
             ReportTable(
-                key="stages",
-                title="Stages",
+                key="stages", title="Stages",
                 caption="A stage is reused if its inputs and its settings are those of an "
                 "earlier run; its seconds are then those of finding it.",
                 frame=stage_table(stages),
                 formats={"seconds": "seconds"},
             )
-        )
+        )  # fmt: skip
     return Section(
-        key="training-section",
-        title="How it was trained",
+        key="training-section", title="How it was trained",
         intro="The course of the training and where the time went.",
         items=tuple(items),
-    )
+    )  # fmt: skip

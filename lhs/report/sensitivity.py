@@ -15,6 +15,7 @@ from lhs.report.content import ReportFigure, ReportTable, Section
 from lhs.report.figures.sensitivity import sensitivity
 from lhs.report.page import render
 from lhs.report.sections import draw
+from lhs.report.tables import mean_and_std
 from lhs.report.wording import NOTHING
 
 SEEDS = ("train.seed", "hierarchy.seed", "context.seed")
@@ -103,8 +104,7 @@ def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
         for key in SCORES:
             values = [trial.scores[key] for trial in members if key in trial.scores]
             if values:
-                row[key] = float(np.mean(values))
-                row[f"{key}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+                row[key], row[f"{key}_std"] = mean_and_std(values)
         rows.append(row)
     return pd.DataFrame(rows)
 

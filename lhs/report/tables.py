@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -74,6 +75,12 @@ def scores_table(name: str, scores: Scores, baseline: Scores | None) -> pd.DataF
     if baseline is not None:
         frame["change"] = frame[name] - frame["baseline"]
     return frame
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; nan of no value, and of one for the latter."""
+    mean = float(np.mean(values)) if values else math.nan
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def stage_table(stages: Iterable[tuple[str, bool, float]]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""No archive leaves its folder, and an interrupted unpack is never taken for a finished one."""
+"""No archive leaves its folder, and an interrupted unpack never looks like a finished one."""
 
 from __future__ import annotations
 

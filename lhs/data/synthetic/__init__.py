@@ -30,7 +30,7 @@ from lhs.errors import UserError
 
 __all__ = ["CLASSES", "SyntheticScene", "synthetic_dataset"]
 
-GENERATOR = 1  # raise it with every change of what is painted: it is part of the fingerprint
+GENERATOR = 1  # part of the fingerprint: raise it with every change of the pixels
 SMALLEST = 32  # pixels, both edges
 
 
@@ -120,7 +120,7 @@ def synthetic_dataset(
                 )
             )
     colours = class_colours(CLASSES)
-    # Three that have no colour of their own elsewhere and stand before sand, water and grass.
+    # Three without a fixed colour elsewhere; they lie on sand, water and grass.
     colours[[Label.FENCE, Label.BOAT, Label.SIGN]] = (122, 72, 36), (120, 50, 190), (250, 180, 30)
     identity = {"generator": GENERATOR, **shared}
     return Dataset("synthetic", CLASSES, scenes, colours=colours, identity=identity)

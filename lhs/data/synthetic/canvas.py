@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Rng = np.random.Generator
-Array = NDArray[Any]  # float32 throughout; what comes out of a sum, numpy's types do not tell
+Array = NDArray[Any]  # float32 throughout; numpy's types lose the type of a sum
 TILE = 512  # edge of a noise tile, texels
 FEATURE = 16.0  # texels that one "feature" of a texture spans
 
@@ -169,7 +169,7 @@ class Canvas:
         return self.light.horizon + (colour - self.light.horizon) * clear
 
     def paint(self, box: tuple[slice, slice], alpha: Array, colour: Array, label: int) -> None:
-        """Lay `colour` over a box of the picture where `alpha` in 0..1 says."""
+        """Blend `colour` into a box of the picture with the weights `alpha` in 0..1."""
         target = self.image[box]
         target += spread(alpha) * (colour - target)
         self.labels[box][alpha > 0.45] = label

@@ -1,4 +1,4 @@
-"""Colours of what is painted, red, green and blue in 0..1."""
+"""Colours of surfaces: red, green and blue in 0..1."""
 
 LEAVES = [(0.20, 0.34, 0.12), (0.26, 0.38, 0.14), (0.14, 0.27, 0.13), (0.40, 0.38, 0.13),
           (0.46, 0.29, 0.10)]  # fmt: skip

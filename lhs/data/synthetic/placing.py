@@ -1,4 +1,4 @@
-"""Where objects stand, and in which order they are painted."""
+"""Places of objects, and the order in which they are painted."""
 
 from __future__ import annotations
 

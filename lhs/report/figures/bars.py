@@ -127,7 +127,7 @@ def _name_bars(axes: Axes, names: Sequence[str], at_least: int) -> None:
     axes.set_xticks(
         np.arange(shown), list(names[:shown]), rotation=45, ha="right", rotation_mode="anchor"
     )
-    # Bars stand closer where there are more than have names.
+    # Bars are narrower where not all have names.
     usual = 9 if shown <= 40 else 7
     axes.tick_params(axis="x", labelsize=usual if len(names) <= MOST_NAMES else 5.5)
     plain(axes.get_xticklabels())

@@ -35,7 +35,7 @@ def legend(
     colours
         (L, 3) uint8.
     present
-        Ids of the classes to show; void ids are passed over.
+        Ids of the classes to show; void ids are skipped.
     theme
         Colours of text and ground.
 
@@ -61,7 +61,7 @@ def subclass_patches(
 ) -> Figure:
     """Draw example patches of one class, a row for each of its subclasses (the paper's Fig. 4).
 
-    The small cross marks the centre: the pixel whose class the patch stands for.
+    The small cross marks the centre: the pixel whose class is the label of the patch.
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ def qualitative(
 ) -> Figure:
     """Draw images, annotations and predictions side by side (the paper's Fig. 8).
 
-    Under each prediction stands the share of its annotated pixels that are right; below the
-    pictures the classes that occur in them.
+    Under each prediction is the share of annotated pixels that are right, below the pictures a
+    legend of the classes that occur.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ def sensitivity(
 ) -> Figure:
     """Draw a panel for each setting: a dot for each trial, a line through the means.
 
-    Values stand at equal distances, so that infinity has a place; `scattered` ones where they lie,
+    Values are at equal distances, so that infinity has a place; `scattered` ones are to scale,
     without a line.
 
     Parameters
@@ -58,7 +58,7 @@ def sensitivity(
         elif places[0] > 0 and places[-1] / places[0] > WIDE:
             panel.set_xscale("log")
         panel.margins(x=0.15, y=0.2)
-        # As much of a name as has room, and tells a phase's rate from another's.
+        # The last two parts have room, and distinguish the rates of two phases.
         heading(panel, ".".join(name.split(".")[-2:]), theme)
     axes[0].set_ylabel(what, color=theme.muted)
     for panel in axes:

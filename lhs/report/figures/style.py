@@ -23,7 +23,7 @@ class Theme:
     """The colours of a figure.
 
     Gain and loss are a blue and an orange that stay apart for colour-blind readers, and every
-    figure tells them apart by position or sign as well.
+    figure distinguishes them by position or sign as well.
     """
 
     surface: str
