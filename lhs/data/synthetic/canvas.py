@@ -140,15 +140,9 @@ class Canvas:
     """
 
     def __init__(
-        self,
-        height: int,
-        width: int,
-        light: Light,
-        *,
-        horizon: float,
-        eye: float,
-        centre: float = 0.5,
-    ) -> None:
+        self, height: int, width: int, light: Light,
+        *, horizon: float, eye: float, centre: float = 0.5,
+    ) -> None:  # fmt: skip
         self.height, self.width, self.light, self.eye = height, width, light, eye
         self.horizon, self.centre = horizon * height, centre * width
         self.focal = 0.95 * math.sqrt(height * width)

@@ -166,16 +166,9 @@ def sprite(kind: str, number: int, halved: int = 0) -> Sprite:
 
 
 def stamp(
-    canvas: Canvas,
-    rng: Rng,
-    kind: str,
-    label: int,
-    where: tuple[float, float, float],
-    size: tuple[float, float],
-    colours: tuple[Array, Array],
-    *,
-    mirrored: bool,
-) -> None:
+    canvas: Canvas, rng: Rng, kind: str, label: int, where: tuple[float, float, float],
+    size: tuple[float, float], colours: tuple[Array, Array], *, mirrored: bool,
+) -> None:  # fmt: skip
     """Put a sprite's foot at a point of the world (x, y, z), `size` = width, height in metres."""
     x, y, z = where
     column, foot = canvas.project(x, y, z)

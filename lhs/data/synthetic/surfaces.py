@@ -63,17 +63,10 @@ def profile(canvas: Canvas, rng: Rng, height: float, waves: float, *, sharp: boo
 
 
 def ridge(
-    canvas: Canvas,
-    rng: Rng,
-    top: Array,
-    label: int,
-    distance: float,
+    canvas: Canvas, rng: Rng, top: Array, label: int, distance: float,
     colours: tuple[ArrayLike, ArrayLike],
-    *,
-    relief: float = 0.5,
-    grain: float = 30.0,
-    snow: float = 0.0,
-) -> None:
+    *, relief: float = 0.5, grain: float = 30.0, snow: float = 0.0,
+) -> None:  # fmt: skip
     """A slope below the skyline `top` (W,), down to the horizon.
 
     Parameters

@@ -104,14 +104,9 @@ def _pulse(t: Array, low: float, high: float, blur: Array) -> Array:
 
 
 def facade(
-    canvas: Canvas,
-    rng: Rng,
-    style: Style,
-    *,
-    top: float,
-    side: Place | None = None,
-    front: Place | None = None,
-) -> None:
+    canvas: Canvas, rng: Rng, style: Style,
+    *, top: float, side: Place | None = None, front: Place | None = None,
+) -> None:  # fmt: skip
     """One wall of a building, from the ground to `top` metres.
 
     Parameters

@@ -191,16 +191,9 @@ def _picture(
 
 
 def _write(
-    figure: Figure,
-    text: str,
-    left: float,
-    middle: float,
-    theme: Theme,
-    *,
-    align: str = "left",
-    colour: str | None = None,
-    size: float = 9,
-) -> None:
+    figure: Figure, text: str, left: float, middle: float, theme: Theme,
+    *, align: str = "left", colour: str | None = None, size: float = 9,
+) -> None:  # fmt: skip
     full_width, full_height = figure.get_size_inches()
     # Centring by the letters' box would shift words with and without descenders apart.
     several = "\n" in text
@@ -229,14 +222,9 @@ def _legend_height(entries: Sequence[tuple[str, object]], width: float) -> float
 
 
 def _draw_legend(
-    figure: Figure,
-    entries: Sequence[tuple[str, tuple[float, ...]]],
-    *,
-    left: float,
-    top: float,
-    width: float,
-    theme: Theme,
-) -> None:
+    figure: Figure, entries: Sequence[tuple[str, tuple[float, ...]]],
+    *, left: float, top: float, width: float, theme: Theme,
+) -> None:  # fmt: skip
     full_width, full_height = figure.get_size_inches()
     columns = _legend_columns(entries, width)
     for index, (name, colour) in enumerate(entries):
