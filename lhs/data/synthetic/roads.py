@@ -31,8 +31,8 @@ def street(canvas: Canvas, rng: Rng) -> None:
     asphalt = pick(rng, ASPHALTS)
     wear = rough(ground, asphalt, 0.25, 0.05) * (1 + 0.05 * np.cos(ground.x * 2.2))[..., None]
     edge = np.float32(half) - np.abs(ground.x)
-    kerb = np.broadcast_to(bright * 1.1, slabs.shape)
-    ground.paint(ground.within(edge + 0.18), kerb, Label.SIDEWALK)
+    edging = np.broadcast_to(bright * 1.1, slabs.shape)
+    ground.paint(ground.within(edge + 0.18), edging, Label.SIDEWALK)
     ground.paint(ground.within(edge), wear, Label.ROAD)
     _markings(ground, rng, [0.0], half - 2.3 if rng.random() < 0.5 else None)
     if rng.random() < 0.4:
