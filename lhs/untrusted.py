@@ -1,7 +1,7 @@
-"""JSON and YAML that a stranger may have written, read within bounds.
+"""JSON and YAML from untrusted sources, read within bounds.
 
-Both formats can ask for more than a machine has: nesting as deep as the file is long, text that
-stands for a million times its length, numbers that take minutes.
+Both formats can exhaust a machine: nesting as deep as the file is long, text that expands to a
+million times its length, numbers that take minutes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import yaml
 
 MAX_YAML = 100_000
 MAX_DEPTH = 20
-# A Python list takes 20 times the two characters that stand for it.
+# A Python list takes 20 times the memory of its two characters.
 MAX_LISTS = 1_000_000
 
 
@@ -37,8 +37,8 @@ def parse_json(content: bytes) -> Any:
 def parse_yaml(text: str) -> Any:
     """Parse YAML of plain values: no tags of one's own, no anchors and aliases.
 
-    An alias is the same object twice, so that what is put over one place would change the other;
-    and a few of them stand for more than fits into memory.
+    An alias is the same object twice, so that a change in one place would change the other;
+    and a few of them expand to more than fits into memory.
 
     Raises
     ------

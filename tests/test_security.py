@@ -133,7 +133,7 @@ def test_a_cluster_of_our_own_has_no_dashboard_and_keeps_rays_tokens() -> None:
     """Ray's own ports answer only who has the token that it makes; nobody turns that off here."""
     (start, join) = [
         node
-        for node in ast.walk(ast.parse((PACKAGE / "engine" / "cluster.py").read_text()))
+        for node in ast.walk(ast.parse((PACKAGE / "engine" / "runtime" / "cluster.py").read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "ray.init"
     ]
     words = {word.arg: ast.unparse(word.value) for word in start.keywords}
@@ -151,17 +151,17 @@ def test_no_part_of_the_package_listens() -> None:
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         assert not serving.search(text), path
-        # `mlflow ui` is told to people, with MLflow's own address.
+        # `mlflow ui` is printed for people, with MLflow's own address.
         for line in text.splitlines():
             assert "mlflow ui" not in line or "--host" not in line, path
 
 
-def test_commands_that_are_told_listen_here_alone() -> None:
+def test_documented_commands_listen_here_alone() -> None:
     """MLflow's own default is 127.0.0.1; what a file of ours starts says no other address."""
     clusters = [path for path in (PROJECT / "clusters").iterdir() if path.suffix != ".png"]
-    told = [PROJECT / "README.md", PROJECT / "Makefile", *clusters]
+    documented = [PROJECT / "README.md", PROJECT / "Makefile", *clusters]
     seen = 0
-    for path in told:
+    for path in documented:
         text = path.read_text(encoding="utf-8")
         seen += len(re.findall(r"mlflow (?:ui|server)|ray start --head|ray job submit", text))
         assert not EVERYWHERE.search(text), path
@@ -170,7 +170,7 @@ def test_commands_that_are_told_listen_here_alone() -> None:
     assert seen >= 3
 
 
-def test_mlflow_listens_here_alone_unless_told_otherwise() -> None:
+def test_mlflow_listens_here_alone_by_default() -> None:
     # Its source: to import its command line takes seconds.
     spec = importlib.util.find_spec("mlflow")
     assert spec is not None

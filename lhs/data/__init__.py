@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def open_dataset(name_or_config: str | DataConfig, data_root: str | Path | None = None) -> Dataset:
-    """Open a dataset; images are read when they are asked for.
+    """Open a dataset; its images are read later, one by one.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def open_dataset(name_or_config: str | DataConfig, data_root: str | Path | None 
     ------
     UserError
         If the dataset is unknown, is not there (the message names the command that gets it), or
-        is not what it is said to be.
+        is another dataset.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def open_dataset(name_or_config: str | DataConfig, data_root: str | Path | None 
 
 
 def settings(name_or_config: str | DataConfig, data_root: str | Path | None = None) -> DataConfig:
-    """Turn a dataset's name into data settings, and put in another data root where given."""
+    """The data settings of a dataset's name, or the given ones, with another data root if given."""
     from lhs.config import DataConfig
 
     if isinstance(name_or_config, str):
@@ -76,7 +76,7 @@ def settings(name_or_config: str | DataConfig, data_root: str | Path | None = No
 
 
 def dataset_folder(config: DataConfig) -> Path:
-    """Give the folder where the dataset of these settings lies or would lie."""
+    """The folder of the dataset of these settings, whether it is there or not."""
     if config.dataset == "folder":
         return Path(os.path.expanduser(config.folder.path))
     return Path(os.path.expanduser(config.root)) / config.dataset
@@ -89,15 +89,7 @@ def _open(config: DataConfig) -> Dataset:
         return _open_known(config)
     from lhs.data.synthetic import synthetic_dataset
 
-    scene = config.synthetic
-    return synthetic_dataset(
-        train=scene.train,
-        test=scene.test,
-        height=scene.height,
-        width=scene.width,
-        unlabelled=scene.unlabelled,
-        seed=scene.seed,
-    )
+    return synthetic_dataset(**config.synthetic.model_dump())
 
 
 def _open_folder(config: DataConfig) -> Dataset:
@@ -129,11 +121,7 @@ def _open_known(config: DataConfig) -> Dataset:
         )
     if len(dataset) != known.train + known.test:
         logger.warning(
-            "%s: %d images, where %s has %d; `lhs data check %s` tells more",
-            base,
-            len(dataset),
-            known.title,
-            known.train + known.test,
-            name,
-        )
+            "%s: %d images, where %s has %d; `lhs data check %s` lists what is wrong",
+            base, len(dataset), known.title, known.train + known.test, name,
+        )  # fmt: skip
     return dataset

@@ -1,4 +1,4 @@
-"""Verifying and unpacking a dataset's archive, without trusting what is in it."""
+"""Verify and unpack a dataset's archive, without trust in its content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import socket
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+
+import psutil
 
 from lhs.data.layout import find_base
 from lhs.data.members import Member, safe_member, tar_members, zip_members
@@ -26,7 +27,7 @@ _CHUNK = 1 << 20
 
 
 def sha256_of(path: Path) -> str:
-    """Digest a file, telling progress on stderr.
+    """Compute a file's SHA-256 digest; progress goes to stderr.
 
     Returns
     -------
@@ -73,9 +74,7 @@ def unpack(archive: Path, target: Path, *, needed: tuple[str, ...], max_bytes: i
         raise UserError(f"{target} is already there; remove it to unpack {archive.name} again")
     with file_errors(f"unpacking {archive} to {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(target)
-        partial = _partial(target)
-        partial.mkdir()
+        partial = _partial_folder(target)
         try:
             _extract(archive, partial, max_bytes)
             base = find_base(partial, needed)
@@ -84,7 +83,7 @@ def unpack(archive: Path, target: Path, *, needed: tuple[str, ...], max_bytes: i
                     f"{archive} is not the archive of {target.name}: it holds no folder with "
                     f"{', '.join(needed)}"
                 )
-            os.sync()  # contents must be on the disk before the name says that they are complete
+            os.sync()  # the contents must be on the disk before the name marks them as complete
             base.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -92,12 +91,12 @@ def unpack(archive: Path, target: Path, *, needed: tuple[str, ...], max_bytes: i
 
 @contextlib.contextmanager
 def file_errors(task: str) -> Iterator[None]:
-    """Tell the file system's refusals as the user's to mend.
+    """Turn errors of the file system into `UserError`s.
 
     Parameters
     ----------
     task
-        What was being done, naming file and folder.
+        What was being done, with the names of file and folder.
     """
     try:
         yield
@@ -110,21 +109,33 @@ def file_errors(task: str) -> Iterator[None]:
         raise UserError(f"{task}: {error.strerror or error}{place}") from error
 
 
+def check_space(what: str, size: int, folder: Path) -> None:
+    """Raise a `UserError` if `size` bytes do not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(
+            f"{what} needs {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free at {folder}"
+        )
+
+
 def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
+    size = archive.stat().st_size
+    # A small archive may shrink more: its limit is never below 100 MB.
+    most = min(max_bytes, max(MAX_RATIO * size, 10**8))
+    task = f"unpacking {archive.name}"
     try:
         # tarfile first would take a zip that holds an uncompressed tar for that tar.
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
                 total = sum(member.file_size for member in zipped.infolist())
-                writer = _Writer(archive, folder, max_bytes, total)
-                writer.announce(total)
-                writer.write_all(zip_members(zipped))
+                _check_size(total, most)
+                check_space("it", total, folder)
+                _write_members(zip_members(zipped), folder, most, Progress(task, total))
         else:
             with archive.open("rb") as raw:
-                # A tar file does not say how much it holds: progress is the place in it.
-                size = archive.stat().st_size
-                writer = _Writer(archive, folder, max_bytes, size, place=raw.tell)
-                writer.write_all(tar_members(raw))
+                # A tar file has no total size: progress is the position in it.
+                progress = Progress(task, size)
+                _write_members(tar_members(raw), folder, most, progress, place=raw.tell)
     except UserError as error:
         raise UserError(f"{archive}: {error}; nothing was unpacked") from None
     except Exception as error:
@@ -137,102 +148,55 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
         ) from error
 
 
-class _Writer:
-    """Writes members below one folder and keeps count of what they take."""
-
-    def __init__(
-        self,
-        archive: Path,
-        folder: Path,
-        max_bytes: int,
-        total: int,
-        place: Callable[[], int] | None = None,
-    ) -> None:
-        self._folder = folder
-        # A small archive may shrink more: its limit is never below 100 MB.
-        self._most = min(max_bytes, max(MAX_RATIO * archive.stat().st_size, 10**8))
-        self._bytes = 0
-        self._members = 0
-        self._progress = Progress(f"unpacking {archive.name}", total)
-        self._place = place
-
-    def announce(self, total: int) -> None:
-        """Refuse what says beforehand that it will not fit."""
-        self._check(total)
-        free = shutil.disk_usage(self._folder).free
-        if total > free:
-            raise UserError(
-                f"needs {total / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free at "
-                f"{self._folder.parent}"
-            )
-
-    def write_all(self, members: Iterator[Member]) -> None:
-        """Write what comes, in its order."""
-        for member in members:
-            self._count()
-            # Also of members that are left out: to reach the next, they are unpacked.
-            self._check(member.end)
-            if member.content is None:
-                self._make_folder(member.name)
-            else:
-                self._file(member.name, member.content)
-        self._progress.end()
-
-    def _make_folder(self, name: str) -> None:
-        path = safe_member(name)
-        if path is not None:
-            (self._folder / path).mkdir(parents=True, exist_ok=True)
-
-    def _file(self, name: str, source: IO[bytes]) -> None:
-        path = safe_member(name)
-        if path is None:
-            return
-        target = self._folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = target.open("xb")
-        except FileExistsError:
-            raise UserError(f"member {name!r} occurs twice") from None
-        with file:
-            while chunk := source.read(_CHUNK):
-                self._bytes += len(chunk)
-                self._check(self._bytes)
-                file.write(chunk)
-                self._progress.reach(self._place() if self._place else self._bytes)
-
-    def _count(self) -> None:
-        self._members += 1
-        if self._members > MAX_MEMBERS:
+def _write_members(
+    members: Iterator[Member],
+    folder: Path,
+    most: int,
+    progress: Progress,
+    place: Callable[[], int] | None = None,
+) -> None:
+    """Write members below a folder; together they may take `most` bytes."""
+    for number, member in enumerate(members, start=1):
+        if number > MAX_MEMBERS:
             raise UserError(f"more than the {MAX_MEMBERS} members allowed")
-
-    def _check(self, size: int) -> None:
-        if size > self._most:
-            raise UserError(
-                f"unpacks to more than the {self._most / 1e9:.1f} GB allowed for it "
-                "(a decompression bomb?)"
-            )
-
-
-def _partial(target: Path) -> Path:
-    return target.parent / f".partial-{target.name}-{socket.gethostname()}-{os.getpid()}"
+        # Also of members that are left out: to reach the next, they are unpacked.
+        _check_size(member.end, most)
+        path = safe_member(member.name)
+        if path is not None:
+            _write_member(member, folder / path)
+        progress.reach(place() if place else member.end)
+    progress.end()
 
 
-def _remove_stale(target: Path) -> None:
-    """Remove what killed runs of this machine have left; those of live processes stay."""
+def _write_member(member: Member, target: Path) -> None:
+    if member.content is None:
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = target.open("xb")
+    except FileExistsError:
+        raise UserError(f"member {member.name!r} occurs twice") from None
+    with file:
+        shutil.copyfileobj(member.content, file, _CHUNK)
+
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise UserError(
+            f"unpacks to more than the {most / 1e9:.1f} GB allowed for it (a decompression bomb?)"
+        )
+
+
+def _partial_folder(target: Path) -> Path:
+    """Make the folder to unpack into; remove what killed processes of this machine have left."""
     prefix = f".partial-{target.name}-{socket.gethostname()}-"
     for path in target.parent.iterdir():
         pid = path.name.removeprefix(prefix)
-        if pid != path.name and pid.isdigit() and not _alive(int(pid)):
+        if pid == path.name or not pid.isdigit():
+            continue
+        if int(pid) == os.getpid() or not psutil.pid_exists(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    partial = target.parent / f"{prefix}{os.getpid()}"
+    partial.mkdir()
+    return partial

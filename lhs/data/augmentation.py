@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,7 +18,7 @@ FLIP_PROBABILITY = 0.5
 
 @dataclass(frozen=True)
 class Change:
-    """What a variant does: scale, rotation in degrees (counter-clockwise), mirrored or not."""
+    """The transform of a variant: scale, rotation in degrees (counter-clockwise), flip."""
 
     scale: float
     rotation: float
@@ -25,7 +26,7 @@ class Change:
 
 
 def change_of(*, seed: int, image_id: str, number: int) -> Change:
-    """Draw what a variant does, from nothing but its seed, image and number.
+    """Draw the scale, rotation and flip of a variant; they depend on the arguments alone.
 
     Parameters
     ----------
@@ -40,7 +41,14 @@ def change_of(*, seed: int, image_id: str, number: int) -> Change:
     -------
     Change
         Scale uniform in [0.9, 1.1], rotation uniform in [-8, 8], flip with probability 0.5.
+
+    Raises
+    ------
+    ValueError
+        If number is negative.
     """
+    if number < 0:
+        raise ValueError(f"variant number {number} is negative")
     if number == 0:
         return Change(1.0, 0.0, False)
     key = hashlib.sha256(f"{seed}\n{image_id}\n{number}".encode("utf-8", "surrogatepass")).digest()
@@ -50,13 +58,7 @@ def change_of(*, seed: int, image_id: str, number: int) -> Change:
 
 
 def variant(
-    image: np.ndarray,
-    label_map: np.ndarray,
-    *,
-    seed: int,
-    image_id: str,
-    number: int,
-    void: int,
+    image: np.ndarray, label_map: np.ndarray, *, seed: int, image_id: str, number: int, void: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make one augmented variant of a scene, of the same size.
 
@@ -67,7 +69,7 @@ def variant(
     label_map
         (H, W) uint8 or uint16.
     seed, image_id, number
-        Decide what the variant does, see `change_of`; number 0 gives the input itself.
+        Determine the transform, see `change_of`; number 0 gives the input itself.
     void
         The label of pixels from outside.
 
@@ -104,10 +106,10 @@ def variant_image(image: np.ndarray, *, seed: int, image_id: str, number: int) -
     numpy.ndarray
         (H, W, 3) uint8, equal to the image of `variant` in every pixel.
     """
-    change = _checked(seed, image_id, number)
-    if change is None:
+    change = change_of(seed=seed, image_id=image_id, number=number)
+    if not number:
         return image
-    return _warp(image, change, cv2.INTER_LINEAR, tuple(mean_colour(image).tolist()))
+    return _warp(image, change, cv2.INTER_LINEAR, mean_colour(image).tolist())
 
 
 def variant_label_map(
@@ -125,31 +127,19 @@ def variant_label_map(
     numpy.ndarray
         (H, W), equal to the label map of `variant` in every pixel.
     """
-    change = _checked(seed, image_id, number)
-    if change is None:
-        return label_map
-    return _warp(label_map, change, cv2.INTER_NEAREST, (void,))
-
-
-def _checked(seed: int, image_id: str, number: int) -> Change | None:
-    if number < 0:
-        raise ValueError(f"variant number {number} is negative")
-    return change_of(seed=seed, image_id=image_id, number=number) if number else None
+    change = change_of(seed=seed, image_id=image_id, number=number)
+    return _warp(label_map, change, cv2.INTER_NEAREST, (void,)) if number else label_map
 
 
 def _warp(
-    pixels: np.ndarray, change: Change, interpolation: int, border: tuple[float, ...]
+    pixels: np.ndarray, change: Change, interpolation: int, border: Sequence[float]
 ) -> np.ndarray:
     height, width = pixels.shape[:2]
     # Pixel centres are whole numbers, so the centre of the image is at (size - 1) / 2.
     centre = ((width - 1) / 2, (height - 1) / 2)
     matrix = cv2.getRotationMatrix2D(centre, change.rotation, change.scale)
     warped = cv2.warpAffine(
-        pixels,
-        matrix,
-        (width, height),
-        flags=interpolation,
-        borderMode=cv2.BORDER_CONSTANT,
+        pixels, matrix, (width, height), flags=interpolation, borderMode=cv2.BORDER_CONSTANT,
         borderValue=border,
-    )
+    )  # fmt: skip
     return np.ascontiguousarray(warped[:, ::-1]) if change.flip else warped

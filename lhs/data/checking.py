@@ -1,10 +1,10 @@
-"""Reading every file of a dataset and telling all that is wrong with it."""
+"""Read every file of a dataset and list all errors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,22 +36,6 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def check_dataset(dataset_or_config: Dataset | DataConfig | str) -> list[str]:
-    """Read every file of a dataset and list what is wrong.
-
-    Parameters
-    ----------
-    dataset_or_config
-        An open dataset, data settings, or a name.
-
-    Returns
-    -------
-    list of str
-        The errors, each naming its file; empty where the dataset is sound.
-    """
-    return inspect_dataset(dataset_or_config).errors
-
-
 def inspect_dataset(dataset_or_config: Dataset | DataConfig | str) -> Findings:
     """Read every file of a dataset and list errors and notes; never raises for bad data.
 
@@ -73,7 +57,7 @@ def inspect_dataset(dataset_or_config: Dataset | DataConfig | str) -> Findings:
         config = settings(dataset_or_config)
         known = KNOWN.get(config.dataset)
         try:
-            # The whole dataset, whatever part of it a trial would take.
+            # The whole dataset, also where a run takes a part of it.
             whole = config.model_copy(
                 update={"max_train": None, "max_test": None, "held_out": None}
             )
@@ -88,25 +72,17 @@ def inspect_dataset(dataset_or_config: Dataset | DataConfig | str) -> Findings:
     return findings
 
 
-class _Read(NamedTuple):
-    errors: list[str]
-    pixels: np.ndarray | None
-    void: int
-
-
 def _check_scenes(dataset: Dataset, known: Known | None, findings: Findings) -> None:
-    num_classes = len(dataset.classes)
-    pixels = {split: np.zeros(num_classes, np.int64) for split in SPLITS}
+    pixels = {split: np.zeros(len(dataset.classes), np.int64) for split in SPLITS}
     scenes = dataset.scenes()
     read = partial(_read_scene, classes=dataset.classes, void=dataset.void)
-    for scene, result in zip(
-        scenes, map_scenes(read, scenes, task=f"checking {dataset.name}"), strict=True
-    ):
-        findings.errors += result.errors
-        if result.pixels is None:
+    results = map_scenes(read, scenes, task=f"checking {dataset.name}")
+    for scene, (errors, counts) in zip(scenes, results, strict=True):
+        findings.errors += errors
+        if counts is None:
             continue
-        pixels[scene.split] += result.pixels
-        if not result.pixels.any():
+        pixels[scene.split] += counts
+        if not counts.any():
             place = scene.files()[-1] if scene.files() else scene.id
             findings.notes.append(f"{place}: no pixel is labelled ({scene.split} image {scene.id})")
     for split in SPLITS:
@@ -118,13 +94,16 @@ def _check_scenes(dataset: Dataset, known: Known | None, findings: Findings) -> 
         ]
         if absent:
             # A class without training pixels can't be learned: a mistake in a user's own folder.
-            # The published datasets are as they are; SIFTFlow's test set lacks three classes.
+            # The published datasets can't be changed; SIFTFlow's test set lacks three classes.
             own = split == "train" and known is None
             where = findings.errors if own else findings.notes
             where.append(f"{dataset.name}: no {split} pixel of class {', '.join(absent)}")
 
 
-def _read_scene(scene: Scene, *, classes: tuple[str, ...], void: int) -> _Read:
+def _read_scene(
+    scene: Scene, *, classes: tuple[str, ...], void: int
+) -> tuple[list[str], np.ndarray | None]:
+    """The errors of a scene, and its pixels of each class (L,) if its label map is readable."""
     errors: list[str] = []
     shape = label_map = None
     try:
@@ -138,22 +117,21 @@ def _read_scene(scene: Scene, *, classes: tuple[str, ...], void: int) -> _Read:
     except UserError as error:
         errors.append(str(error))
     if label_map is None:
-        return _Read(errors, None, 0)
+        return errors, None
     if shape is not None:
         problem = scene.size_problem(shape, label_map.shape)
         errors += [problem] if problem else []
-    counts = np.bincount(label_map.ravel(), minlength=void + 1)
-    return _Read(errors, counts[: len(classes)], int(counts[void]))
+    return errors, np.bincount(label_map.ravel(), minlength=void + 1)[: len(classes)]
 
 
 def _check_labels_without_image(dataset: Dataset, findings: Findings) -> None:
-    """Find label files that no image asks for: they hint at images that are missing."""
+    """Find label files of no image: a sign of missing images."""
     labels = {scene.files()[-1] for scene in dataset.scenes() if scene.files()}
     if dataset.folder is None or not labels:
         return
     one = min(labels)
     top = dataset.folder / one.relative_to(dataset.folder).parts[0]
-    # Stanford's folder holds other text files, told from `.regions.txt` by their last two suffixes.
+    # Stanford's folder holds other text files too: only `.regions.txt`, two suffixes, is a label.
     ending = "".join(one.suffixes[-2:]) if one.suffix == ".txt" else one.suffix
     unused = [
         top / path
@@ -168,15 +146,12 @@ def _check_labels_without_image(dataset: Dataset, findings: Findings) -> None:
 
 
 def _check_counts(dataset: Dataset, known: Known, findings: Findings) -> None:
-    expected = {"train": known.train, "test": known.test}
-    for split, count in expected.items():
-        found = len(dataset.split(split))
+    for what, found, count in (
+        ("train images", len(dataset.split("train")), known.train),
+        ("test images", len(dataset.split("test")), known.test),
+        ("classes", len(dataset.classes), known.num_classes),
+    ):
         if found != count:
             findings.errors.append(
-                f"{dataset.folder}: {found} {split} images, but {known.title} has {count}"
+                f"{dataset.folder}: {found} {what}, but {known.title} has {count}"
             )
-    if len(dataset.classes) != known.num_classes:
-        findings.errors.append(
-            f"{dataset.folder}: {len(dataset.classes)} classes, but {known.title} has "
-            f"{known.num_classes}"
-        )

@@ -9,27 +9,13 @@ import numpy as np
 
 # Common class names bear the same colour in every dataset, so that figures can be compared.
 _COLOURS = {
-    "sky": (135, 190, 235),
-    "tree": (44, 110, 50),
-    "road": (110, 110, 118),
-    "grass": (126, 190, 74),
-    "field": (176, 190, 90),
-    "plant": (90, 160, 90),
-    "water": (52, 112, 178),
-    "sea": (30, 90, 160),
-    "river": (70, 140, 190),
-    "building": (176, 92, 70),
-    "mountain": (132, 104, 150),
-    "foreground": (232, 160, 40),
-    "sand": (226, 206, 140),
-    "desert": (214, 180, 110),
-    "rock": (128, 118, 106),
-    "car": (206, 40, 60),
-    "person": (240, 110, 180),
-    "sidewalk": (196, 186, 190),
-    "window": (60, 60, 90),
-    "sun": (255, 224, 60),
-}
+    "sky": (135, 190, 235), "tree": (44, 110, 50), "road": (110, 110, 118), "grass": (126, 190, 74),
+    "field": (176, 190, 90), "plant": (90, 160, 90), "water": (52, 112, 178), "sea": (30, 90, 160),
+    "river": (70, 140, 190), "building": (176, 92, 70), "mountain": (132, 104, 150),
+    "foreground": (232, 160, 40), "sand": (226, 206, 140), "desert": (214, 180, 110),
+    "rock": (128, 118, 106), "car": (206, 40, 60), "person": (240, 110, 180),
+    "sidewalk": (196, 186, 190), "window": (60, 60, 90), "sun": (255, 224, 60),
+}  # fmt: skip
 
 
 def class_colours(classes: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`lhs data get`, `check` and `show`: what they do, printed for people."""
+"""The commands `lhs data get`, `check` and `show`; they print text for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lhs.errors import UserError
 
 
 def get(name: str, archive: str | Path | None = None, root: str | Path | None = None) -> int:
-    """Bring a dataset under the data root: verify, unpack, check.
+    """Download (or take) a dataset's archive, verify it, unpack it and check the dataset.
 
     Parameters
     ----------
@@ -49,18 +49,17 @@ def get(name: str, archive: str | Path | None = None, root: str | Path | None = 
     if there:
         print(f"{known.title} is already in {folder}; remove that folder to get it again")
         return check(config)
-    if archive is not None:
-        path = Path(os.path.expanduser(archive))
-        if not os.path.isfile(path):
-            raise UserError(f"archive {str(path)!r} is not a file")
-        _verify(known, path, address="")
-        unpack(path, folder, needed=known.needed, max_bytes=known.max_bytes)
-    else:
+    if archive is None:
         path = folder.parent / ".downloads" / known.address.rsplit("/", 1)[-1]
         if not path.exists():
             download(known.address, path)
-        _verify(known, path, address=known.address)
-        unpack(path, folder, needed=known.needed, max_bytes=known.max_bytes)
+    else:
+        path = Path(os.path.expanduser(archive))
+        if not os.path.isfile(path):
+            raise UserError(f"archive {str(path)!r} is not a file")
+    _verify(known, path, downloaded=archive is None)
+    unpack(path, folder, needed=known.needed, max_bytes=known.max_bytes)
+    if archive is None:
         with file_errors(f"removing {path}"):
             path.unlink()
     print(f"{known.title} is in {folder}; cite {known.citation}")
@@ -85,20 +84,18 @@ def check(config: DataConfig) -> int:
         print(f"error: {error}")
     for note in findings.notes:
         print(f"note: {note}")
-    if findings.errors:
-        print(f"{config.dataset}: {len(findings.errors)} errors, {len(findings.notes)} notes")
-        return 1
-    print(f"{config.dataset}: nothing is wrong, {len(findings.notes)} notes")
-    return 0
+    result = f"{len(findings.errors)} errors" if findings.errors else "nothing is wrong"
+    print(f"{config.dataset}: {result}, {len(findings.notes)} notes")
+    return 1 if findings.errors else 0
 
 
 def summary(config: DataConfig) -> dict[str, Any]:
-    """Describe a dataset as JSON values, for `lhs data show --json`."""
+    """Statistics of a dataset as JSON values, for `lhs data show --json`."""
     return describe(open_dataset(config)).as_dict()
 
 
 def show(config: DataConfig) -> int:
-    """Print what is in a dataset.
+    """Print the statistics of a dataset.
 
     Parameters
     ----------
@@ -114,13 +111,13 @@ def show(config: DataConfig) -> int:
     return 0
 
 
-def _verify(known: Known, path: Path, *, address: str) -> None:
-    """Compare the archive's digest with those known; a wrong download is removed."""
+def _verify(known: Known, path: Path, *, downloaded: bool) -> None:
+    """Compare the archive's digest with the known ones; a wrong download is removed."""
     digest = sha256_of(path)
     if digest in known.sha256:
         return
     if known.only_known:
-        if address:
+        if downloaded:
             path.unlink()
         raise UserError(
             f"{path} is not the archive of {known.title}, or is damaged: sha256 {digest}, "
@@ -134,33 +131,28 @@ def _verify(known: Known, path: Path, *, address: str) -> None:
 
 
 def _table(statistics: Statistics) -> list[str]:
-    splits = statistics.splits
-    train, test = splits["train"], splits["test"]
+    train, test = statistics.splits["train"], statistics.splits["test"]
     lines = [
         f"{statistics.name}: {statistics.images} images, {train.images} / {test.images} "
         "(train / test)",
         f"sizes (width x height): {_sizes(statistics)}",
+        f"labelled pixels: {statistics.labelled_share:.1%}",
     ]
-    lines.append(f"labelled pixels: {statistics.labelled_share:.1%}")
-    for name, split in splits.items():
+    for name, split in statistics.splits.items():
         line = f"labelled {name} pixels: {split.labelled_share:.1%} of {split.pixels:,}"
         if split.unlabelled_images:
             line += f" ({split.unlabelled_images} images without any label)"
         lines.append(line)
-    if statistics.scene_names:
-        counts = ", ".join(
-            f"{name} {train.scene_names.get(name, 0)} / {test.scene_names.get(name, 0)}"
-            for name in statistics.scene_names
-        )
-        lines.append(f"{len(statistics.scene_names)} scene names (train / test): {counts}")
-    else:
-        lines.append("scene names: none")
+    names = statistics.scene_names
+    counts = [f"{n} {train.scene_names.get(n, 0)} / {test.scene_names.get(n, 0)}" for n in names]
     lines += [
+        f"{len(names)} scene names (train / test): {', '.join(counts)}"
+        if names
+        else "scene names: none",
         f"{len(statistics.classes)} classes, share of the labelled pixels, images they are in:",
         f"{'id':>5}  {'class':<20} {'train':>9} {'test':>9} {'train':>7} {'test':>6}",
     ]
-    order = sorted(range(len(statistics.classes)), key=lambda j: -train.class_pixels[j])
-    for j in order:
+    for j in sorted(range(len(statistics.classes)), key=lambda j: -train.class_pixels[j]):
         shares = [split.class_pixels[j] / max(split.labelled, 1) for split in (train, test)]
         lines.append(
             f"{j:>5}  {statistics.classes[j]:<20} {shares[0]:>9.3%} {shares[1]:>9.3%} "

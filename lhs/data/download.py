@@ -1,12 +1,13 @@
-"""Fetching a dataset's archive from its own home, going on where an earlier try ended."""
+"""Download a dataset's archive and resume where an earlier attempt ended, which pooch can't.
+
+An archive may have tens of gigabytes, and two of the four have no known digest to give to pooch.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import json
-import re
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lhs import __version__
-from lhs.data.archive import file_errors
+from lhs.data.archive import check_space, file_errors
 from lhs.data.progress import Progress
 from lhs.errors import UserError
 
@@ -22,13 +23,14 @@ TIMEOUT_SECONDS = 30
 ATTEMPTS = 4
 _CHUNK = 1 << 18
 _WAIT_SECONDS = 2.0
+_BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
 def download(address: str, target: Path) -> None:
     """Download a file; `target` appears only when it is complete.
 
-    What has arrived is kept beside it as `NAME.part`, and a later call asks for the rest. If the
-    file at the address has changed since, it begins anew.
+    Until then the bytes lie beside it as `NAME.part`, and a later call asks for the rest. If the
+    file at the address has changed since, the download starts again.
 
     Parameters
     ----------
@@ -44,45 +46,38 @@ def download(address: str, target: Path) -> None:
     """
     if urlsplit(address).scheme not in ("http", "https"):
         raise UserError(f"address {address!r}; allowed: http and https")
+    part, notes = (target.with_name(target.name + end) for end in (".part", ".part.json"))
     with file_errors(f"downloading {address} to {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
         for attempt in range(1, ATTEMPTS + 1):
-            before = _size(part)
             try:
-                _fetch(address, part)
+                _fetch(address, part, notes)
                 break
             # urllib's errors are OSErrors, which `file_errors` would take for the disk's.
             except urllib.error.HTTPError as error:
-                raise UserError(f"{address}: the server answers {error.code} {error.reason}") from (
-                    error
-                )
-            except (
-                urllib.error.URLError,
-                http.client.HTTPException,
-                ConnectionError,
-                TimeoutError,
-            ) as error:
-                progressed = _size(part) > before
-                if attempt == ATTEMPTS or not (progressed or before):
-                    reason = getattr(error, "reason", None) or error
+                raise UserError(
+                    f"{address}: the server answers {error.code} {error.reason}"
+                ) from error
+            except _BROKEN as error:
+                if attempt == ATTEMPTS or not _size(part):
                     raise UserError(
-                        f"{address} can't be reached or broke off ({reason}); without a network, "
-                        "give the archive with --archive FILE. What has arrived is kept, the same "
-                        "command goes on from there"
+                        f"{address} can't be reached or broke off "
+                        f"({getattr(error, 'reason', None) or error}); without a network, give the "
+                        "archive with --archive FILE. Received bytes are kept: the same command "
+                        "resumes the download"
                     ) from error
                 time.sleep(_WAIT_SECONDS)
         part.replace(target)
-        _notes(part).unlink(missing_ok=True)
+        notes.unlink(missing_ok=True)
 
 
-def _fetch(address: str, part: Path) -> None:
-    """Ask for what is missing of the file and append it."""
-    have, notes = _size(part), _read_notes(part)
+def _fetch(address: str, part: Path, notes: Path) -> None:
+    """Request the missing bytes of the file and append them."""
+    have, known = _size(part), _read_notes(notes)
     headers = {"User-Agent": f"lhs/{__version__}", "Accept-Encoding": "identity"}
-    if have and notes.get("address") == address and notes.get("validator"):
-        # With If-Range a changed file comes whole instead of as a tail that does not fit.
-        headers |= {"Range": f"bytes={have}-", "If-Range": notes["validator"]}
+    if have and known.get("address") == address and known.get("validator"):
+        # With If-Range the server sends a changed file whole, not a tail that does not fit.
+        headers |= {"Range": f"bytes={have}-", "If-Range": known["validator"]}
     request = urllib.request.Request(address, headers=headers)
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
@@ -90,58 +85,40 @@ def _fetch(address: str, part: Path) -> None:
         with error:
             if error.code != 416 or "Range" not in headers:
                 raise
-            if have and error.headers.get("Content-Range") == f"bytes */{have}":
-                return None
+            if error.headers.get("Content-Range") == f"bytes */{have}":
+                return
         part.unlink()
-        return _fetch(address, part)
+        _fetch(address, part, notes)
+        return
     with answer:
-        start = _start(answer, have)
+        start = have if answer.status == 206 else 0
+        if start and not (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+            raise ConnectionError("the server sent another part than requested")
         length = int(answer.headers.get("Content-Length") or 0)
-        total = start + length if length else 0
-        free = shutil.disk_usage(part.parent).free
-        if length > free:
-            raise UserError(
-                f"{address}: needs {length / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free "
-                f"at {part.parent}"
-            )
-        validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        check_space(address, length, part.parent)
         if not start:
-            weak = validator.startswith("W/")
-            notes = {"address": address, "validator": "" if weak else validator}
-            _notes(part).write_text(json.dumps(notes), encoding="utf-8")
-        progress = Progress(f"downloading {part.stem}", total)
+            validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+            # A weak one does not promise the same bytes.
+            validator = "" if validator.startswith("W/") else validator
+            notes.write_text(json.dumps({"address": address, "validator": validator}))
+        progress = Progress(f"downloading {part.stem}", start + length if length else 0)
         progress.add(start)
         with part.open("ab" if start else "wb") as file:
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
                 progress.add(len(chunk))
         progress.end()
-    if total and _size(part) != total:
-        raise ConnectionError(f"{_size(part)} of {total} bytes arrived")
-    return None
-
-
-def _start(answer: http.client.HTTPResponse, have: int) -> int:
-    """Tell at which byte of the file the answer begins."""
-    if answer.status != 206:
-        return 0
-    match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or "")
-    if not match or int(match[1]) != have:
-        raise ConnectionError("the server sent another part than asked for")
-    return have
+    if length and _size(part) != start + length:
+        raise ConnectionError(f"{_size(part)} of {start + length} bytes arrived")
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _notes(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
-
-
-def _read_notes(part: Path) -> dict[str, str]:
+def _read_notes(path: Path) -> dict[str, str]:
     with contextlib.suppress(OSError, ValueError):
-        notes = json.loads(_notes(part).read_text(encoding="utf-8"))
+        notes = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(notes, dict):
             return notes
     return {}

@@ -1,4 +1,4 @@
-"""One decoder for every image and label picture, strict about what it can't read truly."""
+"""One decoder for every image and label picture; it refuses what it can't read exactly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_image(
     content
         What is in it, where the file is not a local one.
     upright
-        Turn the image as its EXIF orientation says. Not for images that have label maps: those lie
+        Rotate the image by its EXIF orientation. Not for images that have label maps: those lie
         on the pixels as stored.
 
     Returns
@@ -106,11 +106,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def _open(
-    path: str | Path,
-    content: BinaryIO | None = None,
-    *,
-    pixels: bool = True,
-    upright: bool = False,
+    path: str | Path, content: BinaryIO | None = None, *, pixels: bool = True, upright: bool = False
 ) -> tuple[Image.Image, str]:
     """Open and decode; also give the raw mode of the data, "" where it has none."""
     try:

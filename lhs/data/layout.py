@@ -1,4 +1,4 @@
-"""Finding a dataset's files in its folder, tolerant of one more folder around them."""
+"""Find a dataset's files in its folder, also below one or two more folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def find_base(folder: Path, needed: Iterable[str]) -> Path | None:
     folder
         Where to begin.
     needed
-        Names that must stand side by side, such as ("images", "labels").
+        Names that one folder must have, such as ("images", "labels").
 
     Returns
     -------

@@ -1,9 +1,8 @@
-"""MATLAB's files: one variable of numbers, text or cells, after a look at how the file is built.
+"""Read one variable of a MATLAB file: numbers, text or cells, after a check of its structure.
 
-scipy's reader takes the types that a file names as places in its memory without a check
-(scipy pull request 25349), and a damaged file ends the process. So the types are checked here
-first, in the order in which that reader comes to them. The format: MathWorks, MAT-File Format,
-chapter 1 (level 5).
+scipy's reader uses the type numbers in a file as memory indices without a check (scipy pull request
+25349), and a damaged file ends the process. So the types are checked here first, in the order in
+which that reader reads them. The format: MathWorks, MAT-File Format, chapter 1 (level 5).
 """
 
 from __future__ import annotations
@@ -22,18 +21,15 @@ from lhs.data.images import MAX_PIXELS
 from lhs.errors import BadImageError
 
 MOST_BYTES = 8 * MAX_PIXELS + 2**20
-"""Of a variable: a label map as doubles, and what lies around it."""
+"""Of a variable: a label map as doubles, and its headers."""
 HEADER = 128
 MATRIX, COMPRESSED, SIZES = 14, 15, (5, 6)
 DATA = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18})
 """Types of numbers and text."""
 CELL, CHAR, NUMBERS, OPAQUE = 1, 4, range(6, 16), 17
 """Classes of variables."""
-MOST_SIZES = 32
-"""That scipy's reader takes of a variable."""
-DEEPEST = 8
-"""Cells in cells."""
-PIECE = 2**16
+MOST_SIZES, DEEPEST, PIECE = 32, 8, 2**16
+"""Dimensions that scipy's reader allows; levels of nested cells; bytes inflated at a time."""
 
 
 def read_variable(path: Path, name: str) -> np.ndarray:
@@ -82,7 +78,7 @@ def _alone(content: bytes, wanted: bytes) -> bytes:
     Raises
     ------
     ValueError
-        If that, or the beginning of one before it, is not built as it must.
+        If the structure of it, or of the start of one before it, is wrong.
     """
     order = "<" if content[126:128] == b"IM" else ">"
     place = HEADER
@@ -112,7 +108,7 @@ def _inflated(body: memoryview) -> Iterator[bytes]:
 
 
 class _Elements:
-    """The elements of a variable, in the order in which scipy's reader takes them.
+    """The elements of a variable, in the order in which scipy reads them.
 
     Parameters
     ----------
@@ -128,7 +124,7 @@ class _Elements:
         self.taken = 0
 
     def take(self, size: int) -> bytes:
-        """The next bytes; more than `PIECE` are passed over, and not all of them given."""
+        """The next bytes; of more than `PIECE`, all are skipped and only a part is returned."""
         self.taken += size
         if self.taken > MOST_BYTES:
             raise ValueError(f"a variable of more than {MOST_BYTES // 10**6} million bytes")
@@ -151,7 +147,7 @@ class _Elements:
         """The type and the bytes of the next element, of more than `PIECE` not all."""
         (kind,) = self.numbers(1)
         if kind >> 16:
-            # A small one: its size stands beside its type, its bytes where the size would.
+            # A small one: its size is beside its type, its bytes are in the place of the size.
             kind, size = kind & 0xFFFF, kind >> 16
             if size > 4:
                 raise ValueError(f"a small element of {size} bytes; allowed are 4")
@@ -159,12 +155,12 @@ class _Elements:
         (size,) = self.numbers(1)
         found = self.take(size)
         with suppress(ValueError):
-            # What fills up to eight bytes may be missing at the end.
+            # The padding to eight bytes may be missing at the end.
             self.take(-size % 8)
         return kind, found
 
     def variable(self, wanted: bytes | None, depth: int = 0) -> bool:
-        """Go through a variable, if it is the wanted one (None: any); whether it is."""
+        """Check a variable if it is the wanted one (None: any); return whether it is."""
         self.numbers(2)
         flags, _ = self.numbers(2)
         held = flags & 0xFF
@@ -191,10 +187,10 @@ class _Elements:
         return True
 
     def cells(self, count: int, depth: int) -> None:
-        """Go through so many cells, of cells in `depth` cells."""
+        """Check `count` cells, nested in `depth` cells."""
         if depth > DEEPEST:
             raise ValueError(f"more than {DEEPEST} cells in each other")
-        # Each takes its eight bytes at least, also where all are empty.
+        # Each takes at least eight bytes, also if empty.
         if 8 * count > MOST_BYTES:
             raise ValueError(f"{count} cells")
         for _ in range(count):

@@ -1,29 +1,30 @@
-"""The members of a tar or zip file, one after another, each checked before its content is read."""
+"""The members of a tar or zip file, one after another, each checked before its content is read.
+
+tarfile's `data` filter allows links inside the folder and backslashes in names, and it runs after
+tarfile has read a member's names, of any size, into memory. So these checks are our own.
+"""
 
 from __future__ import annotations
 
 import gzip
-import io
 import re
 import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from lhs.errors import UserError
 
-# What stands before a member's content in a tar file: long names and other records of any size,
-# which Python reads whole. An ordinary member has 512 bytes, one with a long name 2 kB.
+# Bytes before a member's content in a tar file: long names and other records of any size, which
+# Python reads whole. An ordinary member has 512 bytes, one with a long name 2 kB.
 MAX_HEADER = 1 << 15
 MAX_NAME = 1000
 MAX_DEPTH = 50
 
 
-@dataclass(frozen=True, kw_only=True)
-class Member:
+class Member(NamedTuple):
     """A file or folder in an archive.
 
     Attributes
@@ -33,7 +34,8 @@ class Member:
     content
         Of a file, to be read before the next member; None for a folder.
     end
-        What the archive holds up to this member's end, in bytes, as far as it says.
+        Unpacked bytes of the archive up to the end of this member, as the archive declares them;
+        `content` gives no more.
     """
 
     name: str
@@ -79,7 +81,7 @@ def safe_member(name: str) -> PurePosixPath | None:
 
 
 def zip_members(zipped: zipfile.ZipFile) -> Iterator[Member]:
-    """Go through a zip file.
+    """Iterate over the members of a zip file.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def zip_members(zipped: zipfile.ZipFile) -> Iterator[Member]:
             raise UserError("a member has an empty name")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise UserError(f"member {info.filename!r} is a link or a special file")
-        # The others may need any amount of memory.
+        # The other methods may need any amount of memory.
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UserError(
                 f"member {info.filename!r} is compressed by method {info.compress_type}; "
@@ -100,14 +102,14 @@ def zip_members(zipped: zipfile.ZipFile) -> Iterator[Member]:
             )
         end += info.file_size
         if info.is_dir():
-            yield Member(name=info.filename, content=None, end=end)
+            yield Member(info.filename, None, end)
         else:
             with zipped.open(info) as content:
-                yield Member(name=info.filename, content=content, end=end)
+                yield Member(info.filename, content, end)
 
 
 def tar_members(raw: IO[bytes]) -> Iterator[Member]:
-    """Go through a tar file, compressed by gzip or not.
+    """Iterate over the members of a tar file, compressed by gzip or not.
 
     Raises
     ------
@@ -119,54 +121,41 @@ def tar_members(raw: IO[bytes]) -> Iterator[Member]:
     headers = _HeaderReader(gzip.GzipFile(fileobj=raw) if compressed else raw)
     with tarfile.TarFile(fileobj=headers) as tar:  # type: ignore[arg-type]
         while True:
-            headers.begin()
+            headers.left = MAX_HEADER
             member = tar.next()
+            headers.left = None
             if member is None:
                 return
-            headers.end()
-            # Otherwise kept to the end, with what global records say of all members.
+            # Otherwise kept to the end, with the global records, which apply to all members.
             tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
             end = member.offset_data + member.size
             if member.isdir():
-                yield Member(name=member.name, content=None, end=end)
+                yield Member(member.name, None, end)
                 continue
             if not member.isreg() or member.issparse() or member.size < 0:
                 raise UserError(f"member {member.name!r} is a link or a special file")
             content = tar.extractfile(member)
             assert content is not None
             with content:
-                yield Member(name=member.name, content=content, end=end)
+                yield Member(member.name, content, end)
 
 
-class _HeaderReader(io.RawIOBase):
-    """A file of which `tarfile` may read no more than `MAX_HEADER` bytes between two members.
+class _HeaderReader:
+    """A file of which `tarfile` may read no more than `left` bytes; None: any number.
 
-    The sizes of its records and the lengths of its tables are the archive's own word.
+    The archive itself declares the sizes of its records and the lengths of its tables.
     """
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
         self._file = file
-        self._left: int | None = MAX_HEADER
-
-    def begin(self) -> None:
-        """A header comes next."""
-        self._left = MAX_HEADER
-
-    def end(self) -> None:
-        """Content comes next."""
-        self._left = None
+        self.left: int | None = MAX_HEADER
+        self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
-        if self._left is not None:
-            if not 0 <= size <= self._left:
+        if self.left is not None:
+            if not 0 <= size <= self.left:
                 raise UserError(
                     f"a member has more than {MAX_HEADER} bytes of names and other records"
                 )
-            self._left -= size
+            self.left -= size
         return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()

@@ -14,7 +14,7 @@ def mean_colour(image: np.ndarray) -> np.ndarray:
 
 
 def cut_patch(image: np.ndarray, centre: tuple[int, int], size: int) -> np.ndarray:
-    """The square around a pixel; beyond the border stands the image's own mean colour.
+    """The square around a pixel; pixels beyond the border have the image's mean colour.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 class Progress:
-    """Say how far a task of known or unknown length has come.
+    """Print the progress of a task of known or unknown length.
 
     On a terminal one line is written over and over; elsewhere a line is written every tenth.
 
@@ -18,7 +18,7 @@ class Progress:
     total
         Its length in `unit`s; 0 where unknown.
     unit
-        "MB" for counts of bytes, else the plural of what is counted.
+        "MB" for counts of bytes, else a plural noun such as "images".
     stream
         stderr where None.
     """
@@ -37,7 +37,7 @@ class Progress:
         self.reach(self._done + amount)
 
     def reach(self, done: int) -> None:
-        """Say how much is done in all."""
+        """Set the amount done so far."""
         self._done = done
         step = self._percent() if self._total else self._done // (50 * 10**6)
         if step >= self._said + (1 if self._terminal or not self._total else 10):

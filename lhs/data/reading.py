@@ -1,4 +1,4 @@
-"""Going through every scene of a dataset, several at a time."""
+"""Apply a function to every scene of a dataset, in threads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def map_scenes(
     scenes
         In the order of the results.
     task
-        What progress on stderr is called; none is told where empty.
+        The name of the progress line on stderr; empty for none.
 
     Yields
     ------

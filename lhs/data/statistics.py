@@ -1,4 +1,4 @@
-"""What is in a dataset: images, sizes, classes and their shares of the pixels."""
+"""Statistics of a dataset: images, sizes, classes and their shares of the pixels."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Statistics:
 
 
 def describe(dataset: Dataset) -> Statistics:
-    """Read every label map of a dataset and count.
+    """Read every label map of a dataset and count its pixels.
 
     Parameters
     ----------
@@ -108,8 +108,7 @@ def describe(dataset: Dataset) -> Statistics:
 
     def count(scene: Scene) -> tuple[tuple[int, ...], np.ndarray]:
         label_map = scene.label_map()
-        counts = np.bincount(label_map.ravel(), minlength=dataset.void + 1)
-        return label_map.shape, counts[:length]
+        return label_map.shape, np.bincount(label_map.ravel(), minlength=dataset.void + 1)[:length]
 
     sizes: Counter[tuple[int, int]] = Counter()
     splits = {}

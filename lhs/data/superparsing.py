@@ -130,7 +130,7 @@ def _test_images(path: Path, images: list[PurePosixPath]) -> set[PurePosixPath]:
 
     Lists differ in separators, letter case, file endings (of the image, of the label file, none)
     and in the folders that they give: fewer or more than there are, or others where the name alone
-    tells which image is meant.
+    identifies the image.
     """
     known = set(images)
     by_name: dict[str, list[PurePosixPath]] = {}

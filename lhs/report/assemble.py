@@ -1,8 +1,9 @@
-"""From the arrays that a run stored to the content of its page."""
+"""Build the content of a run's page from its stored arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,9 +25,6 @@ __all__ = ["Examples", "HierarchyArrays", "assemble"]
 
 def assemble(
     *,
-    title: str,
-    subtitle: str,
-    dataset: str,
     strategy: str,
     class_names: Sequence[str],
     colours: np.ndarray,
@@ -37,18 +35,13 @@ def assemble(
     examples: Examples | None = None,
     history: pd.DataFrame | None = None,
     stages: Iterable[tuple[str, bool, float]] = (),
-    config: Mapping[str, object],
-    paths: Mapping[str, str],
-    seeds: Sequence[int],
-    notes: Sequence[str] = (),
-    created: str = "",
-    href: str | None = None,
+    **page: Any,
 ) -> ReportData:
     """Draw all figures and tables of a run; what was not stored is left out.
 
     Parameters
     ----------
-    title, subtitle, dataset, strategy, config, paths, seeds, notes, created, href
+    strategy
         As in `ReportData`.
     class_names
         L names.
@@ -66,6 +59,8 @@ def assemble(
         The logged training steps, as `figures.curves` takes them.
     stages
         (name, reused, seconds) in the order they ran.
+    page
+        The other fields of `ReportData`, such as `title` and `config`.
 
     Returns
     -------
@@ -84,18 +79,6 @@ def assemble(
     if training.items:
         sections.append(training)
     return ReportData(
-        title=title,
-        subtitle=subtitle,
-        dataset=dataset,
-        strategy=strategy,
-        class_names=tuple(class_names),
-        scores=own,
-        baseline=baseline,
-        sections=tuple(sections),
-        config=config,
-        paths=paths,
-        seeds=tuple(seeds),
-        notes=tuple(notes),
-        created=created,
-        href=href,
-    )
+        strategy=strategy, class_names=tuple(class_names), scores=own, baseline=baseline,
+        sections=tuple(sections), **page,
+    )  # fmt: skip

@@ -1,8 +1,8 @@
-"""What a report page holds, ready to be written: plain values, PNG bytes and DataFrames."""
+"""The content of a report page: plain values, PNG bytes and DataFrames."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -80,7 +80,7 @@ class ReportData:
     Attributes
     ----------
     title, subtitle
-        The run's name; one line that tells dataset, network and strategy.
+        The run's name; one line with dataset, network and strategy.
     dataset
         Name of the dataset: only runs on the same one are compared.
     strategy
@@ -100,7 +100,7 @@ class ReportData:
     seeds
         Every seed that the scores rest on.
     notes
-        What the reader must know, such as images that were skipped. Plain text.
+        Warnings for the reader, such as images that were skipped. Plain text.
     created
         When the run ended, as text.
     href
@@ -117,7 +117,7 @@ class ReportData:
     sections: tuple[Section, ...]
     config: Mapping[str, object]
     paths: Mapping[str, str]
-    seeds: tuple[int, ...]
-    notes: tuple[str, ...] = ()
+    seeds: Sequence[int]
+    notes: Sequence[str] = ()
     created: str = ""
     href: str | None = None

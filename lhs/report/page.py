@@ -1,4 +1,4 @@
-"""Write reports as HTML that needs nothing but itself."""
+"""Write reports as HTML pages without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -49,30 +49,21 @@ def render_page(report: ReportData) -> str:
     headlines = []
     for field, label, meaning in HEADLINES:
         value = float(getattr(report.scores, field))
-        other = None if report.baseline is None else float(getattr(report.baseline, field))
-        change = None if other is None else value - other
-        headlines.append(
-            {
-                "label": label,
-                "meaning": meaning,
-                "value": wording.score(value),
-                "baseline": None if other is None else wording.score(other),
-                "change": None if change is None else wording.signed(change),
-                "direction": None if change is None else wording.direction(change),
-            }
-        )
-    paragraphs = summary(
-        report.strategy, report.scores, report.baseline, report.class_names, report.seeds
-    )
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            report=report,
-            headlines=headlines,
-            paragraphs=paragraphs,
-            settings=table_of(settings_table(report.config)),
-        )
+        line = {"label": label, "meaning": meaning, "value": wording.score(value), "baseline": None}
+        if report.baseline is not None:
+            other = float(getattr(report.baseline, field))
+            line["baseline"] = wording.score(other)
+            line["change"] = wording.signed(value - other)
+            line["direction"] = wording.direction(value - other)
+        headlines.append(line)
+    return render(
+        "page.html",
+        report=report,
+        headlines=headlines,
+        paragraphs=summary(
+            report.strategy, report.scores, report.baseline, report.class_names, report.seeds
+        ),
+        settings=table_of(settings_table(report.config)),
     )
 
 
@@ -92,61 +83,41 @@ def render_comparison(reports: Sequence[ReportData]) -> str:
     groups: dict[str, list[ReportData]] = {}
     for report in reports:
         groups.setdefault(report.dataset, []).append(report)
-    return (
-        environment()
-        .get_template("comparison.html")
-        .render(
-            count=len(reports),
-            groups=[_compared(dataset, members) for dataset, members in groups.items()],
-        )
-    )
+    compared = [_compared(dataset, members) for dataset, members in groups.items()]
+    return render("comparison.html", count=len(reports), groups=compared)
 
 
 def _compared(dataset: str, reports: Sequence[ReportData]) -> dict[str, object]:
-    fields = [field for field, _, _ in HEADLINES]
-    values = {f: [float(getattr(r.scores, f)) for r in reports] for f in fields}
-    written = {f: [wording.score(value) for value in column] for f, column in values.items()}
-    best = {
-        f: max((text for text in column if text != wording.NOTHING), default="")
-        for f, column in written.items()
-    }
+    columns = []
+    for field, _, _ in HEADLINES:
+        column = [_cell(getattr(report.scores, field), "score") for report in reports]
+        best = max((cell.text for cell in column if cell.bar is not None), default="")
+        columns.append([(cell, len(reports) > 1 and cell.text == best) for cell in column])
     names = _distinct([report.title for report in reports])
-    rows = []
-    for index, report in enumerate(reports):
-        cells = [
-            {
-                "text": written[f][index],
-                "bar": _bar(values[f][index]),
-                "best": len(reports) > 1 and written[f][index] == best[f],
-            }
-            for f in fields
-        ]
-        seeds = ", ".join(map(str, sorted(set(report.seeds)))) or wording.NOTHING
-        rows.append({"report": report, "name": names[index], "cells": cells, "seeds": seeds})
-    differing = differing_settings(
-        {name: report.config for name, report in zip(names, reports, strict=True)}
-    )
+    by_name = dict(zip(names, reports, strict=True))
+    differing = differing_settings({name: report.config for name, report in by_name.items()})
+    classes = reports[0].class_names
+    by_class = None
+    if len(reports) > 1 and all(report.class_names == classes for report in reports):
+        accuracies = {name: report.scores.per_class_accuracy for name, report in by_name.items()}
+        frame = pd.DataFrame({"class": list(classes), **accuracies})
+        by_class = table_of(frame, dict.fromkeys(by_name, "score"))
     return {
         "dataset": dataset,
         "labels": [label for _, label, _ in HEADLINES],
-        "rows": rows,
+        "rows": [
+            {
+                "report": report,
+                "name": name,
+                "cells": cells,
+                "seeds": ", ".join(map(str, sorted(set(report.seeds)))) or wording.NOTHING,
+            }
+            for name, report, *cells in zip(names, reports, *columns, strict=True)
+        ],
         "differing": table_of(differing) if len(differing) else None,
-        "classes": _classes_compared(names, reports),
+        "classes": by_class,
         "single": any(len(set(report.seeds)) < 2 for report in reports),
     }
-
-
-def _classes_compared(
-    names: Sequence[str], reports: Sequence[ReportData]
-) -> dict[str, object] | None:
-    classes = reports[0].class_names
-    if len(reports) < 2 or any(report.class_names != classes for report in reports):
-        return None
-    columns = {
-        name: report.scores.per_class_accuracy for name, report in zip(names, reports, strict=True)
-    }
-    frame = pd.DataFrame({"class": list(classes), **columns})
-    return table_of(frame, dict.fromkeys(names, "score"))
 
 
 def _distinct(titles: Sequence[str]) -> list[str]:
@@ -176,14 +147,11 @@ def _cell(value: object, kind: str) -> Cell:
         return Cell(str(value), kind)
     number = float(value)  # type: ignore[arg-type]
     if kind == "score":
-        return Cell(wording.score(number), kind, _bar(number))
+        bar = None if math.isnan(number) else min(max(number, 0.0), 1.0)
+        return Cell(wording.score(number), kind, bar)
     if kind == "change":
         return Cell(wording.signed(number), f"change {wording.direction(number)}")
     return Cell({"count": wording.count, "seconds": wording.seconds}[kind](number), kind)
-
-
-def _bar(value: float) -> float | None:
-    return None if math.isnan(value) else min(max(value, 0.0), 1.0)
 
 
 def _data_uri(png: bytes, photographs: bool) -> str:
@@ -200,15 +168,15 @@ def _png_size(png: bytes) -> tuple[int, int]:
     return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
 
 
-def environment() -> jinja2.Environment:
-    """The templates of all pages."""
-    made = jinja2.Environment(
+def render(template: str, **values: object) -> str:
+    """Fill a template of this folder."""
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lhs", "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"data_uri": _data_uri, "png_size": _png_size, "table_of": table_of}
-    made.tests["figure"] = lambda item: isinstance(item, ReportFigure)
-    return made
+    environment.filters |= {"data_uri": _data_uri, "png_size": _png_size, "table_of": table_of}
+    environment.tests["figure"] = lambda item: isinstance(item, ReportFigure)
+    return environment.get_template(template).render(values)

@@ -1,4 +1,4 @@
-"""The paper's tables with our scores beside its own; rows without a run stay empty."""
+"""The paper's tables with our scores beside the paper's; rows without a run stay empty."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lhs.config import IMAGE_KINDS
-from lhs.report.page import environment, table_of
+from lhs.report.page import render, table_of
+from lhs.report.tables import mean_and_std
 
 TITLES = {
     1: "Table 1: SIFTFlow",
@@ -40,7 +40,7 @@ class Run:
 
 
 def paper_rows() -> pd.DataFrame:
-    """All rows of the paper's Tables 1 to 5, as they are printed; empty cells are empty texts."""
+    """All rows of the paper's Tables 1 to 5 as printed; empty cells are empty strings."""
     path = resources.files("lhs") / "report" / "paper_tables.csv"
     with resources.as_file(path) as file:
         return pd.read_csv(file, dtype={"region": str}, keep_default_na=False)
@@ -58,8 +58,8 @@ def paper_tables(runs: Sequence[Run]) -> dict[int, pd.DataFrame]:
     -------
     dict of int to pandas.DataFrame
         By the table's number: `method`, `paper_per_pixel`, `paper_per_class`, and for ours the mean
-        and sample standard deviation (nan for one seed) of both, `seeds` and `note`, which says
-        where a run is less than the row that it stands in.
+        and sample standard deviation (nan for one seed) of both, `seeds` and `note`: in what
+        a run is less than the paper's row.
     """
     paper = paper_rows()
     groups: dict[str, list[Run]] = {}
@@ -76,17 +76,13 @@ def paper_tables(runs: Sequence[Run]) -> dict[int, pd.DataFrame]:
         for row in paper[paper["table"] == number].to_dict("records"):
             printed = {f"paper_{key}": _number(row[key]) for key in SCORES}
             ours = [members for members in left if _stands_in(members[0].config, row)]
-            left = [members for members in left if not any(members is taken for taken in ours)]
-            rows += [
-                {"method": row["method"], **printed, **_ours(members)} for members in ours or [[]]
-            ]
-        if number == 2:
-            # What is no row of it may be one of Table 1.
-            left = []
-        empty = {f"paper_{key}": math.nan for key in SCORES}
-        rows += [
-            {"method": _name(members[0].config), **empty, **_ours(members)} for members in left
-        ]
+            left = [members for members in left if members not in ours]
+            names = {"method": row["method"], **printed}
+            rows += [{**names, **_ours(members)} for members in ours or [[]]]
+        # What is no row of Table 2 may be one of Table 1.
+        for members in left if number != 2 else []:
+            empty = {f"paper_{key}": math.nan for key in SCORES}
+            rows.append({"method": _name(members[0].config), **empty, **_ours(members)})
         tables[number] = pd.DataFrame(rows)
     return tables
 
@@ -184,9 +180,7 @@ def _number(value: Any) -> float:
 def _ours(members: Sequence[Run]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in SCORES:
-        values = [run.scores[key] for run in members]
-        found[key] = float(np.mean(values)) if values else math.nan
-        found[f"{key}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+        found[key], found[f"{key}_std"] = mean_and_std([run.scores[key] for run in members])
     seeds = {run.config["train"]["seed"] for run in members}
     return found | {"seeds": len(seeds), "note": note_of(members[0].config) if members else ""}
 
@@ -226,4 +220,4 @@ def _line(cells: Any) -> str:
 def as_html(tables: Mapping[int, pd.DataFrame]) -> str:
     """All tables as one page that needs nothing but itself."""
     shown = [(TITLES[number], table_of(written(frame))) for number, frame in tables.items()]
-    return environment().get_template("paper.html").render(tables=shown)
+    return render("paper.html", tables=shown)

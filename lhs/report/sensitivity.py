@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
 from lhs.report.content import ReportFigure, ReportTable, Section
-from lhs.report.figures.sensitivity import Points, sensitivity
-from lhs.report.figures.style import DARK, LIGHT, to_png
-from lhs.report.page import environment
+from lhs.report.figures.sensitivity import sensitivity
+from lhs.report.page import render
+from lhs.report.sections import draw
+from lhs.report.tables import mean_and_std
 from lhs.report.wording import NOTHING
 
 SEEDS = ("train.seed", "hierarchy.seed", "context.seed")
@@ -71,10 +72,10 @@ class Trial:
 def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     """A row a trial: `number`, what it changes, its hierarchy's sizes, its scores, `run_id`; of a
     search also `stopped_after`."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for trial in trials:
-        sizes = {"common_classes": trial.common_classes, "subclasses": trial.subclasses}
         scores = {key: trial.scores[key] for key in SCORES if key in trial.scores}
+        sizes = {key: getattr(trial, key) for key in SIZES}
         rows.append({"number": trial.number, **trial.changes, **sizes, **scores})
         rows[-1]["run_id"] = trial.run_id
     frame = pd.DataFrame(rows)
@@ -93,29 +94,29 @@ def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
         What is changed, `common_classes` and `subclasses` (of the first trial), `seeds`, and the
         mean and sample standard deviation of each score, which is nan for one seed.
     """
+    settings: dict[str, list[Trial]] = {}
+    for trial in trials:
+        settings.setdefault(repr(sorted(_changes(trial).items())), []).append(trial)
     rows = []
-    for changes, members in _settings(trials):
-        row = {**changes, **{key: getattr(members[0], key) for key in SIZES}, "seeds": len(members)}
+    for members in settings.values():
+        sizes = {key: getattr(members[0], key) for key in SIZES}
+        row = {**_changes(members[0]), **sizes, "seeds": len(members)}
         for key in SCORES:
             values = [trial.scores[key] for trial in members if key in trial.scores]
             if values:
-                row[key] = float(np.mean(values))
-                row[f"{key}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+                row[key], row[f"{key}_std"] = mean_and_std(values)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _settings(trials: Iterable[Trial]) -> list[tuple[dict[str, Any], list[Trial]]]:
-    found: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
-    for trial in trials:
-        changes = {key: value for key, value in trial.changes.items() if key not in SEEDS}
-        found.setdefault(repr(sorted(changes.items())), (changes, []))[1].append(trial)
-    return list(found.values())
+def _changes(trial: Trial) -> dict[str, Any]:
+    """What a trial changes, without seeds."""
+    return {key: value for key, value in trial.changes.items() if key not in SEEDS}
 
 
 def agreement(assignments: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Adjusted Rand index between settings (Hubert and Arabie 1985): 1 for the same partition,
-    about 0 for partitions that have nothing to do with each other.
+    about 0 for independent ones.
 
     Parameters
     ----------
@@ -123,10 +124,8 @@ def agreement(assignments: Mapping[str, np.ndarray]) -> pd.DataFrame:
         Subclasses (N,) of the same N samples, by setting.
     """
     names = list(assignments)
-    table = [
-        [adjusted_rand_score(assignments[one], assignments[other]) for other in names]
-        for one in names
-    ]
+    sets = list(assignments.values())
+    table = [[adjusted_rand_score(one, other) for other in sets] for one in sets]
     return pd.DataFrame(table, index=names, columns=names)
 
 
@@ -148,60 +147,40 @@ def sharing_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     return pd.DataFrame([*rows, {"stage": "all", **total}])
 
 
-def search_figure(trials: Sequence[Trial], score: str) -> ReportFigure:
-    """A panel for each number that a search varies, a dot a trial wherever its others lie."""
-    panels = {}
-    for key in trials[0].changes:
-        found: dict[float, list[float]] = {}
-        for trial in trials:
-            value = _number(trial.changes.get(key))
-            if value is not None and score in trial.scores:
-                found.setdefault(value, []).append(float(trial.scores[score]))
-        if len(found) > 1:
-            panels[key] = Points(tuple(sorted(found)), tuple(found[v] for v in sorted(found)))
-    return _figure(
-        panels, score, "Each dot is one trial; what the panel does not show varies too.", True
-    )
+def sensitivity_figure(
+    trials: Sequence[Trial], score: str = "per_pixel", *, search: bool = False
+) -> ReportFigure:
+    """A panel for each number that the trials vary, a dot for each trial.
 
-
-def sensitivity_figure(trials: Sequence[Trial], score: str = "per_pixel") -> ReportFigure:
-    """A panel for each number that the sweep varies, the others as in its first trial.
-
-    Where nothing was trained, the number of subclasses stands for the score.
+    Of a sweep, a panel holds the trials whose other settings are the first trial's; of a `search`,
+    which varies all settings at once, it holds all trials. Where nothing was trained, the number of
+    subclasses takes the place of the score.
     """
-    what = score if any(score in trial.scores for trial in trials) else "subclasses"
-    base = {key: value for key, value in trials[0].changes.items() if key not in SEEDS}
+    what = score if search or any(score in trial.scores for trial in trials) else "subclasses"
+    base = _changes(trials[0])
     panels = {}
     for key in base:
         points: dict[float, list[float]] = {}
         for trial in trials:
-            if all(bool(trial.changes.get(n) == base[n]) for n in base if n != key):
-                value = _number(trial.changes.get(key))
-                found = trial.scores.get(score) if what == score else trial.subclasses
-                if value is not None and found is not None:
-                    points.setdefault(value, []).append(float(found))
+            if not search and any(trial.changes.get(n) != base[n] for n in base if n != key):
+                continue
+            value = _number(trial.changes.get(key))
+            found = trial.scores.get(score) if what == score else trial.subclasses
+            if value is not None and found is not None:
+                points.setdefault(value, []).append(float(found))
         if len(points) > 1:
-            panels[key] = Points(tuple(sorted(points)), tuple(points[v] for v in sorted(points)))
+            panels[key] = dict(sorted(points.items()))
     held = ", ".join(f"{key} = {value}" for key, value in base.items())
-    held = (
-        f"The settings that a panel does not vary are the first trial's: {held}. " if held else ""
-    )
-    return _figure(panels, what, f"{held}Each dot is one trial, the line their mean.", False)
-
-
-def _figure(panels: Mapping[str, Points], what: str, caption: str, scattered: bool) -> ReportFigure:
-    pngs = [
-        to_png(sensitivity(panels, what, scattered=scattered, theme=theme))
-        for theme in (LIGHT, DARK)
-    ]
-    return ReportFigure(
+    first = f"The settings that a panel does not vary are the first trial's: {held}. "
+    return draw(
+        sensitivity, panels, what, scattered=search,
         key="sensitivity",
         title=f"{what} against what the sweep varies",
-        caption=caption,
+        caption="Each dot is one trial; what the panel does not show varies too."
+        if search
+        else f"{first if held else ''}Each dot is one trial, the line their mean.",
         alt=f"{what} at each value of {', '.join(panels) or 'no number'}",
-        png=pngs[0],
-        png_dark=pngs[1],
-    )
+    )  # fmt: skip
 
 
 def _number(value: Any) -> float | None:
@@ -227,7 +206,7 @@ def render_sweep(
     Parameters
     ----------
     title, subtitle, created
-        Words at its head.
+        Text at the top.
     recipe
         What the trials change.
     trials
@@ -237,7 +216,7 @@ def render_sweep(
     paths
         From a short label to where the thing lies.
     metric
-        Of a search, the score it goes by; its trials come best first.
+        Of a search, the score that it maximizes; its trials come best first.
 
     Returns
     -------
@@ -245,59 +224,49 @@ def render_sweep(
         One HTML document, as self-contained as a run's.
     """
     settings = setting_frame(trials)
-    items: list[ReportFigure | ReportTable] = [
-        sensitivity_figure(trials) if metric is None else search_figure(trials, metric)
-    ]
-    formats = dict.fromkeys(SCORES, "score")
     written = settings.rename(columns={f"{key}_std": f"{key} ±" for key in SCORES})
     for key in (*SIZES, *(f"{name} ±" for name in SCORES)):
         if key in written:
             written[key] = [_short(value) for value in written[key]]
-    items.append(
+    items: list[ReportFigure | ReportTable] = [
+        sensitivity_figure(trials, metric or "per_pixel", search=metric is not None),
         ReportTable(
-            key="settings", title="Settings", frame=written, formats=formats,
+            key="settings", title="Settings", frame=written,
+            formats=dict.fromkeys(SCORES, "score"),
             caption="Means over seeds, with the sample standard deviation (±) of several.",
-        )
-    )  # fmt: skip
-    if agreement is not None:
-        frame = agreement.rename_axis("setting").reset_index()
-        items.append(
-            ReportTable(
-                key="agreement", title="How far the hierarchies agree", frame=frame,
-                formats=dict.fromkeys(agreement.columns, "score"),
-                caption="Adjusted Rand index of the subclasses that two settings give the same "
-                "samples: 1 is the same division, 0 what chance gives.",
-            )
-        )  # fmt: skip
-    items.append(
+        ),
         ReportTable(
             key="sharing", title="What sharing saved", frame=sharing_frame(trials),
             formats={"needed": "count", "built": "count"}
             | dict.fromkeys(("seconds", "alone", "saved"), "seconds"),
             caption="What results cost when they were made; alone: had each trial made its own.",
+        ),
+    ]  # fmt: skip
+    if agreement is not None:
+        table = ReportTable(
+            key="agreement", title="How far the hierarchies agree",
+            frame=agreement.rename_axis("setting").reset_index(),
+            formats=dict.fromkeys(agreement.columns, "score"),
+            caption="Adjusted Rand index of the subclasses that two settings give the same "
+            "samples: 1 is the same division, 0 what chance gives.",
+        )  # fmt: skip
+        items.insert(2, table)
+    note = ""
+    if metric is not None:
+        stopped = sum(trial.stopped_after is not None for trial in trials)
+        note = (
+            f"Scores are those of training images that were kept out, by {metric}; {stopped} of "
+            f"{len(trials)} trials were stopped early and show what they had reached."
         )
-    )  # fmt: skip
-    seeds = int(settings["seeds"].min())
-    stopped = sum(trial.stopped_after is not None for trial in trials)
-    note = (
-        f"Scores are those of training images that were kept out, by {metric}; {stopped} of "
-        f"{len(trials)} trials were stopped early and show what they had reached."
-        if metric is not None
-        else "A setting with one seed proves nothing: differences may come from the seed alone."
-        if seeds < 2 and any(trial.scores for trial in trials)
-        else ""
-    )
+    elif settings["seeds"].min() < 2 and any(trial.scores for trial in trials):
+        note = "A setting with one seed proves nothing: differences may come from the seed alone."
     section = Section(
         key="sweep", title="What it found", intro=f"Trials of {recipe}, {len(settings)} settings.",
         items=tuple(items),
     )  # fmt: skip
-    return (
-        environment()
-        .get_template("sweep.html")
-        .render(
-            title=title, subtitle=subtitle, note=note, section=section, paths=paths,
-            created=created,
-        )
+    return render(
+        "sweep.html", title=title, subtitle=subtitle, note=note, section=section, paths=paths,
+        created=created,
     )  # fmt: skip
 
 

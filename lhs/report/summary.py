@@ -17,12 +17,12 @@ def summary(
     class_names: Sequence[str],
     seeds: Sequence[int],
 ) -> tuple[str, ...]:
-    """Say what came out, what changed by class, and how far it can be trusted.
+    """Describe the scores, the changes by class, and how far they can be trusted.
 
     Parameters
     ----------
     strategy
-        What the run is called in the sentences: `hierarchical`.
+        The name of the run in the sentences: `hierarchical`.
     scores, baseline
         Scores of the run and of the baseline, or None.
     class_names
@@ -42,13 +42,10 @@ def summary(
         f"{strategy.capitalize()} training reached {pixel} of the labelled test pixels right, "
         f"{mean} as the mean over the classes, and a mean IoU of {iou}."
     )
-    paragraphs = [reached]
-    if baseline is not None:
-        paragraphs.append(
-            " ".join([_verdict(scores, baseline), _by_class(scores, baseline, class_names)])
-        )
-    paragraphs.append(_trust(seeds, compared=baseline is not None))
-    return tuple(paragraphs)
+    if baseline is None:
+        return reached, _trust(seeds, compared=False)
+    change = f"{_verdict(scores, baseline)} {_by_class(scores, baseline, class_names)}"
+    return reached, change, _trust(seeds, compared=True)
 
 
 def _beside(scores: Scores, baseline: Scores | None, field: str) -> str:
@@ -64,9 +61,8 @@ def _verdict(scores: Scores, baseline: Scores) -> str:
     mean = direction(scores.per_class - baseline.per_class)
     words = {"gain": "better", "loss": "worse", "same": "the same"}
     if pixel == mean:
-        return f"Both accuracies are {words[pixel]} than the baseline's.".replace(
-            "the same than", "the same as"
-        )
+        than = "as" if pixel == "same" else "than"
+        return f"Both accuracies are {words[pixel]} {than} the baseline's."
     return (
         f"Against the baseline it is {words[pixel]} per pixel and {words[mean]} per class: "
         "the two do not agree."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -68,14 +69,18 @@ def scores_table(name: str, scores: Scores, baseline: Scores | None) -> pd.DataF
         "per-class accuracy, sum over L": "per_class_over_L",
     }
     frame = pd.DataFrame({"score": list(labels)})
-    own = [float(getattr(scores, field)) for field in labels.values()]
     if baseline is not None:
         frame["baseline"] = [float(getattr(baseline, field)) for field in labels.values()]
-        frame[name] = own
+    frame[name] = [float(getattr(scores, field)) for field in labels.values()]
+    if baseline is not None:
         frame["change"] = frame[name] - frame["baseline"]
-    else:
-        frame[name] = own
     return frame
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; nan of no value, and of one for the latter."""
+    mean = float(np.mean(values)) if values else math.nan
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def stage_table(stages: Iterable[tuple[str, bool, float]]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""No archive leaves its folder, and an interrupted unpack is never taken for a finished one."""
+"""No archive leaves its folder, and an interrupted unpack never looks like a finished one."""
 
 from __future__ import annotations
 
@@ -179,11 +179,11 @@ def test_an_existing_target_is_kept(tmp_path: Path) -> None:
 
 def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A full disk can't be had in a test: the file system's answer is put in its place.
-    def full(self: Path, *args: object, **kwargs: object) -> NoReturn:
-        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+    def full(member: object, target: Path) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
     path = _tar(tmp_path / "d.tar.gz", GOOD)
-    monkeypatch.setattr(archive_module._Writer, "_file", full)
+    monkeypatch.setattr(archive_module, "_write_member", full)
     with pytest.raises(UserError, match=r"unpacking .*d\.tar\.gz.*no space left on the disk"):
         _unpack(path, tmp_path / "root/set")
     _nothing_but(tmp_path / "root")

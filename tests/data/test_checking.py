@@ -10,7 +10,7 @@ import pytest
 
 from lhs.config import DataConfig
 from lhs.data import open_dataset
-from lhs.data.checking import check_dataset, inspect_dataset
+from lhs.data.checking import inspect_dataset
 from lhs.data.commands import check, show, summary
 from lhs.data.folder import open_folder
 from lhs.data.statistics import describe
@@ -64,22 +64,22 @@ def test_all_that_is_wrong_is_listed_at_once(
     assert "other.png: label file without an image" in findings.notes[1]
     assert check(config) == 1
     assert "6 errors, 2 notes" in capsys.readouterr().out
-    assert check_dataset(open_dataset(config)) == findings.errors
+    assert inspect_dataset(open_dataset(config)).errors == findings.errors
 
 
 def test_class_without_a_pixel_and_empty_split(tmp_path: Path) -> None:
     folder = plain(tmp_path, classes=("sky", "sea", "sand", "moon"), splits={"train": []})
-    errors = check_dataset(_config(folder))
+    errors = inspect_dataset(_config(folder)).errors
     assert any("the train split is empty" in error for error in errors)
     plain(tmp_path, classes=("sky", "sea", "sand", "moon"), splits={"train": ["beach_1"]})
-    errors = check_dataset(_config(folder))
+    errors = inspect_dataset(_config(folder)).errors
     assert [e for e in errors if "no train pixel of class moon" in e]
 
 
 def test_images_wrongly_declared_make_errors_not_a_crash(tmp_path: Path) -> None:
-    assert "has no images" in check_dataset(_config(tmp_path))[0]
+    assert "has no images" in inspect_dataset(_config(tmp_path)).errors[0]
     missing = DataConfig.model_validate({"dataset": "siftflow", "root": str(tmp_path)})
-    assert "lhs data get siftflow" in check_dataset(missing)[0]
+    assert "lhs data get siftflow" in inspect_dataset(missing).errors[0]
 
 
 def test_known_datasets_must_have_their_counts(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_known_datasets_must_have_their_counts(tmp_path: Path) -> None:
     config = DataConfig.model_validate(
         {"dataset": "siftflow", "root": str(tmp_path), "max_train": 1}
     )
-    errors = check_dataset(config)
+    errors = inspect_dataset(config).errors
     assert "coast_t1.mat: its class names differ" in errors[0]
     assert "3 train images, but SIFTFlow has 2488" in errors[1]
     assert "2 test images, but SIFTFlow has 200" in errors[2]

@@ -74,7 +74,7 @@ def test_exif_orientation_is_left_alone(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.jpg").shape == (12, 16, 3)
 
 
-def test_a_damaged_orientation_is_told(tmp_path: Path) -> None:
+def test_a_damaged_orientation_is_reported(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(noise_image()).save(tmp_path / "a.png", exif=b"D" + exif.tobytes()[1:])

@@ -87,7 +87,7 @@ def test_both_orders_of_bytes(tmp_path: Path, order: str) -> None:
 
 @pytest.mark.parametrize("held", [4, 6, 9])
 @pytest.mark.parametrize("inside", [False, True])
-def test_every_type_of_data_that_there_is_not_is_told(
+def test_every_type_of_data_that_does_not_exist_is_reported(
     tmp_path: Path, held: int, inside: bool
 ) -> None:
     """scipy's reader ends the process for each of these."""
@@ -100,7 +100,7 @@ def test_every_type_of_data_that_there_is_not_is_told(
 
 
 @pytest.mark.parametrize(
-    ("variable", "told"),
+    ("variable", "message"),
     [
         (matrix(b"S", 2, (1, 1), b""), "a variable of class 2"),
         (matrix(b"S", 1, (1, 1), element(9, bytes(8))), "a cell of type 9"),
@@ -112,9 +112,9 @@ def test_every_type_of_data_that_there_is_not_is_told(
         (element(14, b""), "of type 14 and 0 bytes"),
     ],
 )
-def test_what_is_wrong_is_told(tmp_path: Path, variable: bytes, told: str) -> None:
+def test_errors_are_reported(tmp_path: Path, variable: bytes, message: str) -> None:
     (tmp_path / "a.mat").write_bytes(file(variable))
-    with pytest.raises(BadImageError, match=f"unreadable label file: .*{told}"):
+    with pytest.raises(BadImageError, match=f"unreadable label file: .*{message}"):
         read_variable(tmp_path / "a.mat", "S")
 
 
@@ -141,8 +141,8 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, wanted: str) -> None:
     packed = out.getvalue()
     (tmp_path / "a.mat").write_bytes(file(struct.pack("<II", 15, len(packed)) + packed))
     tracemalloc.start()
-    told = "more than 641 million bytes" if wanted == "S" else "no variable 'other'"
-    with pytest.raises(BadImageError, match=told):
+    message = "more than 641 million bytes" if wanted == "S" else "no variable 'other'"
+    with pytest.raises(BadImageError, match=message):
         read_variable(tmp_path / "a.mat", wanted)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()

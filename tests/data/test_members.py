@@ -159,11 +159,11 @@ def test_a_zip_with_a_name_that_is_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [("a" * 5000, "5000 characters; allowed are 1000"), ("a/" * 60 + "b", "61 folders deep")],
 )
-def test_long_and_deep_names_are_refused(name: str, told: str) -> None:
-    with pytest.raises(UserError, match=told) as caught:
+def test_long_and_deep_names_are_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         safe_member(name)
     assert len(str(caught.value)) < 300
 

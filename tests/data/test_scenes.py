@@ -93,7 +93,7 @@ def test_a_held_out_synthetic_scene_stays_what_it_is() -> None:
         np.testing.assert_array_equal(scene.label_map(), same.label_map())
 
 
-def test_fingerprint_tells_contents_not_places(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_contents_not_places(tmp_path: Path) -> None:
     first = open_folder(plain(tmp_path / "one" / "set"))
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     copy = tmp_path / "two" / "set"

@@ -39,7 +39,7 @@ def test_labels_of_any_type_of_number(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"),
+    ("ids", "message"),
     [
         (np.array([[1.5]]), "whole numbers"),
         (np.array([[np.nan]]), "whole numbers"),
@@ -53,10 +53,10 @@ def test_labels_of_any_type_of_number(tmp_path: Path, kind: str) -> None:
         (np.array([[4]], "u1"), "label id 3 out of range"),
     ],
 )
-def test_labels_that_are_none_are_refused(tmp_path: Path, ids: np.ndarray, told: str) -> None:
+def test_labels_that_are_none_are_refused(tmp_path: Path, ids: np.ndarray, message: str) -> None:
     dataset = opened(superparsing(tmp_path, ("a",), ("b",)))
     saved(tmp_path, ids)
-    with pytest.raises((BadImageError, UserError), match=rf"a\.mat: .*{told}"):
+    with pytest.raises((BadImageError, UserError), match=rf"a\.mat: .*{message}"):
         dataset.scene("a").label_map()
 
 

@@ -103,7 +103,7 @@ def test_pickles_small() -> None:
     np.testing.assert_array_equal(pickle.loads(stored).image(), scene.image())
 
 
-def test_fingerprint_tells_parameters_apart() -> None:
+def test_fingerprint_depends_on_the_parameters() -> None:
     base = {"train": 4, "test": 2, "height": 32, "width": 32, "unlabelled": 0.1, "seed": 0}
     changed = {"train": 5, "test": 3, "height": 33, "width": 40, "unlabelled": 0.2, "seed": 1}
     one = synthetic_dataset(**base).fingerprint()  # type: ignore[arg-type]

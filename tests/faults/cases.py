@@ -59,7 +59,7 @@ NO_MLFLOW = "no MLflow"
 
 STAGES = [
     Stage(
-        "unpack", "unpack", "lhs.data.archive:_Writer._file", 9,
+        "unpack", "unpack", "lhs.data.archive:_write_member", 9,
         left_out={"worker": NO_RAY, "raylet": NO_RAY, "store": NO_RAY, "mlflow": NO_MLFLOW},
     ),
     Stage(

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from tests.faults.runs import LIMIT, Run, make_data
 
-NOWHERE = "lhs.data.archive:_Writer._file"
+NOWHERE = "lhs.data.archive:_write_member"
 """Where no process is to stand still."""
 
 

@@ -116,7 +116,7 @@ def test_per_class_change_grows_with_the_classes():
     assert many.get_figheight() > 2 * few.get_figheight()
 
 
-def test_per_class_change_draws_the_largest_of_very_many_and_tells_of_the_rest():
+def test_per_class_change_draws_the_largest_of_very_many_and_counts_the_rest():
     rng = np.random.default_rng(0)
     change = rng.permutation(np.linspace(-0.4, 0.3, 232))
     names = [f"class {i}" for i in range(232)]

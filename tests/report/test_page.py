@@ -148,7 +148,7 @@ def test_names_that_users_choose_are_escaped(report):
     assert "&lt;script&gt;" in html
 
 
-def test_page_tells_scores_notes_settings_and_stages(report):
+def test_page_shows_scores_notes_settings_and_stages(report):
     text = Page(render_page(report)).text
     assert "Per-pixel accuracy 0.781 baseline 0.781 no change" in text  # 125 of 160
     assert "a single seed is no evidence" in text

@@ -69,7 +69,7 @@ def test_a_recipe_stands_in_the_paper_s_row_and_its_header_says_its_score(recipe
     assert f"{row['paper_per_pixel']:.3f} per pixel, {row['paper_per_class']:.3f} per" in header
 
 
-def test_filled_or_not_is_told_apart() -> None:
+def test_filled_or_not_is_distinguished() -> None:
     naive = run("lmsun-overfeat-s-lc", 0.6, "unlabelled.mode=naive")
     annotated = run("lmsun-overfeat-s-lc", 0.7, "unlabelled.train_on_filled=no")
     few = run("lmsun-overfeat-s-lc", 0.8, "unlabelled.below=0.5", "unlabelled.every=8")
@@ -135,7 +135,7 @@ def test_seeds_are_one_row_with_their_spread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "note"),
     [
         ("data.max_test=20", "20 test images"),
         ("data.max_train=30", "30 training images"),
@@ -145,12 +145,12 @@ def test_seeds_are_one_row_with_their_spread() -> None:
         ("data.stanford.fold=3", "fold 3 only"),
     ],
 )
-def test_less_than_the_paper_s_run_is_told_and_a_row_of_its_own(setting: str, told: str) -> None:
+def test_less_than_the_paper_s_run_has_a_note_and_a_row_of_its_own(setting: str, note: str) -> None:
     less = run("stanford-fcn16s-baseline", 0.2, setting)
     whole = run("stanford-fcn16s-baseline", 0.7)
     rows = filled(3, less, whole)
     assert [row["method"] for row in rows] == ["FCN (Long et al. 2014)"] * 2
-    assert {row["per_pixel"]: told in row["note"] for row in rows} == {0.2: True, 0.7: False}
+    assert {row["per_pixel"]: note in row["note"] for row in rows} == {0.2: True, 0.7: False}
 
 
 def test_without_runs_all_that_the_paper_prints_is_there_and_nothing_else() -> None:

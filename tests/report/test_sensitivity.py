@@ -23,7 +23,7 @@ from lhs.report.sensitivity import (
 
 
 def trial(number: int, score: float | None = None, **changes: object) -> Trial:
-    """One whose hierarchy hangs on rho alone, and whose model on everything."""
+    """One whose hierarchy depends on rho alone, and whose model depends on everything."""
     named = {name.replace("__", "."): value for name, value in changes.items()}
     rho = named.get("hierarchy.rho", 0.93)
     scores = {} if score is None else {"per_pixel": score, "mean_iou": score / 2}
@@ -65,7 +65,7 @@ def test_seeds_are_one_setting() -> None:
 def test_what_sharing_saved() -> None:
     frame = sharing_frame(three()).set_index("stage")
     assert frame.loc["samples"].tolist() == [3, 1, 80, 240, 160]
-    # Both rho = 0.93 have one hierarchy; what it cost is told by each alike in real sweeps.
+    # Both rho = 0.93 have one hierarchy; in real sweeps each reports the same cost.
     assert frame.loc["hierarchy", ["needed", "built"]].tolist() == [3, 2]
     assert frame.loc["model"].tolist() == [3, 3, 300, 300, 0]
     assert list(frame.index) == ["samples", "hierarchy", "model", "all"]
@@ -85,7 +85,7 @@ def test_agreement_of_a_textbook_case() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30))
-def test_agreement_does_not_hang_on_ids(pairs: list[tuple[int, int]]) -> None:
+def test_agreement_does_not_depend_on_ids(pairs: list[tuple[int, int]]) -> None:
     one, other = np.array(pairs).T
     before = agreement({"a": one, "b": other})
     after = agreement({"a": 7 - one, "b": np.array([5, 2, 9, 0])[other]})

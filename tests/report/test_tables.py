@@ -131,7 +131,7 @@ def test_seconds(value, text):
     assert wording.seconds(value) == text
 
 
-def test_summary_tells_both_directions_and_that_one_seed_is_no_evidence():
+def test_summary_reports_both_directions_and_that_one_seed_is_no_evidence():
     first, second, third = summary("hierarchical", scores(COUNTS), scores(BASELINE), NAMES, [4])
     assert first.startswith(f"Hierarchical training reached 0.773 (baseline 0.836, {MINUS}0.064)")
     assert "0.650 (baseline 0.550, +0.100)" in first

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 
 from lhs.data.scenes import SPLITS, Dataset, Scene, class_colours, void_of
 from lhs.data.synthetic.canvas import (
-    BOAT,
     CLASSES,
-    FENCE,
-    SIGN,
     Array,
     Canvas,
+    Label,
+    Rng,
     draw_light,
     noise_tile,
     spread,
@@ -30,7 +30,7 @@ from lhs.errors import UserError
 
 __all__ = ["CLASSES", "SyntheticScene", "synthetic_dataset"]
 
-GENERATOR = 1  # raise it with every change of what is painted: it is part of the fingerprint
+GENERATOR = 1  # part of the fingerprint: raise it with every change of the pixels
 SMALLEST = 32  # pixels, both edges
 
 
@@ -96,17 +96,13 @@ def synthetic_dataset(
     >>> dataset.split("train")[0].image().shape
     (48, 64, 3)
     """
-    ranges = {
-        "train": (train, 0, None),
-        "test": (test, 0, None),
-        "height": (height, SMALLEST, None),
-        "width": (width, SMALLEST, None),
-        "unlabelled": (unlabelled, 0, 0.9),
-        "seed": (seed, 0, None),
-    }
-    for key, (value, low, high) in ranges.items():
-        if value < low or (high is not None and value > high):
-            allowed = f"from {low}" + ("" if high is None else f" to {high}")
+    shared: dict[str, Any] = {
+        "height": height, "width": width, "unlabelled": unlabelled, "seed": seed
+    }  # fmt: skip
+    for key, value in {"train": train, "test": test, **shared}.items():
+        low = SMALLEST if key in ("height", "width") else 0
+        if value < low or (key == "unlabelled" and value > 0.9):
+            allowed = f"from {low}" + (" to 0.9" if key == "unlabelled" else "")
             raise UserError(f"data.synthetic.{key} is {value}; allowed: {allowed}")
     scenes = []
     for part, (split, count) in enumerate(zip(SPLITS, (train, test), strict=True)):
@@ -118,24 +114,15 @@ def synthetic_dataset(
                     split=split,
                     num_classes=len(CLASSES),
                     name=name,
-                    seed=seed,
                     part=part,
                     number=number,
-                    height=height,
-                    width=width,
-                    unlabelled=unlabelled,
+                    **shared,
                 )
             )
-    identity = {
-        "generator": GENERATOR,
-        "height": height,
-        "width": width,
-        "unlabelled": unlabelled,
-        "seed": seed,
-    }
     colours = class_colours(CLASSES)
-    # Three that have no colour of their own elsewhere and stand before sand, water and grass.
-    colours[[FENCE, BOAT, SIGN]] = (122, 72, 36), (120, 50, 190), (250, 180, 30)
+    # Three without a fixed colour elsewhere; they lie on sand, water and grass.
+    colours[[Label.FENCE, Label.BOAT, Label.SIGN]] = (122, 72, 36), (120, 50, 190), (250, 180, 30)
+    identity = {"generator": GENERATOR, **shared}
     return Dataset("synthetic", CLASSES, scenes, colours=colours, identity=identity)
 
 
@@ -159,7 +146,7 @@ def _painted(scene: SyntheticScene) -> tuple[np.ndarray, np.ndarray]:
     return image, labels
 
 
-def _photograph(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
+def _photograph(canvas: Canvas, rng: Rng) -> np.ndarray:
     """Give the picture what a camera does to it: blur, cast, exposure, vignette and noise."""
     image: Array = cv2.GaussianBlur(canvas.image, (0, 0), float(rng.uniform(0.35, 0.75)))
     cast = 1 + 0.05 * rng.normal(size=3)
@@ -178,7 +165,7 @@ def _photograph(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-def _leave_unlabelled(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def _leave_unlabelled(labels: np.ndarray, share: float, rng: Rng) -> np.ndarray:
     """Set pixels to void as annotators do: uncertain boundaries, and regions nobody drew.
 
     Parameters

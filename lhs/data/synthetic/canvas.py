@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cache
 from typing import Any
 
@@ -12,28 +13,17 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[Any]  # float32 throughout; what comes out of a sum, numpy's types do not tell
+Rng = np.random.Generator
+Array = NDArray[Any]  # float32 throughout; numpy's types lose the type of a sum
 TILE = 512  # edge of a noise tile, texels
 FEATURE = 16.0  # texels that one "feature" of a texture spans
 
-CLASSES = (
-    "sky",
-    "building",
-    "mountain",
-    "tree",
-    "water",
-    "road",
-    "grass",
-    "sand",
-    "sidewalk",
-    "car",
-    "person",
-    "fence",
-    "boat",
-    "sign",
+Label = IntEnum(
+    "Label",
+    "SKY BUILDING MOUNTAIN TREE WATER ROAD GRASS SAND SIDEWALK CAR PERSON FENCE BOAT SIGN",
+    start=0,
 )
-SKY, BUILDING, MOUNTAIN, TREE, WATER, ROAD, GRASS, SAND = range(8)
-SIDEWALK, CAR, PERSON, FENCE, BOAT, SIGN = range(8, 14)
+CLASSES = tuple(label.name.lower() for label in Label)
 
 
 def rgb(*values: float) -> Array:
@@ -41,9 +31,7 @@ def rgb(*values: float) -> Array:
     return np.array(values, np.float32)
 
 
-def pick(
-    rng: np.random.Generator, colours: Sequence[Sequence[float]], spread: float = 0.1
-) -> Array:
+def pick(rng: Rng, colours: Sequence[Sequence[float]], spread: float = 0.1) -> Array:
     """One of `colours`, its brightness and its hue varied by about `spread`."""
     colour = np.array(colours[int(rng.integers(len(colours)))], np.float32)
     tint = 1 + spread * (rng.normal() + 0.5 * rng.normal(size=3))
@@ -122,7 +110,7 @@ _WEATHER = {  # zenith, horizon, sun, ambient, visibility in metres, clouds, sha
 _VISIBILITY = {"clear": 9000, "hazy": 700, "overcast": 2800, "sunset": 3500, "dusk": 4000}
 
 
-def draw_light(rng: np.random.Generator) -> Light:
+def draw_light(rng: Rng) -> Light:
     """A random hour and weather."""
     kind = str(rng.choice(list(_WEATHER), p=[0.44, 0.14, 0.2, 0.14, 0.08]))
     zenith, horizon, sun, ambient = (pick(rng, [c], 0.06) for c in _WEATHER[kind])
@@ -152,15 +140,9 @@ class Canvas:
     """
 
     def __init__(
-        self,
-        height: int,
-        width: int,
-        light: Light,
-        *,
-        horizon: float,
-        eye: float,
-        centre: float = 0.5,
-    ) -> None:
+        self, height: int, width: int, light: Light,
+        *, horizon: float, eye: float, centre: float = 0.5,
+    ) -> None:  # fmt: skip
         self.height, self.width, self.light, self.eye = height, width, light, eye
         self.horizon, self.centre = horizon * height, centre * width
         self.focal = 0.95 * math.sqrt(height * width)
@@ -173,10 +155,7 @@ class Canvas:
 
     def project(self, x: float, y: float, z: float) -> tuple[float, float]:
         """Column and row of a point of the world."""
-        return (
-            self.centre + self.focal * x / z,
-            self.horizon - self.focal * (y - self.eye) / z,
-        )
+        return (self.centre + self.focal * x / z, self.horizon - self.focal * (y - self.eye) / z)
 
     def hazed(self, colour: Array, z: ArrayLike) -> Array:
         """`colour` seen through `z` metres of air; shapes (..., 3) and (...)."""
@@ -184,7 +163,7 @@ class Canvas:
         return self.light.horizon + (colour - self.light.horizon) * clear
 
     def paint(self, box: tuple[slice, slice], alpha: Array, colour: Array, label: int) -> None:
-        """Lay `colour` over a box of the picture where `alpha` in 0..1 says."""
+        """Blend `colour` into a box of the picture with the weights `alpha` in 0..1."""
         target = self.image[box]
         target += spread(alpha) * (colour - target)
         self.labels[box][alpha > 0.45] = label
@@ -239,7 +218,7 @@ class Ground:
         (G, 1) pixels per metre across and along the line of sight.
     """
 
-    def __init__(self, canvas: Canvas, rng: np.random.Generator) -> None:
+    def __init__(self, canvas: Canvas, rng: Rng) -> None:
         top = math.ceil(canvas.horizon)
         self.canvas = canvas
         self.box = (slice(top, canvas.height), slice(0, canvas.width))

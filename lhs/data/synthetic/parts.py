@@ -1,52 +1,15 @@
-"""Palettes and parts that several scene types share."""
+"""Parts that several scene types share: ground, hills, woods and towns."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from lhs.data.synthetic import sprites
-from lhs.data.synthetic.canvas import (
-    GRASS,
-    MOUNTAIN,
-    ROAD,
-    TREE,
-    WATER,
-    Array,
-    Canvas,
-    Ground,
-    pick,
-)
+from lhs.data.synthetic.canvas import Array, Canvas, Ground, Label, Rng, pick
+from lhs.data.synthetic.palettes import GRASSES, LEAVES, ROCKS
+from lhs.data.synthetic.placing import choose
 from lhs.data.synthetic.surfaces import mix, profile, ridge, smooth
 from lhs.data.synthetic.walls import draw_style, facade
-
-Rng = np.random.Generator
-LEAVES = [(0.20, 0.34, 0.12), (0.26, 0.38, 0.14), (0.14, 0.27, 0.13), (0.40, 0.38, 0.13),
-          (0.46, 0.29, 0.10)]  # fmt: skip
-GRASSES = [(0.33, 0.45, 0.16), (0.42, 0.47, 0.20), (0.55, 0.50, 0.26), (0.27, 0.40, 0.17),
-           (0.62, 0.55, 0.30)]  # fmt: skip
-ROCKS = [(0.42, 0.39, 0.36), (0.50, 0.42, 0.34), (0.36, 0.37, 0.40), (0.30, 0.34, 0.28)]
-SANDS = [(0.80, 0.70, 0.51), (0.72, 0.64, 0.50), (0.86, 0.80, 0.66), (0.58, 0.51, 0.42)]
-ASPHALTS = [(0.30, 0.30, 0.31), (0.40, 0.39, 0.38), (0.48, 0.47, 0.45), (0.24, 0.24, 0.26)]
-PAVINGS = [(0.58, 0.56, 0.53), (0.50, 0.48, 0.46), (0.66, 0.60, 0.52), (0.44, 0.43, 0.43)]
-
-
-class Crowd:
-    """Things gathered in any order and painted from far to near."""
-
-    def __init__(self) -> None:
-        self._things: list[tuple[float, Callable[..., None], Any, Any]] = []
-
-    def add(self, z: float, paint: Callable[..., None], *args: Any, **options: Any) -> None:
-        """Remember `paint(canvas, rng, *args, **options)` for distance `z`."""
-        self._things.append((float(z), paint, args, options))
-
-    def paint(self, canvas: Canvas, rng: Rng) -> None:
-        """Paint all of them."""
-        for _, paint, args, options in sorted(self._things, key=lambda thing: -thing[0]):
-            paint(canvas, rng, *args, **options)
 
 
 def rough(ground: Ground, colour: Array, metres: float, strength: float, n: int = 0) -> Array:
@@ -63,7 +26,7 @@ def grass(ground: Ground, rng: Rng, alpha: Array | float = 1.0) -> Array:
     patches = smooth(ground.grain(25, slope=1.6, n=2), -0.6, 0.9)
     albedo = mix(one, two, patches * np.float32(0.7))
     bright = 1 + 0.20 * ground.grain(0.25, slope=0.8, n=0) + 0.10 * ground.grain(3, n=1)
-    ground.paint(alpha, np.clip(albedo * bright[..., None], 0.01, 1), GRASS)
+    ground.paint(alpha, np.clip(albedo * bright[..., None], 0.01, 1), Label.GRASS)
     return one
 
 
@@ -77,7 +40,7 @@ def mountains(canvas: Canvas, rng: Rng, height: float, layers: int) -> None:
         colours = mix(rock, forest, np.float32(0.35 * near)), forest * np.float32(0.9)
         white = snow * (1.2 - near)
         far = 7000 * (1.25 - near)
-        ridge(canvas, rng, top, MOUNTAIN, far, colours, relief=0.45 + 0.25 * near,
+        ridge(canvas, rng, top, Label.MOUNTAIN, far, colours, relief=0.45 + 0.25 * near,
               grain=rng.uniform(14, 34), snow=white)  # fmt: skip
 
 
@@ -86,7 +49,8 @@ def hills(canvas: Canvas, rng: Rng, height: float) -> None:
     top = profile(canvas, rng, height, rng.uniform(0.5, 1.5))
     foot = pick(rng, LEAVES[:4], 0.15)
     head = mix(foot, pick(rng, [*GRASSES, *ROCKS]), np.float32(0.4))
-    ridge(canvas, rng, top, MOUNTAIN, rng.uniform(1500, 5000), (head, foot), relief=0.3, grain=40)
+    far, colours = rng.uniform(1500, 5000), (head, foot)
+    ridge(canvas, rng, top, Label.MOUNTAIN, far, colours, relief=0.3, grain=40)
 
 
 def tree_line(canvas: Canvas, rng: Rng, height: float, distance: float) -> Array:
@@ -95,7 +59,7 @@ def tree_line(canvas: Canvas, rng: Rng, height: float, distance: float) -> Array
     top = profile(canvas, rng, height, rng.uniform(1.5, 4))
     bumps = profile(canvas, rng, 0.012 + 0.12 * height, 26) - np.float32(canvas.horizon)
     colours = leaf * np.float32(1.2), leaf * np.float32(0.55)
-    ridge(canvas, rng, top + bumps, TREE, distance, colours, relief=0.9, grain=110)
+    ridge(canvas, rng, top + bumps, Label.TREE, distance, colours, relief=0.9, grain=110)
     return leaf
 
 
@@ -118,22 +82,5 @@ def trees(
     """Trees at (x, z), the farthest first."""
     for x, z in sorted(places, key=lambda place: -place[1]):
         own = pick(rng, LEAVES) if leaf is None else leaf
-        kind = kinds[int(rng.integers(len(kinds)))]
+        kind = choose(rng, kinds)
         sprites.tree(canvas, rng, kind, (x, 0.0, z), tall * rng.uniform(0.7, 1.25), own)
-
-
-def is_dry(canvas: Canvas, x: float, z: float) -> bool:
-    """Whether a point in view lies neither in water nor on a road."""
-    column, row = canvas.project(x, 0.0, z)
-    if not (0 <= column < canvas.width and 0 <= row < canvas.height):
-        return True
-    return canvas.labels[int(row), int(column)] not in (WATER, ROAD)
-
-
-def in_view(
-    rng: Rng, canvas: Canvas, count: int, near: float, far: float
-) -> list[tuple[float, float]]:
-    """Random places in view on the ground, as many per picture area near as far."""
-    z = 1 / rng.uniform(1 / far, 1 / near, count)
-    half = 0.55 * canvas.width / canvas.focal
-    return [(float(rng.uniform(-half, half) * d), float(d)) for d in z]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lhs.data.synthetic.canvas import Canvas, Light
+from lhs.data.synthetic.canvas import Canvas, Light, Rng
 from lhs.data.synthetic.nature import coast, country, forest, lake
-from lhs.data.synthetic.parts import Rng
 from lhs.data.synthetic.roads import highway, street
 
 # The painter of each scene type, and the ranges of its horizon (share of the height) and of the

@@ -5,21 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from lhs.data.synthetic import sprites
-from lhs.data.synthetic.canvas import ROAD, SAND, SIDEWALK, Canvas, Ground, pick, rgb, spread
-from lhs.data.synthetic.parts import (
-    ASPHALTS,
-    LEAVES,
-    PAVINGS,
-    SANDS,
-    Crowd,
-    Rng,
-    grass,
-    hills,
-    rough,
-    skyline,
-    tree_line,
-    trees,
-)
+from lhs.data.synthetic.canvas import Canvas, Ground, Label, Rng, pick, rgb, spread
+from lhs.data.synthetic.palettes import ASPHALTS, LEAVES, PAVINGS, SANDS
+from lhs.data.synthetic.parts import grass, hills, rough, skyline, tree_line, trees
+from lhs.data.synthetic.placing import Crowd, choose
 from lhs.data.synthetic.surfaces import sky
 from lhs.data.synthetic.vehicles import vehicle
 from lhs.data.synthetic.walls import draw_style, facade, fence
@@ -38,18 +27,19 @@ def street(canvas: Canvas, rng: Rng) -> None:
     for pixels in (ground.x, np.broadcast_to(ground.z, ground.x.shape)):
         joint = np.abs(pixels - np.round(pixels)) < 0.03
         slabs = slabs * spread(1 - np.float32(0.25) * (joint & (ground.per_x > 14)))
-    ground.paint(1.0, slabs, SIDEWALK)
+    ground.paint(1.0, slabs, Label.SIDEWALK)
     asphalt = pick(rng, ASPHALTS)
     wear = rough(ground, asphalt, 0.25, 0.05) * (1 + 0.05 * np.cos(ground.x * 2.2))[..., None]
     edge = np.float32(half) - np.abs(ground.x)
-    ground.paint(ground.within(edge + 0.18), np.broadcast_to(bright * 1.1, slabs.shape), SIDEWALK)
-    ground.paint(ground.within(edge), wear, ROAD)
+    edging = np.broadcast_to(bright * 1.1, slabs.shape)
+    ground.paint(ground.within(edge + 0.18), edging, Label.SIDEWALK)
+    ground.paint(ground.within(edge), wear, Label.ROAD)
     _markings(ground, rng, [0.0], half - 2.3 if rng.random() < 0.5 else None)
     if rng.random() < 0.4:
         z = float(rng.uniform(5, 16))
         bars = ground.within(0.25 - np.abs(np.mod(ground.x, 1.0) - 0.5)) * ground.within(edge - 0.2)
         bars = bars * ground.before(1.4 - np.abs(ground.z - np.float32(z)))
-        ground.paint(bars * 0.8, rgb(0.82, 0.82, 0.8), ROAD)
+        ground.paint(bars * 0.8, rgb(0.82, 0.82, 0.8), Label.ROAD)
     wall = half + pave
     shade = 0.45 * min(1.0, float(canvas.light.sun.mean()) * 1.6)
     reach = float(np.sign(canvas.light.sun_x)) * ground.x + float(rng.uniform(-6, 4))
@@ -130,10 +120,10 @@ def highway(canvas: Canvas, rng: Rng) -> None:
     edge = np.float32(half) - np.abs(ground.x)
     verge = rough(ground, pick(rng, SANDS, 0.1), 0.3, 0.08, n=3)
     if rng.random() < 0.6:
-        ground.paint(ground.within(edge + rng.uniform(0.8, 2.5)), verge, SAND)
+        ground.paint(ground.within(edge + rng.uniform(0.8, 2.5)), verge, Label.SAND)
     wear = rough(ground, pick(rng, ASPHALTS), 0.3, 0.05)
     tracks = 1 - 0.05 * np.cos(ground.x * np.float32(4 * np.pi / lane))
-    ground.paint(ground.within(edge), wear * tracks[..., None], ROAD)
+    ground.paint(ground.within(edge), wear * tracks[..., None], Label.ROAD)
     lines = [(k - lanes / 2) * lane for k in range(1, lanes)]
     _markings(ground, rng, lines, half - 0.5)
     crowd = Crowd()
@@ -146,7 +136,7 @@ def highway(canvas: Canvas, rng: Rng) -> None:
     for side in (-1, 1):
         if rng.random() < 0.7:
             leaf = pick(rng, LEAVES)
-            kinds = [["round"], ["conifer"], ["round", "poplar"]][int(rng.integers(3))]
+            kinds = choose(rng, [["round"], ["conifer"], ["round", "poplar"]])
             inner = half + rng.uniform(5, 11)
             for z in 1 / rng.uniform(1 / 250, 1 / 14, int(rng.integers(6, 22))):
                 x = side * (inner + rng.exponential(5)) + curve(z)
@@ -177,9 +167,8 @@ def _markings(ground: Ground, rng: Rng, dashed: list[float], solid: float | None
     paint = pick(rng, [(0.85, 0.85, 0.82), (0.85, 0.85, 0.82), (0.85, 0.68, 0.2)], 0.04)
     dash = ground.before(np.abs(np.mod(ground.z, np.float32(9)) - 4.5) - 2.2)
     for x in dashed:
-        ground.paint(
-            0.85 * dash * ground.within(0.09 - np.abs(ground.x - np.float32(x))), paint, ROAD
-        )
+        line = np.abs(ground.x - np.float32(x))
+        ground.paint(0.85 * dash * ground.within(0.09 - line), paint, Label.ROAD)
     if solid is not None:
         line = np.abs(np.abs(ground.x) - np.float32(solid))
-        ground.paint(0.85 * ground.within(0.08 - line), paint, ROAD)
+        ground.paint(0.85 * ground.within(0.08 - line), paint, Label.ROAD)

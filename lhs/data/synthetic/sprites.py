@@ -13,19 +13,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from lhs.data.synthetic.canvas import (
-    BOAT,
-    PERSON,
-    SIGN,
-    TILE,
-    TREE,
-    Array,
-    Canvas,
-    noise_tile,
-    pick,
-    rgb,
-    spread,
-)
+from lhs.data.synthetic.canvas import TILE, Array, Canvas, Label, Rng, noise_tile, pick, rgb, spread
 
 EDGE = 128
 KINDS = ("round", "conifer", "poplar", "palm", "person", "boat", "sign", "gantry", "lamp")
@@ -67,13 +55,13 @@ class _Sheet:
         return resized((drawn[0], drawn[1]), EDGE, EDGE)
 
 
-def _leaf(rng: np.random.Generator, lit: float) -> tuple[float, float, float, float, float]:
+def _leaf(rng: Rng, lit: float) -> tuple[float, float, float, float, float]:
     lit = float(np.clip(lit + 0.16 * rng.normal(), 0, 1))
     depth = 0.75 + 0.25 * rng.random()
     return (0.0, 0.0, 0.0, lit * depth, (1 - lit) * depth)
 
 
-def _tree(sheet: _Sheet, kind: str, rng: np.random.Generator) -> None:
+def _tree(sheet: _Sheet, kind: str, rng: Rng) -> None:
     bark = (*BARK, 0.0, 0.0)
     if kind == "palm":
         top = 0.5 + 0.1 * rng.normal()
@@ -105,7 +93,7 @@ def _tree(sheet: _Sheet, kind: str, rng: np.random.Generator) -> None:
         sheet.disc(*centre, radius * wide, radius * low / 2, _leaf(rng, lit))
 
 
-def _person(sheet: _Sheet, rng: np.random.Generator) -> None:
+def _person(sheet: _Sheet, rng: Rng) -> None:
     skin = (*(rgb(0.75, 0.56, 0.45) * rng.uniform(0.45, 1.1)).tolist(), 0.0, 0.0)
     shirt, trousers = (0, 0, 0, 1.0, 0), (0, 0, 0, 0, 1.0)
     step, arm = rng.uniform(0.0, 0.22), rng.uniform(-0.1, 0.15)
@@ -122,7 +110,7 @@ def _person(sheet: _Sheet, rng: np.random.Generator) -> None:
     sheet.disc(0.5, 0.05, 0.14, 0.05, (0.1, 0.07, 0.05, 0, 0))
 
 
-def _thing(sheet: _Sheet, kind: str, rng: np.random.Generator) -> None:
+def _thing(sheet: _Sheet, kind: str, rng: Rng) -> None:
     metal = (0.35, 0.36, 0.37, 0.0, 0.0)
     if kind == "boat":
         hull = [(0.03, 0.80), (0.99, 0.76), (0.88, 0.99), (0.14, 0.99)]
@@ -132,9 +120,8 @@ def _thing(sheet: _Sheet, kind: str, rng: np.random.Generator) -> None:
             sheet.fill([(0.45, 0.12), (0.45, 0.74), (0.1, 0.74)], (0, 0, 0, 0, 0.85))
         else:
             sheet.fill([(0.2, 0.55), (0.55, 0.5), (0.7, 0.8), (0.16, 0.8)], (0, 0, 0, 0, 1))
-            sheet.fill(
-                [(0.24, 0.6), (0.5, 0.57), (0.55, 0.67), (0.24, 0.67)], (0.1, 0.13, 0.16, 0, 0)
-            )
+            window = [(0.24, 0.6), (0.5, 0.57), (0.55, 0.67), (0.24, 0.67)]
+            sheet.fill(window, (0.1, 0.13, 0.16, 0, 0))
         sheet.fill(hull, (0, 0, 0, 1, 0))
         sheet.fill([(0.1, 0.9), (0.93, 0.9), (0.88, 0.99), (0.14, 0.99)], (0.12, 0.1, 0.1, 0.3, 0))
     elif kind == "lamp":
@@ -169,9 +156,8 @@ def sprite(kind: str, number: int, halved: int = 0) -> Sprite:
     sheet = _Sheet()
     if kind in ("round", "conifer", "poplar", "palm"):
         _tree(sheet, kind, rng)
-        return sheet.sprite(
-            {"round": 4.5, "conifer": 3.0, "poplar": 4.0, "palm": 1.5}[kind], number
-        )
+        rough = {"round": 4.5, "conifer": 3.0, "poplar": 4.0, "palm": 1.5}[kind]
+        return sheet.sprite(rough, number)
     if kind == "person":
         _person(sheet, rng)
     else:
@@ -180,16 +166,9 @@ def sprite(kind: str, number: int, halved: int = 0) -> Sprite:
 
 
 def stamp(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    kind: str,
-    label: int,
-    where: tuple[float, float, float],
-    size: tuple[float, float],
-    colours: tuple[Array, Array],
-    *,
-    mirrored: bool,
-) -> None:
+    canvas: Canvas, rng: Rng, kind: str, label: int, where: tuple[float, float, float],
+    size: tuple[float, float], colours: tuple[Array, Array], *, mirrored: bool,
+) -> None:  # fmt: skip
     """Put a sprite's foot at a point of the world (x, y, z), `size` = width, height in metres."""
     x, y, z = where
     column, foot = canvas.project(x, y, z)
@@ -217,7 +196,7 @@ def stamp(
     colour = cv2.transform(weights, mixing)
     colour += fixed * ((light.ambient + np.float32(0.6) * light.sun) * clear)
     cover = np.ascontiguousarray(weights[..., 2])
-    if label == TREE and tall > 40:
+    if label == Label.TREE and tall > 40:
         v, u = rng.integers(0, 256, 2)
         leaves = noise_tile(1.0).take(np.arange(v, v + y1 - y0) % TILE, 0)
         leaves = leaves.take(np.arange(u, u + x1 - x0) % TILE, 1)
@@ -234,12 +213,7 @@ def stamp(
 
 
 def tree(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    kind: str,
-    where: tuple[float, float, float],
-    tall: float,
-    leaf: Array,
+    canvas: Canvas, rng: Rng, kind: str, where: tuple[float, float, float], tall: float, leaf: Array
 ) -> None:
     """One tree, `leaf` the albedo of its leaves."""
     wide = tall * {"round": 0.95, "conifer": 0.45, "poplar": 0.5, "palm": 0.75}[kind]
@@ -252,10 +226,10 @@ def tree(
     size = (wide * rng.uniform(0.8, 1.2), tall)
     if where[1] == 0 and where[2] < 45:
         canvas.shadow(where[0], where[2], 0.45 * wide)
-    stamp(canvas, rng, kind, TREE, where, size, colours, mirrored=light.sun_x < 0)
+    stamp(canvas, rng, kind, Label.TREE, where, size, colours, mirrored=light.sun_x < 0)
 
 
-def person(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def person(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """Someone standing or walking."""
     palette = [(0.7, 0.15, 0.12), (0.15, 0.25, 0.55), (0.85, 0.85, 0.82), (0.1, 0.1, 0.12)]
     shirt = canvas.light.on(pick(rng, [*palette, (0.75, 0.6, 0.2), (0.3, 0.45, 0.3)], 0.15))
@@ -264,20 +238,20 @@ def person(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None
     canvas.shadow(x, z, 0.45)
     where, size = (x, 0.0, z), (0.36 * tall, tall)
     colours = (shirt, trousers)
-    stamp(canvas, rng, "person", PERSON, where, size, colours, mirrored=rng.random() < 0.5)
+    stamp(canvas, rng, "person", Label.PERSON, where, size, colours, mirrored=rng.random() < 0.5)
 
 
-def boat(canvas: Canvas, rng: np.random.Generator, x: float, z: float, long: float) -> None:
+def boat(canvas: Canvas, rng: Rng, x: float, z: float, long: float) -> None:
     """A sailing or motor boat and its blurred image in the water."""
     hull = canvas.light.on(pick(rng, [(0.9, 0.9, 0.88), (0.5, 0.12, 0.1), (0.12, 0.2, 0.4)]))
     sail = canvas.light.on(pick(rng, [(0.93, 0.92, 0.88), (0.85, 0.75, 0.6)], 0.05))
     canvas.shadow(x, z, 0.5 * long, 0.3)
     size = (long, long * rng.uniform(0.75, 1.3))
     mirrored = rng.random() < 0.5
-    stamp(canvas, rng, "boat", BOAT, (x, 0.0, z), size, (hull, sail), mirrored=mirrored)
+    stamp(canvas, rng, "boat", Label.BOAT, (x, 0.0, z), size, (hull, sail), mirrored=mirrored)
 
 
-def sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float, kind: str) -> None:
+def sign(canvas: Canvas, rng: Rng, x: float, z: float, kind: str) -> None:
     """A road sign ("sign"), a signboard over posts ("gantry") or a traffic light ("lamp")."""
     faces = [(0.05, 0.25, 0.6), (0.75, 0.08, 0.08), (0.9, 0.75, 0.1)]
     back = [(0.9, 0.9, 0.9)]
@@ -289,4 +263,4 @@ def sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float, kind: str
     colours = (canvas.light.on(pick(rng, faces), 0.9), canvas.light.on(pick(rng, back, 0.05), 0.9))
     scale = rng.uniform(0.85, 1.25)
     size = (size[0] * scale, size[1] * scale)
-    stamp(canvas, rng, kind, SIGN, (x, 0.0, z), size, colours, mirrored=False)
+    stamp(canvas, rng, kind, Label.SIGN, (x, 0.0, z), size, colours, mirrored=False)

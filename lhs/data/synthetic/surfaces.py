@@ -8,17 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lhs.data.synthetic.canvas import (
-    SKY,
-    TILE,
-    WATER,
-    Array,
-    Canvas,
-    Ground,
-    rgb,
-    spread,
-    texture,
-)
+from lhs.data.synthetic.canvas import TILE, Array, Canvas, Ground, Label, Rng, rgb, spread, texture
 
 
 def smooth(value: Array, low: float, high: float) -> Array:
@@ -33,7 +23,7 @@ def mix(a: ArrayLike, b: ArrayLike, share: ArrayLike) -> Array:
     return a + (np.asarray(b, np.float32) - a) * spread(share)
 
 
-def sky(canvas: Canvas, rng: np.random.Generator) -> None:
+def sky(canvas: Canvas, rng: Rng) -> None:
     """Fill the canvas with the sky: gradient, glow of the sun, clouds that recede."""
     light, size = canvas.light, np.float32(canvas.size)
     above = np.maximum(np.float32(canvas.horizon) - canvas.ys, 0) / size
@@ -47,9 +37,8 @@ def sky(canvas: Canvas, rng: np.random.Generator) -> None:
         # A flat layer of cloud: the lower in the picture, the farther and the flatter.
         far = 1 / (above + 0.12)
         scale, u0, v0 = rng.uniform(20, 60), rng.uniform(0, TILE), rng.uniform(0, TILE)
-        u = (canvas.xs - np.float32(canvas.centre)) / size * far * np.float32(scale) + np.float32(
-            u0
-        )
+        u = (canvas.xs - np.float32(canvas.centre)) / size * far * np.float32(scale)
+        u = u + np.float32(u0)
         v = far * np.float32(0.9 * scale) + np.float32(v0)
         density = texture(1.8, u, v)
         thick = smooth(density, 1.1 - 2.2 * light.clouds, 2.0 - 1.4 * light.clouds)
@@ -60,34 +49,24 @@ def sky(canvas: Canvas, rng: np.random.Generator) -> None:
         dim = mix(light.ambient * 0.95, light.horizon, np.float32(0.35))
         image = mix(image, mix(bright, dim, shade), thick * smooth(above, -0.05, 0.2) * 0.92)
     canvas.image[:] = image
-    canvas.labels[:] = SKY
+    canvas.labels[:] = Label.SKY
 
 
-def profile(
-    canvas: Canvas, rng: np.random.Generator, height: float, waves: float, *, sharp: bool = False
-) -> Array:
+def profile(canvas: Canvas, rng: Rng, height: float, waves: float, *, sharp: bool = False) -> Array:
     """(W,) rows of a skyline, `height` a share of the picture's size, `waves` across it."""
     u = (canvas.xs / np.float32(canvas.size) * np.float32(waves * 16)) + rng.uniform(0, TILE)
     noise = texture(1.7, u.astype(np.float32), np.full((1, 1), rng.uniform(0, TILE), np.float32))[0]
     if sharp:
         noise = 1.1 - 1.6 * np.abs(noise)
-    return np.float32(canvas.horizon) - np.float32(canvas.size * height) * np.maximum(
-        1 + 0.6 * noise, 0.04
-    )
+    rise = np.maximum(1 + 0.6 * noise, 0.04)
+    return np.float32(canvas.horizon) - np.float32(canvas.size * height) * rise
 
 
 def ridge(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    top: Array,
-    label: int,
-    distance: float,
+    canvas: Canvas, rng: Rng, top: Array, label: int, distance: float,
     colours: tuple[ArrayLike, ArrayLike],
-    *,
-    relief: float = 0.5,
-    grain: float = 30.0,
-    snow: float = 0.0,
-) -> None:
+    *, relief: float = 0.5, grain: float = 30.0, snow: float = 0.0,
+) -> None:  # fmt: skip
     """A slope below the skyline `top` (W,), down to the horizon.
 
     Parameters
@@ -124,9 +103,7 @@ def ridge(
     canvas.paint((slice(y0, y1), slice(0, canvas.width)), alpha, colour, label)
 
 
-def water(
-    ground: Ground, rng: np.random.Generator, alpha: Array, deep: ArrayLike, rough: float
-) -> None:
+def water(ground: Ground, rng: Rng, alpha: Array, deep: ArrayLike, rough: float) -> None:
     """Water that mirrors what has been painted above the horizon.
 
     Parameters
@@ -162,4 +139,4 @@ def water(
     path = np.exp(-(((canvas.xs - sun) / (0.12 * size + drop * 0.4)) ** 2))
     glitter = path * smooth(waves, 0.1, 1.0) * np.float32(0.5 * float(light.sun.mean()))
     colour += glitter[..., None] * (light.sun + 0.25)
-    canvas.paint(ground.box, alpha, canvas.hazed(colour, ground.z * np.float32(0.6)), WATER)
+    canvas.paint(ground.box, alpha, canvas.hazed(colour, ground.z * np.float32(0.6)), Label.WATER)

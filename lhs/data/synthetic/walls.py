@@ -8,17 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lhs.data.synthetic.canvas import (
-    BUILDING,
-    FENCE,
-    TILE,
-    Array,
-    Canvas,
-    pick,
-    rgb,
-    spread,
-    texture,
-)
+from lhs.data.synthetic.canvas import TILE, Array, Canvas, Label, Rng, pick, rgb, spread, texture
 from lhs.data.synthetic.surfaces import mix
 
 Place = tuple[float, float, float]
@@ -86,7 +76,7 @@ class Style:
     glow: float  # share of windows with a lamp on
 
 
-def draw_style(rng: np.random.Generator, *, urban: bool, dark: bool) -> Style:
+def draw_style(rng: Rng, *, urban: bool, dark: bool) -> Style:
     """A random style: brick, plaster, concrete or glass."""
     glass = urban and rng.random() < 0.18
     walls = [(0.55, 0.32, 0.24), (0.66, 0.58, 0.46), (0.62, 0.61, 0.58), (0.78, 0.72, 0.60)]
@@ -114,14 +104,9 @@ def _pulse(t: Array, low: float, high: float, blur: Array) -> Array:
 
 
 def facade(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    style: Style,
-    *,
-    top: float,
-    side: Place | None = None,
-    front: Place | None = None,
-) -> None:
+    canvas: Canvas, rng: Rng, style: Style,
+    *, top: float, side: Place | None = None, front: Place | None = None,
+) -> None:  # fmt: skip
     """One wall of a building, from the ground to `top` metres.
 
     Parameters
@@ -158,9 +143,8 @@ def facade(
     colour = mix(plain, tint, pane)
     if style.shop:
         board = np.clip((v - 3.1) / dv + 0.5, 0, 1) * np.clip((4.0 - v) / dv + 0.5, 0, 1)
-        inside = (
-            _pulse(u / np.float32(4.5), 0.06, 0.94, du / np.float32(4.5)) * (v < 3.1) * (v > 0.5)
-        )
+        inside = _pulse(u / np.float32(4.5), 0.06, 0.94, du / np.float32(4.5))
+        inside = inside * (v < 3.1) * (v > 0.5)
         paints = rng.random((8, 3)).astype(np.float32) * np.float32(0.75)
         which = paints[np.floor(u / np.float32(4.5)).astype(np.int32) % 8]
         ground_floor = np.clip((4.0 - v) / dv + 0.5, 0, 1)
@@ -168,10 +152,10 @@ def facade(
         display = rgb(0.9, 0.75, 0.5) if light.kind == "dusk" else rgb(0.13, 0.13, 0.15)
         colour = mix(colour, display + 0.06 * stain[..., None], inside * 0.9)
         colour = mix(colour, light.on(which, 0.6), board)
-    canvas.paint(box, cover, canvas.hazed(colour, z), BUILDING)
+    canvas.paint(box, cover, canvas.hazed(colour, z), Label.BUILDING)
 
 
-def house(canvas: Canvas, rng: np.random.Generator, x: float, z: float, wide: float) -> None:
+def house(canvas: Canvas, rng: Rng, x: float, z: float, wide: float) -> None:
     """A house with a pitched roof, its front towards the camera."""
     style = draw_style(rng, urban=False, dark=canvas.light.kind == "dusk")
     top = float(rng.uniform(0.3, 0.5) * wide)
@@ -181,24 +165,18 @@ def house(canvas: Canvas, rng: np.random.Generator, x: float, z: float, wide: fl
     a, b, peak = x - 0.55 * wide, x + 0.55 * wide, top + wide * float(rng.uniform(0.25, 0.4))
     roof = canvas.light.on(tile, 0.9)
     if rng.random() < 0.5:  # gable towards us: wall to the ridge
-        canvas.stand(
-            [(a, top, z), (b, top, z), (x, peak, z)], canvas.light.on(style.wall), BUILDING
-        )
+        gable = [(a, top, z), (b, top, z), (x, peak, z)]
+        canvas.stand(gable, canvas.light.on(style.wall), Label.BUILDING)
         for end in (a, b):
             slope = [(end, top, z), (x, peak, z), (x, peak + 0.06 * wide, z)]
-            canvas.stand([*slope, (end * 1.0, top + 0.06 * wide, z)], roof, BUILDING)
+            canvas.stand([*slope, (end * 1.0, top + 0.06 * wide, z)], roof, Label.BUILDING)
     else:
         c, d = x - 0.38 * wide, x + 0.38 * wide
-        canvas.stand([(a, top, z), (b, top, z), (d, peak, z), (c, peak, z)], roof, BUILDING)
+        canvas.stand([(a, top, z), (b, top, z), (d, peak, z), (c, peak, z)], roof, Label.BUILDING)
 
 
 def fence(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    *,
-    rail: bool,
-    side: Place | None = None,
-    front: Place | None = None,
+    canvas: Canvas, rng: Rng, *, rail: bool, side: Place | None = None, front: Place | None = None
 ) -> None:
     """A guard rail or a plank fence; places as in `facade`."""
     light = canvas.light
@@ -218,5 +196,5 @@ def fence(
         shade = 0.8 + 0.25 * bars
     lit = 0.3 + 0.4 * float(side is None or (light.sun_x > 0) != (side[0] > 0))
     colour = canvas.hazed(light.on(albedo * spread(shade), lit), z)
-    canvas.paint(box, cover * np.maximum(posts, bars), colour, FENCE)
-    canvas.labels[box][cover > 0.5] = FENCE  # the gaps, too, as annotators draw them
+    canvas.paint(box, cover * np.maximum(posts, bars), colour, Label.FENCE)
+    canvas.labels[box][cover > 0.5] = Label.FENCE  # the gaps, too, as annotators draw them

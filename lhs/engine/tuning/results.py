@@ -23,7 +23,6 @@ from lhs.report.sensitivity import (
     Trial,
     agreement,
     render_sweep,
-    search_figure,
     sensitivity_figure,
     setting_frame,
     sharing_frame,
@@ -72,7 +71,7 @@ def write_results(
         sharing_frame(trials).to_csv(local / SHARING, index=False)
         if alike is not None:
             alike.to_csv(local / AGREEMENT)
-        figure = sensitivity_figure(trials) if metric is None else search_figure(trials, metric)
+        figure = sensitivity_figure(trials, metric or "per_pixel", search=metric is not None)
         (local / FIGURE).write_bytes(figure.png)
         page = render_sweep(
             title=f"sweep {name}",

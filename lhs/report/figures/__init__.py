@@ -10,17 +10,6 @@ from lhs.report.figures.pictures import label_overlay, legend, qualitative, subc
 from lhs.report.figures.style import DARK, LIGHT, Theme, to_png
 
 __all__ = [
-    "DARK",
-    "LIGHT",
-    "MOST",
-    "Theme",
-    "class_frequencies",
-    "confusion",
-    "curves",
-    "label_overlay",
-    "legend",
-    "per_class_change",
-    "qualitative",
-    "subclass_patches",
-    "to_png",
-]
+    "DARK", "LIGHT", "MOST", "Theme", "class_frequencies", "confusion", "curves", "label_overlay",
+    "legend", "per_class_change", "qualitative", "subclass_patches", "to_png",
+]  # fmt: skip

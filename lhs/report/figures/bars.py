@@ -10,9 +10,18 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lhs.report.figures.style import LIGHT, Theme, heading, new_figure, plain, style_axes
+from lhs.report.figures.style import (
+    LIGHT,
+    Theme,
+    add_legend,
+    heading,
+    new_figure,
+    plain,
+    style_axes,
+)  # fmt: skip
 from lhs.report.wording import count, plural, share, signed
 
+_SQUARE = {"handlelength": 1.0, "handleheight": 1.0}
 MOST_NAMES = 64
 MOST_BARS = 60
 """Classes of which the change is drawn; more would be a figure of several pages."""
@@ -70,14 +79,10 @@ def class_frequencies(
     for place, class_id in enumerate(order):
         if split[class_id] > 1:
             top.annotate(
-                f"{split[class_id]}",
-                (place, class_counts[class_id]),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                fontsize=6 if many else 8,
+                f"{split[class_id]}", (place, class_counts[class_id]), xytext=(0, 2),
+                textcoords="offset points", ha="center", fontsize=6 if many else 8,
                 color=theme.common,
-            )
+            )  # fmt: skip
     _name_bars(top, [class_names[i] for i in order], len(common))
     total = class_counts.sum()
     covered = share(class_counts[common].sum() / total if total else float("nan"))
@@ -96,18 +101,11 @@ def class_frequencies(
     occurring = np.concatenate([class_counts[class_counts > 0], [1.0]])
     low = 10.0 ** np.floor(np.log10(occurring[:-1].min())) if occurring.size > 1 else 1.0
     top.set_ylim(low / 2, max(occurring.max() * 2.2, low * 10))
-    top.legend(
-        handles=[
-            Patch(color=theme.common, label="common (above: its number of subclasses)"),
-            Patch(color=theme.rare, label="rare, not split"),
-        ],
-        loc="upper right",
-        frameon=False,
-        fontsize=9,
-        labelcolor=theme.muted,
-        handlelength=1.0,
-        handleheight=1.0,
-    )
+    handles = [
+        Patch(color=theme.common, label="common (above: its number of subclasses)"),
+        Patch(color=theme.rare, label="rare, not split"),
+    ]
+    add_legend(top, theme, handles=handles, loc="upper right", **_SQUARE)
     return figure
 
 
@@ -129,7 +127,7 @@ def _name_bars(axes: Axes, names: Sequence[str], at_least: int) -> None:
     axes.set_xticks(
         np.arange(shown), list(names[:shown]), rotation=45, ha="right", rotation_mode="anchor"
     )
-    # Bars stand closer where there are more than have names.
+    # Bars are narrower where not all have names.
     usual = 9 if shown <= 40 else 7
     axes.tick_params(axis="x", labelsize=usual if len(names) <= MOST_NAMES else 5.5)
     plain(axes.get_xticklabels())
@@ -185,15 +183,10 @@ def per_class_change(
     axes.axvline(0, color=theme.muted, linewidth=0.9)
     for place, value in zip(places, values, strict=True):
         axes.annotate(
-            signed(value),
-            (value, place),
-            xytext=(5 if value >= 0 else -5, 0),
-            textcoords="offset points",
-            ha="left" if value >= 0 else "right",
-            va="center",
-            fontsize=8.5,
-            color=theme.ink,
-        )
+            signed(value), (value, place), xytext=(5 if value >= 0 else -5, 0),
+            textcoords="offset points", ha="left" if value >= 0 else "right", va="center",
+            fontsize=8.5, color=theme.ink,
+        )  # fmt: skip
     axes.set_yticks(places, [class_names[i] for i in order])
     plain(axes.get_yticklabels())
     axes.tick_params(axis="y", labelcolor=theme.ink)
@@ -214,14 +207,5 @@ def per_class_change(
             Patch(color=theme.muted, label="common: solid"),
             Patch(facecolor=pale, edgecolor=theme.muted, label="rare: outlined"),
         ]
-    figure.legend(
-        handles=handles,
-        loc="outside upper left",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-        labelcolor=theme.muted,
-        handlelength=1.0,
-        handleheight=1.0,
-    )
+    add_legend(figure, theme, handles=handles, loc="outside upper left", ncols=4, **_SQUARE)
     return figure

@@ -1,4 +1,4 @@
-"""The course of a training."""
+"""Training curves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lhs.report.figures.style import LIGHT, Theme, new_figure, style_axes
+from lhs.report.figures.style import LIGHT, Theme, add_legend, new_figure, style_axes
 
 
 def curves(history: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
@@ -31,40 +31,25 @@ def curves(history: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     style_axes(bottom, theme, grid="y")
     parts = [str(name) for name in history.columns if str(name).endswith("_loss")]
     colours = [theme.loss, theme.rare, theme.muted]
-    edges: list[tuple[float, str]] = []
     change = history["phase"].ne(history["phase"].shift()).cumsum()
     for position, (_, rows) in enumerate(history.groupby(change, sort=False)):
         steps = rows["step"].to_numpy(dtype=float)
-        edges.append((steps[0], str(rows["phase"].iloc[0])))
-        first = position == 0
         top.plot(steps, rows["loss"], color=theme.common, alpha=0.22, linewidth=0.8)
-        smooth = _smoothed(rows["loss"])
-        label = "loss" if first else None
-        top.plot(steps, smooth, color=theme.common, linewidth=1.8, label=label)
-        for index, part in enumerate(parts):
-            top.plot(
-                steps,
-                _smoothed(rows[part]),
-                color=colours[index % len(colours)],
-                linewidth=1.4,
-                label=part.replace("_", " ") if first else None,
-            )
+        lines = [("loss", theme.common, 1.8)]
+        lines += [(part, colours[i % len(colours)], 1.4) for i, part in enumerate(parts)]
+        for column, colour, width in lines:
+            label = None if position else column.replace("_", " ")
+            top.plot(steps, _smoothed(rows[column]), color=colour, linewidth=width, label=label)
         bottom.plot(steps, rows["learning_rate"], color=theme.muted, linewidth=1.4)
-    for position, (start, name) in enumerate(edges):
         if position:
             for axes in (top, bottom):
-                axes.axvline(start, color=theme.muted, linewidth=0.8, linestyle=(0, (4, 3)))
+                axes.axvline(steps[0], color=theme.muted, linewidth=0.8, linestyle=(0, (4, 3)))
+        # Two heights, so that the names of short phases do not run into each other.
         top.annotate(
-            name,
-            (start, 1.0),
-            xycoords=("data", "axes fraction"),
-            # Two heights, so that the names of short phases do not run into each other.
-            xytext=(2, 4 + 13 * (position % 2)),
-            textcoords="offset points",
-            fontsize=9,
-            color=theme.ink,
-            parse_math=False,
-        )
+            str(rows["phase"].iloc[0]), (steps[0], 1.0), xycoords=("data", "axes fraction"),
+            xytext=(2, 4 + 13 * (position % 2)), textcoords="offset points", fontsize=9,
+            color=theme.ink, parse_math=False,
+        )  # fmt: skip
     values = history[["loss", *parts]].to_numpy(dtype=float)
     finite = values[np.isfinite(values)]
     if finite.size:
@@ -77,7 +62,7 @@ def curves(history: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     bottom.set_ylabel("learning rate", fontsize=9, color=theme.muted)
     bottom.set_xlabel("step", fontsize=9, color=theme.muted)
     if parts:
-        top.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=theme.muted)
+        add_legend(top, theme, loc="upper right")
     return figure
 
 

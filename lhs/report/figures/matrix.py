@@ -18,8 +18,8 @@ MOST = 60
 def confusion(counts: np.ndarray, class_names: Sequence[str], *, theme: Theme = LIGHT) -> Figure:
     """Draw a confusion matrix, each row in percent of the class's test pixels.
 
-    Classes stand in the order of their test pixels, so that the common ones and what is lost to
-    them meet in the upper left. Colour grows with the square root: 1 % can still be seen. Rows
+    Classes are sorted by their test pixels, so that confusions of common classes are in the upper
+    left. Colour grows with the square root: 1 % can still be seen. Rows
     of classes without a test pixel stay empty. Of very many classes, the ones with the fewest test
     pixels are taken together in the last row and column.
 
@@ -80,12 +80,7 @@ def _write_percents(image: AxesImage, shares: np.ndarray, *, font: float, theme:
             continue
         red, green, blue, _ = image.cmap(image.norm(value))
         image.axes.text(
-            column,
-            row,
-            f"{value:.0f}",
-            ha="center",
-            va="center",
-            fontsize=font,
+            column, row, f"{value:.0f}", ha="center", va="center", fontsize=font,
             color=text_on((red, green, blue), theme),
             fontweight="bold" if row == column else "normal",
-        )
+        )  # fmt: skip

@@ -35,7 +35,7 @@ def legend(
     colours
         (L, 3) uint8.
     present
-        Ids of the classes to show; void ids are passed over.
+        Ids of the classes to show; void ids are skipped.
     theme
         Colours of text and ground.
 
@@ -61,7 +61,7 @@ def subclass_patches(
 ) -> Figure:
     """Draw example patches of one class, a row for each of its subclasses (the paper's Fig. 4).
 
-    The small cross marks the centre: the pixel whose class the patch stands for.
+    The small cross marks the centre: the pixel whose class is the label of the patch.
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ def qualitative(
 ) -> Figure:
     """Draw images, annotations and predictions side by side (the paper's Fig. 8).
 
-    Under each prediction stands the share of its annotated pixels that are right; below the
-    pictures the classes that occur in them.
+    Under each prediction is the share of annotated pixels that are right, below the pictures a
+    legend of the classes that occur.
 
     Parameters
     ----------
@@ -178,15 +178,9 @@ def _painted(label_map: np.ndarray, colours: np.ndarray, void: int, theme: Theme
 
 
 def _picture(
-    figure: Figure,
-    pixels: np.ndarray,
-    left: float,
-    top: float,
-    width: float,
-    height: float,
-    *,
-    nearest: bool = False,
-) -> Axes:
+    figure: Figure, pixels: np.ndarray, left: float, top: float, width: float, height: float,
+    *, nearest: bool = False,
+) -> Axes:  # fmt: skip
     """Place pixels in a box given in inches from the lower left, kept in proportion."""
     full_width, full_height = figure.get_size_inches()
     box = (left / full_width, (top - height) / full_height, width / full_width)
@@ -197,30 +191,17 @@ def _picture(
 
 
 def _write(
-    figure: Figure,
-    text: str,
-    left: float,
-    middle: float,
-    theme: Theme,
-    *,
-    align: str = "left",
-    colour: str | None = None,
-    size: float = 9,
-) -> None:
+    figure: Figure, text: str, left: float, middle: float, theme: Theme,
+    *, align: str = "left", colour: str | None = None, size: float = 9,
+) -> None:  # fmt: skip
     full_width, full_height = figure.get_size_inches()
     # Centring by the letters' box would shift words with and without descenders apart.
     several = "\n" in text
     figure.text(
-        left / full_width,
-        (middle if several else middle - 0.36 * size / 72) / full_height,
-        text,
-        ha=align,
-        va="center" if several else "baseline",
-        fontsize=size,
-        color=colour or theme.muted,
-        linespacing=1.5,
-        parse_math=False,
-    )
+        left / full_width, (middle if several else middle - 0.36 * size / 72) / full_height, text,
+        ha=align, va="center" if several else "baseline", fontsize=size,
+        color=colour or theme.muted, linespacing=1.5, parse_math=False,
+    )  # fmt: skip
 
 
 def _wrapped(text: str, width: int) -> str:
@@ -231,39 +212,29 @@ def _wrapped(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def _legend_grid(entries: Sequence[tuple[str, object]], width: float) -> tuple[int, int]:
+def _legend_columns(entries: Sequence[tuple[str, object]], width: float) -> int:
     longest = max((len(name) for name, _ in entries), default=1)
-    columns = max(1, int(width // (0.45 + 0.082 * longest)))
-    return columns, math.ceil(len(entries) / columns)
+    return max(1, int(width // (0.45 + 0.082 * longest)))
 
 
 def _legend_height(entries: Sequence[tuple[str, object]], width: float) -> float:
-    return LINE * max(_legend_grid(entries, width)[1], 1)
+    return LINE * max(math.ceil(len(entries) / _legend_columns(entries, width)), 1)
 
 
 def _draw_legend(
-    figure: Figure,
-    entries: Sequence[tuple[str, tuple[float, ...]]],
-    *,
-    left: float,
-    top: float,
-    width: float,
-    theme: Theme,
-) -> None:
+    figure: Figure, entries: Sequence[tuple[str, tuple[float, ...]]],
+    *, left: float, top: float, width: float, theme: Theme,
+) -> None:  # fmt: skip
     full_width, full_height = figure.get_size_inches()
-    columns, _ = _legend_grid(entries, width)
+    columns = _legend_columns(entries, width)
     for index, (name, colour) in enumerate(entries):
         x = left + (index % columns) * width / columns
         middle = top - LINE * (index // columns + 0.5)
         figure.add_artist(
             Rectangle(
                 (x / full_width, (middle - 0.075) / full_height),
-                0.22 / full_width,
-                0.15 / full_height,
-                transform=figure.transFigure,
-                facecolor=colour,
-                edgecolor=theme.muted,
-                linewidth=0.4,
+                0.22 / full_width, 0.15 / full_height, transform=figure.transFigure,
+                facecolor=colour, edgecolor=theme.muted, linewidth=0.4,
             )
-        )
+        )  # fmt: skip
         _write(figure, name, x + 0.3, middle, theme, colour=theme.ink)

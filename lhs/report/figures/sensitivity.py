@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from lhs.report.figures.style import LIGHT, Theme, heading, new_figure, style_axes
-
-
-@dataclass(frozen=True)
-class Points:
-    """Values of a setting, ascending, and what the trials at each of them found."""
-
-    values: tuple[float, ...]
-    found: tuple[Sequence[float], ...]
-
 
 WIDE = 20
 """Times that the largest of scattered values exceeds the smallest before factors count."""
 
 
 def sensitivity(
-    panels: Mapping[str, Points], what: str, *, scattered: bool = False, theme: Theme = LIGHT
+    panels: Mapping[str, Mapping[float, Sequence[float]]],
+    what: str,
+    *,
+    scattered: bool = False,
+    theme: Theme = LIGHT,
 ) -> Figure:
-    """Draw a panel a setting: a dot a trial, a line through the means.
+    """Draw a panel for each setting: a dot for each trial, a line through the means.
 
-    Values stand at equal distances, so that infinity has a place; `scattered` ones where they lie,
+    Values are at equal distances, so that infinity has a place; `scattered` ones are to scale,
     without a line.
 
     Parameters
     ----------
     panels
-        By setting.
+        By setting: from its values, ascending, to the results of the trials at each.
     what
-        What was found.
+        Name of the results.
     scattered
         Whether values are those of a search, each its own.
     theme
@@ -45,7 +39,7 @@ def sensitivity(
     Returns
     -------
     Figure
-        An axes a setting, all with one scale.
+        One axes for each setting, all with one scale.
     """
     count = max(1, len(panels))
     figure = new_figure(max(4.2, 3.4 * count), 3.4, theme, constrained=True)
@@ -53,18 +47,18 @@ def sensitivity(
     if not panels:
         axes[0].text(0.5, 0.5, "one setting: nothing varies", ha="center", color=theme.muted)
     for panel, (name, points) in zip(axes, panels.items(), strict=False):
-        places = list(points.values) if scattered else [*range(len(points.values))]
-        for place, found in zip(places, points.found, strict=True):
+        places = list(points) if scattered else [*range(len(points))]
+        for place, found in zip(places, points.values(), strict=True):
             panel.plot([place] * len(found), found, "o", color=theme.common, markersize=5)
         if not scattered:
-            means = [sum(found) / len(found) for found in points.found]
+            means = [sum(found) / len(found) for found in points.values()]
             panel.plot(places, means, color=theme.common, linewidth=1.6)
-            labels = ["inf" if math.isinf(value) else f"{value:g}" for value in points.values]
+            labels = ["inf" if math.isinf(value) else f"{value:g}" for value in points]
             panel.set_xticks(places, labels)
         elif places[0] > 0 and places[-1] / places[0] > WIDE:
             panel.set_xscale("log")
         panel.margins(x=0.15, y=0.2)
-        # As much of a name as has room, and tells a phase's rate from another's.
+        # The last two parts have room, and distinguish the rates of two phases.
         heading(panel, ".".join(name.split(".")[-2:]), theme)
     axes[0].set_ylabel(what, color=theme.muted)
     for panel in axes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ class Theme:
     """The colours of a figure.
 
     Gain and loss are a blue and an orange that stay apart for colour-blind readers, and every
-    figure tells them apart by position or sign as well.
+    figure distinguishes them by position or sign as well.
     """
 
     surface: str
@@ -38,27 +38,13 @@ class Theme:
 
 
 LIGHT = Theme(
-    surface="#ffffff",
-    ink="#1b2430",
-    muted="#566273",
-    grid="#e4e8ed",
-    common="#1f66ad",
-    rare="#b3bcc8",
-    gain="#1f66ad",
-    loss="#c4551a",
-    void="#eceff3",
-)
+    surface="#ffffff", ink="#1b2430", muted="#566273", grid="#e4e8ed", common="#1f66ad",
+    rare="#b3bcc8", gain="#1f66ad", loss="#c4551a", void="#eceff3",
+)  # fmt: skip
 DARK = Theme(
-    surface="#171c24",
-    ink="#e7ebf1",
-    muted="#a0adbc",
-    grid="#2c3541",
-    common="#6fb1f2",
-    rare="#566374",
-    gain="#6fb1f2",
-    loss="#f2965f",
-    void="#2c3541",
-)
+    surface="#171c24", ink="#e7ebf1", muted="#a0adbc", grid="#2c3541", common="#6fb1f2",
+    rare="#566374", gain="#6fb1f2", loss="#f2965f", void="#2c3541",
+)  # fmt: skip
 
 
 def new_figure(width: float, height: float, theme: Theme, *, constrained: bool = False) -> Figure:
@@ -127,3 +113,8 @@ def style_axes(axes: Axes, theme: Theme, *, grid: Literal["x", "y"] | None = Non
 def heading(axes: Axes, text: str, theme: Theme) -> None:
     """Set a panel's heading, left-aligned."""
     axes.set_title(text, loc="left", fontsize=10.5, color=theme.ink, pad=10, parse_math=False)
+
+
+def add_legend(owner: Axes | Figure, theme: Theme, **options: Any) -> None:
+    """Add a legend without a frame, in quiet colours; options as matplotlib's."""
+    owner.legend(frameon=False, fontsize=9, labelcolor=theme.muted, **options)
