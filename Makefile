@@ -1,4 +1,5 @@
 # make run    set up, then the main job on the embedded scenes
+# make quick  set up, then lint, types and the fast tests
 # make test   set up, then the whole suite
 # make setup  only the environment, in .venv
 # make check  lint, format and types
@@ -6,7 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup check
+.PHONY: run quick test setup check
 
 run: setup
 	$(BIN)/lhs run demo
@@ -15,6 +16,9 @@ run: setup
 # for each other sleep, or those of two processes on two cores would hold each other up.
 test: setup
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+quick: check
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not ray and not real and not cluster and not faults and not slow" --numprocesses 2
 
 check: setup
 	$(BIN)/ruff check
