@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import BaseModel
 
 import lhs
 from lhs.config import WEIGHTS, Config, HierarchyConfig, NetworkConfig
@@ -42,7 +43,7 @@ README, COMMANDS, SETTINGS = (
     PAGES[name] for name in ("README.md", "docs/commands.md", "docs/settings.md")
 )
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-SECTIONS = "|".join(name for name, value in Config() if isinstance(value, type(Config().data)))
+SECTIONS = "|".join(name for name, value in Config() if isinstance(value, BaseModel))
 FOLDERS = r"(?:lhs|benchmarks|tests|tune|clusters|docs)/[\w./-]*\w/?"
 
 
