@@ -1,4 +1,4 @@
-"""One image variant in, its rows out: samples, and their label histograms (METHOD 2 and 3)."""
+"""The samples of one image variant, and their label histograms (METHOD sections 2 and 3)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def histogram_rows(
 ) -> np.ndarray:
     """Label histograms of samples of one variant: (N, L) counts for centres (N, 2).
 
-    The label map is read and augmented again; pixels do not travel between stages.
+    The label map is read and augmented again; stages do not store pixels.
     """
     label_map = variant_label_map(
         scene.label_map(), seed=seed, image_id=scene.id, number=number, void=dataset.void

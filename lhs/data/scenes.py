@@ -87,8 +87,8 @@ class Scene(ABC):
             If it holds an id that is not a class: then the class list or the void id is wrong.
         """
 
-    def surroundings(self) -> np.ndarray | None:
-        """Read the label map (H, W) that tells what is around a pixel, where it is another one."""
+    def context_label_map(self) -> np.ndarray | None:
+        """Read the label map (H, W) to count histograms in, if it is not `label_map` itself."""
         return None
 
     def files(self) -> tuple[Path, ...]:

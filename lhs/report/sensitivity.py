@@ -25,7 +25,7 @@ STAGES = (
     "histograms",
     "descriptors",
     "hierarchy",
-    "targets",
+    "sample_index",
     "model",
     "evaluation",
 )
