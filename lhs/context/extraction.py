@@ -10,7 +10,8 @@ from lhs.context.histograms import label_histograms
 from lhs.context.samples import superpixel_samples
 from lhs.context.superpixels import segment
 from lhs.data.augmentation import variant, variant_label_map
-from lhs.data.scenes import Dataset, Scene
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import Scene
 
 
 class SampleRows(NamedTuple):

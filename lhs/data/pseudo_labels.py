@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lhs.data.scenes import Dataset, Scene, void_of
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import Scene, void_of
 from lhs.errors import BadImageError
 
 

@@ -77,7 +77,7 @@ def test_keys_stay_what_they_were(
     recipe: str, keys: list[str | None], checked_stages: Stages
 ) -> None:
     """Finished results are found again; who changes a key on purpose raises a version."""
-    settings = ["hierarchy.backend=sklearn", "network.weights=none", "train.gpu=no"]
+    settings = ["hierarchy.backend=sklearn", "network.weights=none", "train.gpu=false"]
     config = load_config(recipe, settings)
     stages = checked_stages
     hierarchy = stages.key(graph.HIERARCHY, config).digest
@@ -89,7 +89,7 @@ def test_keys_stay_what_they_were(
         for stage, its_config, key in stages.needed(graph.MODEL, config)
         if its_config == config or stage.name != "model"
     }
-    assert "filled" not in digests
+    assert "pseudo_labels" not in digests
     names = ("samples", "histograms", "hierarchy", "model")
     assert [digests.get(name) for name in names] == keys
 

@@ -13,7 +13,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from lhs.data.scenes import SPLITS, Dataset, Scene, class_colours, void_of
+from lhs.data.colours import class_colours
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import SPLITS, Scene, void_of
 from lhs.data.synthetic.canvas import (
     BOAT,
     CLASSES,

@@ -16,7 +16,8 @@ from PIL import Image
 
 from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
-from lhs.data.scenes import Dataset, Scene
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import Scene
 from lhs.engine.runtime.devices import precision_on
 from lhs.engine.runtime.model_pool import (
     IMAGE,

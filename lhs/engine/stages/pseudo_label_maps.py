@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from lhs.data.dataset import Dataset
 from lhs.data.pseudo_labels import add_pseudo_labels
-from lhs.data.scenes import Dataset
 from lhs.engine.storage import Storage
 from lhs.errors import BadImageError
 

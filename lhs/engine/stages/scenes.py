@@ -14,7 +14,8 @@ import ray
 
 from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
-from lhs.data.scenes import SPLITS, Dataset, Scene
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import SPLITS, Scene
 from lhs.engine.runtime.progress import Progress, followed, say
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
