@@ -100,6 +100,18 @@ def test_names_tell_settings_apart() -> None:
     assert name_of(changes) == "a.rate=0.5 b.rate=1 alpha=2.0"
 
 
+def test_old_names_of_settings_are_read() -> None:
+    trials = trials_of(sweep({"train.solver": "sgd"}, {"train.solver": "adamw"}))
+    assert [trial.config.train.optimizer for trial in trials] == ["sgd", "adamw"]
+    assert trials[0].changes == {"train.optimizer": "sgd"}
+    with pytest.raises(UserError, match=r"varies train\.optimizer itself"):
+        trials_of(sweep({"train.solver": "sgd"}), ["train.optimizer=sgd"])
+    with pytest.raises(UserError, match=r"varies train\.solver itself"):
+        trials_of(sweep({"train.optimizer": "sgd"}), ["train.solver=sgd"])
+    with pytest.raises(UserError, match=r"old name of train\.optimizer"):
+        trials_of(sweep({"train.solver": "sgd", "train.optimizer": "sgd"}))
+
+
 def search(**changes: object) -> Search:
     settings = {
         "name": "mine", "recipe": "demo", "count": 3,

@@ -107,7 +107,7 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
 def repaired_images(config: Config, result: StageResult) -> str:
     """A message if bad images can now be read, else an empty text.
 
-    The key does not show it: the dataset's fingerprint is made of file names and sizes.
+    The key does not show it: the dataset's fingerprint depends on file names and sizes only.
     """
     if not result.facts["problems"]:
         return ""
