@@ -18,7 +18,7 @@ from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import wants_gpu
 from lhs.engine.stage import Work
 from lhs.engine.stages.samples import row_tables
-from lhs.engine.stages.scenes import CheckedScenes, blocks, worker_dataset
+from lhs.engine.stages.scenes import CheckedScenes, blocks, mapped, worker_dataset
 from lhs.engine.storage import Storage, explained
 
 # Torch is imported only where it is used: processes that make GIST or clusters do not need it.
@@ -44,14 +44,8 @@ def build_descriptors(work: Work, scenes: CheckedScenes, path: str) -> dict[str,
     rows = [{"image": scene.id} for scene in train]
     with followed("images described", len(rows)) as progress, explained(storage.uri):
         if config.hierarchy.kind == "image_clusters":
-            described = ray.data.from_items(
-                rows, override_num_blocks=blocks(len(rows))
-            ).map_batches(
-                gist_batch,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_kwargs={"data": config.data, "progress": progress},
-            )
+            tasks = blocks(len(rows))
+            described = mapped(gist_batch, rows, tasks, data=config.data, progress=progress)
         else:
             described = _embedded(config, train, progress)
         described.write_parquet(f"{path}/rows", filesystem=storage.filesystem)

@@ -18,7 +18,7 @@ from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import Work
 from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.samples import sparse_histograms
-from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.stages.scenes import CheckedScenes, mapped
 from lhs.engine.storage import Storage, explained
 from lhs.hierarchy import Hierarchy
 from lhs.training.patches import SampleIndex, joined
@@ -42,19 +42,15 @@ def build_sample_index(work: Work, scenes: CheckedScenes, path: str) -> dict[str
     shared = ray.put((places, names, made))
     title = "files of samples put in order"
     with followed(title, len(parts)) as progress, explained(storage.uri):
-        ray.data.from_items(
-            [{"part": part} for part in parts], override_num_blocks=len(parts)
-        ).map_batches(
+        mapped(
             index_batch,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_kwargs={
-                "storage": storage,
-                "shared": [shared],
-                "classes": len(scenes.dataset.classes),
-                "seed": work.config.train.seed,
-                "progress": progress,
-            },
+            [{"part": part} for part in parts],
+            len(parts),
+            storage=storage,
+            shared=[shared],
+            classes=len(scenes.dataset.classes),
+            seed=work.config.train.seed,
+            progress=progress,
         ).sort("order").drop_columns(["order"]).write_parquet(
             f"{path}/rows", filesystem=storage.filesystem, min_rows_per_file=FILE_ROWS
         )

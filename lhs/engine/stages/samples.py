@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
 
 from lhs.config import Config, ContextConfig, DataConfig
 from lhs.context.extraction import histogram_rows, sample_rows
@@ -19,7 +18,7 @@ from lhs.context.histograms import SparseHistograms, to_sparse
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import Work
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
-from lhs.engine.stages.scenes import CheckedScenes, blocks, worker_dataset
+from lhs.engine.stages.scenes import CheckedScenes, blocks, mapped, worker_dataset
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 
@@ -59,16 +58,14 @@ def build_samples(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any
         for number in range(context.variants + 1)
     ]
     with followed("images sampled", len(rows)) as progress, explained(storage.uri):
-        ray.data.from_items(rows, override_num_blocks=blocks(len(rows))).map_batches(
+        mapped(
             sample_batch,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_kwargs={
-                "data": config.data,
-                "pseudo_labels": scenes.pseudo_labels,
-                "context": context,
-                "progress": progress,
-            },
+            rows,
+            blocks(len(rows)),
+            data=config.data,
+            pseudo_labels=scenes.pseudo_labels,
+            context=context,
+            progress=progress,
         ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
     return _sample_facts(storage, path, len(scenes.dataset.classes))
 
@@ -136,18 +133,16 @@ def build_histograms(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
     items = [{"part": f"{samples.path}/rows/{part}"} for part in parts]
     total = len(scenes.split("train")) * (config.context.variants + 1)
     with followed("images counted", total) as progress, explained(storage.uri):
-        ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        mapped(
             histogram_batch,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_kwargs={
-                "storage": storage,
-                "data": config.data,
-                "pseudo_labels": scenes.pseudo_labels,
-                "region": config.hierarchy.region,
-                "seed": config.context.seed,
-                "progress": progress,
-            },
+            items,
+            len(items),
+            storage=storage,
+            data=config.data,
+            pseudo_labels=scenes.pseudo_labels,
+            region=config.hierarchy.region,
+            seed=config.context.seed,
+            progress=progress,
         ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
     return {"samples": samples.facts["samples"]}
 

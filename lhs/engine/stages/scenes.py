@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -76,17 +77,9 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
     rows = [{"id": scene.id} for split in SPLITS for scene in dataset.split(split)]
     say(f"{dataset.name}: {len(rows)} images, {len(dataset.classes)} classes")
     with followed("scenes read", len(rows)) as progress:
-        checked = (
-            ray.data.from_items(rows, override_num_blocks=blocks(len(rows)))
-            .map_batches(
-                check_batch,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_kwargs={"config": config, "progress": progress},
-            )
-            .materialize()
-        )
-        table = pa.concat_tables(ray.get(checked.to_arrow_refs())).sort_by("id")
+        checked = mapped(check_batch, rows, blocks(len(rows)), config=config, progress=progress)
+        refs = checked.materialize().to_arrow_refs()
+        table = pa.concat_tables(ray.get(refs)).sort_by("id")
     with (
         explained(storage.uri),
         storage.filesystem.open_output_stream(f"{path}/scenes.parquet") as stream,
@@ -172,6 +165,15 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
 def blocks(rows: int) -> int:
     """Number of tasks of a stage over this many images."""
     return max(1, -(-rows // BLOCK))
+
+
+def mapped(
+    function: Callable[..., pa.Table], rows: list[dict[str, Any]], tasks: int, **settings: Any
+) -> ray.data.Dataset:
+    """Call `function` on tables of rows with these settings, in this many tasks."""
+    return ray.data.from_items(rows, override_num_blocks=tasks).map_batches(
+        function, batch_size=None, batch_format="pyarrow", fn_kwargs=settings
+    )
 
 
 def check_batch(batch: pa.Table, config: DataConfig, progress: Progress) -> pa.Table:
