@@ -16,7 +16,7 @@ from lhs.engine.runtime import model_pool
 from lhs.engine.runtime.model_pool import IMAGE, Arrays, ImageJob, groups, over_images, stored_model
 from lhs.engine.runtime.progress import opened
 from lhs.engine.stages.evaluation import evaluation_settings, folder_files, png, predict_scenes
-from lhs.engine.stages.pseudo_labels import filled_settings
+from lhs.engine.stages.pseudo_labels import pseudo_label_settings
 from lhs.errors import UserError
 from lhs.evaluation.metrics import confusion_counts
 from lhs.evaluation.model import load_model
@@ -156,7 +156,7 @@ def test_float32_keeps_the_keys_and_any_other_arithmetic_has_its_own() -> None:
         config = build_config(
             {"train": {"gpu": False}, "evaluation": {"precision": precision}, "network": SQUEEZENET}
         )
-        return [evaluation_settings(config), filled_settings(config)]
+        return [evaluation_settings(config), pseudo_label_settings(config)]
 
     plain = [{"stride": 1}, {"below": 0.9, "stride": 1}]
     assert slices("auto") == slices("float32") == plain
