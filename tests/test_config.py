@@ -520,11 +520,11 @@ def tree_of(key, value):
 @pytest.mark.parametrize("old", sorted(RENAMED))
 def test_a_setting_is_read_by_its_old_name_with_one_warning(old, recipe, caplog):
     new, value = RENAMED[old], OTHER.get(old, "no")
-    expected = load_config("siftflow-lite-s-lc", [f"{new}={value}"])
+    expected = load_config("demo", [f"{new}={value}"])
     assert not caplog.records
-    path = recipe(yaml.safe_dump({"extends": "siftflow-lite-s-lc"} | tree_of(old, value)))
+    path = recipe(yaml.safe_dump({"extends": "demo"} | tree_of(old, value)))
     for _ in range(2):
-        assert load_config("siftflow-lite-s-lc", [f"{old}={value}"]) == expected
+        assert load_config("demo", [f"{old}={value}"]) == expected
         found = load_config(path)
         assert found.model_copy(update={"description": expected.description}) == expected
     (record,) = caplog.records
@@ -563,8 +563,8 @@ def test_the_old_and_the_new_name_together_are_refused(recipe):
 
 
 def test_the_old_value_of_unlabelled_mode(caplog):
-    expected = load_config("siftflow-lite-s-lc", ["unlabelled.mode=pseudo_labels"])
-    assert load_config("siftflow-lite-s-lc", ["unlabelled.mode=filled"]) == expected
+    expected = load_config("demo", ["unlabelled.mode=pseudo_labels"])
+    assert load_config("demo", ["unlabelled.mode=filled"]) == expected
     (record,) = caplog.records
     assert "unlabelled.mode=filled is now unlabelled.mode=pseudo_labels" in record.getMessage()
     stored = expected.model_dump(mode="json")
