@@ -20,22 +20,10 @@ from lhs.config.section import Section
 from lhs.config.training import STRATEGIES, BaselinePhases, PhaseConfig, TrainConfig
 
 __all__ = [
-    "IMAGE_KINDS",
-    "PATCH_NETWORKS",
-    "STRATEGIES",
-    "WEIGHTS",
-    "BaselinePhases",
-    "Config",
-    "ContextConfig",
-    "DataConfig",
-    "EvaluationConfig",
-    "HierarchyConfig",
-    "NetworkConfig",
-    "PhaseConfig",
-    "ReportConfig",
-    "TrainConfig",
-    "UnlabelledConfig",
-]
+    "IMAGE_KINDS", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS", "BaselinePhases", "Config",
+    "ContextConfig", "DataConfig", "EvaluationConfig", "HierarchyConfig", "NetworkConfig",
+    "PhaseConfig", "ReportConfig", "TrainConfig", "UnlabelledConfig",
+]  # fmt: skip
 
 
 class EvaluationConfig(Section):

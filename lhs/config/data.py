@@ -1,4 +1,4 @@
-"""Settings of the data: which dataset, which images, what becomes of unlabelled pixels."""
+"""Settings of the data: dataset, images, unlabelled pixels."""
 
 from __future__ import annotations
 
