@@ -62,7 +62,7 @@ def test_keys_of_other_hierarchies_are_what_they_were() -> None:
         for clusters in (8, 5):
             settings = {"kind": kind, "backend": "sklearn", "image_clusters": clusters}
             config = build_config({"hierarchy": settings})
-            taken = [one.role for one in HIERARCHY.inputs(config) if not one.implied]
+            taken = [one.role for one in HIERARCHY.inputs(config) if one.in_key]
             inputs = dict.fromkeys(taken, "rows")
             assert stage_key("hierarchy", 1, HIERARCHY.settings(config), inputs) == key
 
