@@ -44,7 +44,7 @@ class Bench:
         """Settings of an experiment with a storage of its own."""
         return [
             f"storage={self.folder / storage}", f"data.root={self.data_root}", "report.scenes=0",
-            f"train.gpu={'yes' if self.device == 'cuda' else 'no'}", *TINY[: 99 * self.tiny], *more,
+            f"train.gpu={str(self.device == 'cuda').lower()}", *TINY[: 99 * self.tiny], *more,
         ]  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def bare_loop(config: Config, device: str, warm: int, steps: int) -> float:
     rate, decay, fused = 1e-4, train.weight_decay, device == "cuda"
     solver: torch.optim.Optimizer = (
         torch.optim.SGD(parameters, rate, train.momentum, weight_decay=decay, fused=fused)
-        if train.solver == "sgd"
+        if train.optimizer == "sgd"
         else torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
     )
     precision = resolve_precision(train.precision, where, "train.precision")

@@ -100,7 +100,8 @@ def agreements(configs: dict[str, Config]) -> dict[str, float]:
     subclasses: dict[str, list[np.ndarray]] = {name: [] for name in made}
     classes = []
     datasets = {
-        name: worker_dataset(configs[name].data, scenes.fills) for name, (_, scenes) in made.items()
+        name: worker_dataset(configs[name].data, scenes.pseudo_labels)
+        for name, (_, scenes) in made.items()
     }
     for scene in datasets["naive"].split("train"):
         label_map = scene.label_map()[::STEP, ::STEP]
@@ -156,7 +157,7 @@ def main() -> None:
         bound = load_config("stanford-lite-s-lc", []).hierarchy.n_star
         assert isinstance(bound, int)
         naive = [*both, f"data.root={fewer}", f"hierarchy.n_star={round(bound * share)}"]
-        filled = [*both, f"data.root={fewer}", "unlabelled.mode=filled"]
+        filled = [*both, f"data.root={fewer}", "unlabelled.mode=pseudo_labels"]
         scores = {}
         for name, recipe, settings in (
             ("baseline", "stanford-lite-baseline", [*both, f"data.root={fewer}"]),

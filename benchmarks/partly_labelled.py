@@ -25,7 +25,7 @@ RECIPES = {
 }
 TRAIN, TEST, STEPS = 180, 20, 20
 SETTINGS = (
-    f"train.max_steps={STEPS}", "train.batch_size=8", "evaluation.every=8", "report.scenes=3",
+    f"train.max_steps={STEPS}", "train.batch_size=8", "evaluation.stride=8", "report.scenes=3",
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def run(recipe: str, folder: Path) -> dict[str, Any]:
     """Run one recipe; its scores, how long it took, and what was filled."""
     settings = [*SETTINGS, f"data.root={folder}", f"storage={folder}/results"]
     if recipe.endswith(("overfeat-s-lc", "overfeat-h-lc")):
-        settings.append("unlabelled.every=8")
+        settings.append("unlabelled.stride=8")
     words = [word for setting in settings for word in ("--set", setting)]
     started = time.perf_counter()
     done = subprocess.run(

@@ -29,7 +29,7 @@ from lhs.config import DataConfig, TrainConfig
 from lhs.data import open_dataset
 from lhs.networks.patch import PATCH
 from lhs.training.decoded import TrainingScenes
-from lhs.training.patches import PatchFeed, Targets, cut_patches
+from lhs.training.patches import PatchFeed, SampleIndex, cut_patches
 
 SIDES = ("cache", "chunks", "streaming")
 BATCH, WARM, CHUNK = 64, 10, 8
@@ -45,11 +45,11 @@ class Rows:
             draw.integers(0, most, total) for most in (images, VARIANTS, *[SIDE_OF_IMAGES] * 2)
         ]
         labels = np.zeros(total, np.uint16)
-        self.targets = Targets(np.arange(total), *places, labels, labels)
+        self.index = SampleIndex(np.arange(total), *places, labels, labels)
         self.total, self.class_counts = total, np.array([total])
 
-    def __call__(self, start: int, stop: int) -> Targets:
-        return self.targets.take(slice(start, stop))
+    def __call__(self, start: int, stop: int) -> SampleIndex:
+        return self.index.take(slice(start, stop))
 
 
 def cut_block(block: pa.Table, config: DataConfig) -> pa.Table:
@@ -57,14 +57,14 @@ def cut_block(block: pa.Table, config: DataConfig) -> pa.Table:
     from lhs.engine.stages.scenes import worker_dataset
 
     scenes = TrainingScenes(worker_dataset(config).split("train"), None, 0)
-    columns = [block[name].to_numpy() for name in Targets._fields]
-    patches = cut_patches(scenes, Targets(*columns), side=PATCH, seed=0)
+    columns = [block[name].to_numpy() for name in SampleIndex._fields]
+    patches = cut_patches(scenes, SampleIndex(*columns), side=PATCH, seed=0)
     buffers = [None, pa.py_buffer(patches)]
     column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(3 * PATCH**2), len(patches), buffers)
     return pa.table({"ids": block["ids"], "patches": column})
 
 
-def by_ray(orders: list[Targets], config: DataConfig, steps: int) -> Iterator[int]:
+def by_ray(orders: list[SampleIndex], config: DataConfig, steps: int) -> Iterator[int]:
     """Patches of each step; `steps` of them in one execution."""
     import ray
 

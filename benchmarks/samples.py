@@ -32,7 +32,8 @@ from lhs.config import Config
 from lhs.context.extraction import histogram_rows, sample_rows
 from lhs.context.histograms import label_histograms
 from lhs.data import open_dataset
-from lhs.data.scenes import Dataset, Scene
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import Scene
 from lhs.loading import load_config
 
 REGION, SIZE, PARTS = 129, 300, 4

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,27 @@ from lhs.config import Config
 from lhs.errors import UserError
 from lhs.untrusted import MAX_DEPTH, MAX_YAML, parse_yaml, shortened
 
+logger = logging.getLogger("lhs")
+
 MAX_MISTAKES = 20
-"""That one message tells."""
+"""Mistakes listed in one message."""
 EXTENDS = "extends"
 """The key of a recipe that names the one it changes."""
 REMOVED = {"train.features_gb": "features of frozen layers are computed at every step"}
 """Settings of earlier versions that recipes and stored runs may have, and what holds now."""
+RENAMED = {
+    "evaluation.every": "evaluation.stride",
+    "train.solver": "train.optimizer",
+    "unlabelled.every": "unlabelled.stride",
+    "unlabelled.train_on_filled": "unlabelled.train_on_pseudo_labels",
+} | {
+    name.removesuffix("enabled") + "run": name
+    for name in Config().dotted()
+    if name.endswith(".enabled")
+}
+"""Names of settings in earlier versions, and their names now."""
+RENAMED_VALUES = {("unlabelled.mode", "filled"): "pseudo_labels"}
+"""Settings and their values in earlier versions, and these values now."""
 
 
 def recipes() -> dict[str, Path]:
@@ -50,13 +67,74 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
     tree = _read_recipe(path)
     if EXTENDS in tree:
         tree = _extended(path, tree)
+    given = [setting.partition("=")[0].strip() for setting in settings]
+    for old in RENAMED.keys() & set(given):
+        if RENAMED[old] in given:
+            raise UserError(f"--set {old}: this is the old name of {RENAMED[old]}, also given")
     for setting in settings:
         _put(tree, setting)
-    for name, now in REMOVED.items():
-        section, _, key = name.partition(".")
-        if isinstance(tree.get(section), dict) and key in tree[section]:
-            logging.getLogger("lhs").warning("%s is no longer a setting: %s", name, now)
+    tree, warnings = _updated(tree, f"recipe {recipe}")
+    for warning in warnings:
+        _warn(warning)
     return build_config(tree, source=f"recipe {recipe}")
+
+
+@cache
+def _warn(message: str) -> None:
+    # Once per process: the trials of a sweep read the same recipe again and again.
+    logger.warning(message)
+
+
+def current_name(key: str) -> str:
+    """The name of a setting now; a warning if it is given by its name in an earlier version."""
+    if key in RENAMED:
+        _warn(_rename_warning(key))
+    return RENAMED.get(key, key)
+
+
+def _updated(tree: Mapping[str, Any], source: str) -> tuple[dict[str, Any], list[str]]:
+    """A tree without names and values of earlier versions, and a warning for each of them.
+
+    Raises
+    ------
+    UserError
+        If a setting is given by its old and its new name.
+    """
+    updated, warnings = copy.deepcopy(dict(tree)), []
+    for name, now in REMOVED.items():
+        section, key = _section(updated, name)
+        if section.pop(key, None) is not None:
+            warnings.append(f"{name} is no longer a setting: {now}")
+    for old, new in RENAMED.items():
+        section, key = _section(updated, old)
+        if key not in section:
+            continue
+        name = new.rpartition(".")[2]
+        if name in section:
+            raise UserError(f"{source}: {old} is the old name of {new}: found both, allowed is one")
+        section[name] = section.pop(key)
+        warnings.append(_rename_warning(old))
+    for (name, old), value in RENAMED_VALUES.items():
+        section, key = _section(updated, name)
+        if section.get(key) == old:
+            section[key] = value
+            warnings.append(
+                f"{name}={old} is now {name}={value}; the next release will not read the old value"
+            )
+    return updated, warnings
+
+
+def _rename_warning(old: str) -> str:
+    return f"{old} is now called {RENAMED[old]}; the next release will not read the old name"
+
+
+def _section(tree: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The section that a setting is in, empty if the tree has none, and its key there."""
+    *parents, key = name.split(".")
+    node: Any = tree
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    return (node if isinstance(node, dict) else {}), key
 
 
 def _recipe_path(recipe: str, beside: Path | None = None) -> Path:
@@ -79,7 +157,7 @@ def _recipe_path(recipe: str, beside: Path | None = None) -> Path:
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        # A byte more than is allowed is enough to refuse a file of any size.
+        # Reading a little more than is allowed is enough to refuse a file of any size.
         with path.open("rb") as file:
             content = file.read(4 * MAX_YAML + 1)
         tree = parse_yaml(content.decode("utf-8"))
@@ -89,7 +167,10 @@ def _read_recipe(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise UserError(f"recipe {path}: found {type(tree).__name__}, allowed is a mapping of keys")
-    return tree
+    updated, warnings = _updated(tree, f"recipe {path}")
+    for warning in warnings:
+        _warn(warning)
+    return updated
 
 
 def _extended(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,21 +197,18 @@ def _extended(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
 def build_config(tree: Mapping[str, Any], source: str = "configuration") -> Config:
     """Validate a nested mapping; every mistake becomes one line of a UserError.
 
-    Settings that earlier versions had are left out.
+    Stored configurations of earlier versions are read too: settings are renamed or left out.
     """
-    merged = _merged(Config().model_dump(), tree)
-    for section, _, key in (name.partition(".") for name in REMOVED):
-        if isinstance(merged[section], dict):
-            merged[section].pop(key, None)
+    updated, _ = _updated(tree, source)
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(_merged(Config().model_dump(), updated))
     except ValidationError as error:
-        told: dict[str, list[str]] = {}
+        explained: dict[str, list[str]] = {}
         problems = error.errors(include_url=False)
         for problem in problems[:MAX_MISTAKES]:
             found, allowed = _explain(dict(problem))
-            told.setdefault(found, []).append(allowed)
-        lines = [f"  {found}: {' or '.join(allowed)}" for found, allowed in told.items()]
+            explained.setdefault(found, []).append(allowed)
+        lines = [f"  {found}: {' or '.join(allowed)}" for found, allowed in explained.items()]
         if len(problems) > MAX_MISTAKES:
             lines.append(f"  and {len(problems) - MAX_MISTAKES} more")
         raise UserError("\n".join([f"{source}:", *lines])) from None
@@ -146,25 +224,25 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(tree: dict[str, Any], setting: str) -> None:
-    said = shortened(setting)
+    shown = shortened(setting)
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"--set {said}: allowed is key=value, as in hierarchy.rho=0.93")
+        raise UserError(f"--set {shown}: allowed is key=value, as in hierarchy.rho=0.93")
     try:
         value = parse_yaml(text)
     except ValueError as error:
         raise UserError(
-            f"--set {said}: the value {shortened(repr(text))} is not readable as YAML: {error}"
+            f"--set {shown}: the value {shortened(repr(text))} is not readable as YAML: {error}"
         ) from None
-    *parents, last = key.strip().split(".")
+    *parents, last = current_name(key.strip()).split(".")
     if len(parents) > MAX_DEPTH:
-        raise UserError(f"--set {said}: unknown key, more than {MAX_DEPTH} sections deep")
+        raise UserError(f"--set {shown}: unknown key, more than {MAX_DEPTH} sections deep")
     node = tree
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
             raise UserError(
-                f"--set {said}: {shortened(parent)!r} is a single setting, not a section"
+                f"--set {shown}: {shortened(parent)!r} is a single setting, not a section"
             )
         node = child
     node[last] = value

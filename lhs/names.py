@@ -9,4 +9,4 @@ DATASETS: tuple[str, ...] = get_args(DatasetName)
 DOWNLOADS = DATASETS[:4]
 """Those that `lhs data get` knows."""
 STRIDES = (1, 2, 4, 8)
-"""Pixels between two scores of a patch network."""
+"""Distances in pixels at which a patch network can predict; between them, it is interpolated."""

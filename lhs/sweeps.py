@@ -1,6 +1,6 @@
 """What a sweep is: a recipe, and trials that change some of its settings by their dotted names.
 
-Trials are written down one by one, or searched for in a space.
+Trials are listed one by one, or searched for in a space.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import yaml
 
 from lhs.config import Config
 from lhs.errors import UserError
-from lhs.loading import load_config
+from lhs.loading import current_name, load_config
 
 METRICS = ("per_pixel", "per_class", "mean_iou")
 Changes = Mapping[str, Any]
@@ -33,7 +33,7 @@ class Between:
     low, high
         Bounds, both included.
     log
-        Whether factors count rather than differences, as of rates.
+        Whether values are drawn on a logarithmic scale, as for learning rates.
     """
 
     low: float
@@ -47,22 +47,22 @@ Space = Mapping[str, Sequence[Any] | Between]
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """A question whose trials follow from those before: the best settings in a space.
+    """A search for the best settings in a space, each trial chosen by the results before it.
 
-    Optuna proposes trials; those that stay behind on held-out images are stopped early.
+    Optuna proposes trials; those with low scores on held-out images are stopped early.
 
     Attributes
     ----------
     name, recipe
         As of a `Sweep`.
     space
-        Settings of `train` that trials vary; what they share is made once, before.
+        Settings of `train` that trials vary; the stages they share are made once, before.
     count
-        Trials in all.
+        Number of trials.
     metric
         Score on the held-out images, of `per_pixel`, `per_class` and `mean_iou`.
     patience
-        Epochs that no trial is stopped before.
+        No trial is stopped before this many epochs.
     always
         Settings of all trials, by dotted name; `data.held_out` must be one.
     """
@@ -78,7 +78,7 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A question to the method: one recipe under several settings.
+    """One recipe under several settings.
 
     Attributes
     ----------
@@ -115,12 +115,12 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """What it changes in short, such as `rho=0.95 k_scale=1`."""
+        """Its changes in short, such as `rho=0.95 k_scale=1`."""
         return name_of(self.changes)
 
 
 def name_of(changes: Changes) -> str:
-    """What a trial changes in short; as much of a name as tells settings apart."""
+    """A trial's changes in short, each setting by as much of its name as distinguishes it."""
     ends = [key.rpartition(".")[2] for key in changes]
     return " ".join(
         f"{end if ends.count(end) == 1 else '.'.join(key.split('.')[-2:])}={text_of(value)}"
@@ -183,11 +183,7 @@ def trials_of(sweep: Sweep, settings: Sequence[str] = (), recipe: str | None = N
     """
     if not sweep.trials:
         raise UserError(f"sweep {sweep.name}: it has no trials")
-    varied = {key for changes in sweep.trials for key in changes}
-    for setting in settings:
-        key = setting.partition("=")[0].strip()
-        if key in varied:
-            raise UserError(f"--set {setting}: the sweep {sweep.name} varies {key} itself")
+    _refuse_varied(settings, f"sweep {sweep.name}", {k for c in sweep.trials for k in c})
     trials: list[Trial] = []
     for number, changes in enumerate(sweep.trials, 1):
         own = [f"{key}={text_of(value)}" for key, value in changes.items()]
@@ -198,12 +194,13 @@ def trials_of(sweep: Sweep, settings: Sequence[str] = (), recipe: str | None = N
         same = [trial.number for trial in trials if trial.config == config]
         if same:
             raise UserError(f"sweep {sweep.name}: trials {same[0]} and {number} are alike")
+        changes = {current_name(key): value for key, value in changes.items()}
         trials.append(Trial(number, changes, config))
     return trials
 
 
 def search_base(search: Search, settings: Sequence[str] = (), recipe: str | None = None) -> Config:
-    """What all trials of a search share.
+    """The configuration that all trials of a search share.
 
     Raises
     ------
@@ -219,24 +216,21 @@ def search_base(search: Search, settings: Sequence[str] = (), recipe: str | None
             f"search {search.name}: count = {search.count} trials of {len(search.space)} settings: "
             "allowed are 1 or more"
         )
-    for setting in settings:
-        key = setting.partition("=")[0].strip()
-        if key in search.space:
-            raise UserError(f"--set {setting}: the search {search.name} varies {key} itself")
+    _refuse_varied(settings, f"search {search.name}", search.space)
     texts = [f"{key}={text_of(value)}" for key, value in search.always.items()] + list(settings)
     config = load_config(recipe or search.recipe, texts)
     for key, values in search.space.items():
         if not key.startswith("train."):
             raise UserError(
-                f"search {search.name}: space of {key}: allowed are settings of train; what comes "
-                "before is shared by all trials"
+                f"search {search.name}: space of {key}: allowed are settings of train; the stages "
+                "before it are shared by all trials"
             )
         if isinstance(values, Between) and not (
             values.low < values.high and (values.low > 0 or not values.log)
         ):
             raise UserError(
                 f"search {search.name}: {key} between {values.low} and {values.high}: allowed is "
-                "a lower bound below the upper one, above 0 where factors count"
+                "a lower bound below the upper one, and above 0 on a logarithmic scale"
             )
         ends = (values.low, values.high) if isinstance(values, Between) else values
         if not ends:
@@ -245,10 +239,19 @@ def search_base(search: Search, settings: Sequence[str] = (), recipe: str | None
             load_config(recipe or search.recipe, [*texts, f"{key}={text_of(value)}"])
     if config.train.validate_every is None:
         raise UserError(
-            f"search {search.name}: train.validate_every: found none, needed by a search, as is "
+            f"search {search.name}: train.validate_every: found none; a search needs it, and "
             "data.held_out"
         )
     return config
+
+
+def _refuse_varied(settings: Sequence[str], name: str, varied: Iterable[str]) -> None:
+    """Refuse a `key=value` text of a setting that trials vary."""
+    names = {current_name(key) for key in varied}
+    for setting in settings:
+        key = setting.partition("=")[0].strip()
+        if current_name(key) in names:
+            raise UserError(f"--set {setting}: the {name} varies {key} itself")
 
 
 def text_of(value: Any) -> str:

@@ -8,9 +8,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lhs import loading
 from lhs.config import Config
 from lhs.errors import UserError
-from lhs.loading import build_config, load_config, recipes
+from lhs.loading import RENAMED, build_config, load_config, recipes
+
+
+@pytest.fixture(autouse=True)
+def no_warning_given_yet():
+    loading._warn.cache_clear()
 
 
 def refused(*settings_: str, recipe: str = "demo") -> str:
@@ -184,11 +190,11 @@ def test_nul_is_no_part_of_a_value(recipe):
     assert "storage" in refused(r'storage="a\0b"')
 
 
-def test_filling_needs_a_strategy_that_uses_it():
-    message = refused("unlabelled.mode=filled", recipe="barcelona-overfeat-baseline")
-    assert "unlabelled.mode = 'filled' needs train.strategy sequential or hierarchical" in message
-    config = load_config("barcelona-overfeat-s-lc", ["unlabelled.train_on_filled=no"])
-    assert config.unlabelled.train_on_filled == "no"
+def test_pseudo_labels_need_a_strategy_that_uses_them():
+    message = refused("unlabelled.mode=pseudo_labels", recipe="barcelona-overfeat-baseline")
+    assert "unlabelled.mode = 'pseudo_labels' needs train.strategy sequential or" in message
+    config = load_config("barcelona-overfeat-s-lc", ["unlabelled.train_on_pseudo_labels=false"])
+    assert config.unlabelled.train_on_pseudo_labels is False
     assert "unlabelled.below" in refused("unlabelled.below=0")
 
 
@@ -335,9 +341,30 @@ def test_a_timm_model_is_named_not_fetched(name):
     assert load_config("demo", ["network.name=timm:resnet50.a1_in1k"]).network.name
 
 
-@pytest.mark.parametrize("value", ["yes", "no"])
-def test_gpu_takes_the_words_that_yaml_reads_as_truth(value):
-    assert load_config("demo", [f"train.gpu={value}"]).train.gpu == value
+TRUTH = (
+    "train.gpu", "train.compile", "train.baseline.new_layers.enabled", "train.coarser.enabled",
+    "unlabelled.train_on_pseudo_labels",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", TRUTH)
+def test_true_and_false_and_the_words_yes_and_no(key):
+    for truth, words in ((True, "true yes 'yes' 'true'"), (False, "false no 'no' 'false'")):
+        for word in words.split():
+            assert load_config("demo", [f"{key}={word}"]).dotted()[key] is truth
+    for number in ("1", "0", "1.0"):
+        assert "allowed are true and false" in refused(f"{key}={number}")
+    for word in ("maybe", "''", "null", "[]"):
+        assert f"{key} = " in refused(f"{key}={word}")
+
+
+def test_these_are_all_settings_of_true_and_false():
+    # With `train.coarser` and `train.baseline.new_layers` for all phases.
+    settings = [key for key, value in Config().dotted().items() if isinstance(value, bool)]
+    assert {key for key in settings if not key.endswith(".enabled")} == {
+        key for key in TRUTH if not key.endswith(("enabled", "gpu"))
+    }
+    assert load_config("demo", ["train.gpu=auto"]).train.gpu == "auto"
 
 
 def test_looking_at_scores_while_training_needs_images_that_are_kept_out():
@@ -352,8 +379,11 @@ def test_an_infinite_weight_or_rate_is_refused(key):
     assert key in refused(f"{key}=.inf")
 
 
-@pytest.mark.parametrize("key", ["hierarchy.rho", "hierarchy.region", "train.batch_size"])
-def test_truth_is_no_number(key):
+@pytest.mark.parametrize(
+    "key",
+    ["hierarchy.rho", "hierarchy.region", "train.batch_size", "evaluation.stride", "description"],
+)
+def test_truth_is_no_number_and_no_text(key):
     assert key in refused(f"{key}=true")
 
 
@@ -420,7 +450,7 @@ def test_the_printed_configuration_is_a_recipe(name, tmp_path):
 def test_dotted_settings_give_the_configuration_back():
     config = load_config(
         "stanford-lite-baseline",
-        ["hierarchy.region=inf", "train.gpu='no'", "data.max_test=3", "hierarchy.rho=0.123456789"],
+        ["hierarchy.region=inf", "train.gpu=false", "data.max_test=3", "hierarchy.rho=0.123456789"],
     )
     told = [f"{key}={yaml.safe_dump(value)}" for key, value in config.dotted().items()]
     assert load_config("demo", told) == config
@@ -471,3 +501,72 @@ def test_settings_of_earlier_versions_are_left_out(tmp_path, caplog):
         (record,) = caplog.records
         assert "train.features_gb is no longer a setting" in record.getMessage()
         caplog.clear()
+        loading._warn.cache_clear()
+
+
+OTHER = {
+    "evaluation.every": 4, "unlabelled.every": 8, "unlabelled.train_on_filled": "no",
+    "train.solver": "sgd",
+}  # fmt: skip
+
+
+def tree_of(key, value):
+    """A nested mapping with one setting."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_a_setting_is_read_by_its_old_name_with_one_warning(old, recipe, caplog):
+    new, value = RENAMED[old], OTHER.get(old, "no")
+    expected = load_config("demo", [f"{new}={value}"])
+    assert not caplog.records
+    path = recipe(yaml.safe_dump({"extends": "demo"} | tree_of(old, value)))
+    for _ in range(2):
+        assert load_config("demo", [f"{old}={value}"]) == expected
+        found = load_config(path)
+        assert found.model_copy(update={"description": expected.description}) == expected
+    (record,) = caplog.records
+    assert f"{old} is now called {new}" in record.getMessage()
+
+
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_a_stored_setting_is_read_by_its_old_name_without_a_warning(old, caplog):
+    value = OTHER.get(old, "no")
+    tree = tree_of(old, value)
+    assert build_config(tree) == build_config(tree_of(RENAMED[old], value)) != Config()
+    assert tree == tree_of(old, value)
+    assert not caplog.records
+
+
+def test_an_old_name_in_a_recipe_gives_way_to_a_setting(recipe):
+    path = recipe("train: {solver: sgd, coarser: {run: no}}")
+    config = load_config(path, ["train.optimizer=adamw"])
+    assert config.train.optimizer == "adamw"
+    path = recipe("train: {optimizer: sgd}")
+    assert load_config(path, ["train.solver=adamw"]).train.optimizer == "adamw"
+    settings_ = ["train.coarser={epochs: 2, run: no}"]
+    assert load_config(path, settings_).train.coarser.enabled is False
+
+
+def test_the_old_and_the_new_name_together_are_refused(recipe):
+    text = "train: {solver: sgd, optimizer: sgd}"
+    for message in (
+        refused(recipe=recipe(text)),
+        refused("train.solver=sgd", "train.optimizer=sgd"),
+    ):
+        assert "train.solver" in message
+        assert "old name of train.optimizer" in message
+    with pytest.raises(UserError, match=r"old name of train\.optimizer"):
+        build_config(yaml.safe_load(text))
+
+
+def test_the_old_value_of_unlabelled_mode(caplog):
+    expected = load_config("demo", ["unlabelled.mode=pseudo_labels"])
+    assert load_config("demo", ["unlabelled.mode=filled"]) == expected
+    (record,) = caplog.records
+    assert "unlabelled.mode=filled is now unlabelled.mode=pseudo_labels" in record.getMessage()
+    stored = expected.model_dump(mode="json")
+    stored["unlabelled"]["mode"] = "filled"
+    assert build_config(stored) == expected

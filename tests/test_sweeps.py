@@ -100,6 +100,18 @@ def test_names_tell_settings_apart() -> None:
     assert name_of(changes) == "a.rate=0.5 b.rate=1 alpha=2.0"
 
 
+def test_old_names_of_settings_are_read() -> None:
+    trials = trials_of(sweep({"train.solver": "sgd"}, {"train.solver": "adamw"}))
+    assert [trial.config.train.optimizer for trial in trials] == ["sgd", "adamw"]
+    assert trials[0].changes == {"train.optimizer": "sgd"}
+    with pytest.raises(UserError, match=r"varies train\.optimizer itself"):
+        trials_of(sweep({"train.solver": "sgd"}), ["train.optimizer=sgd"])
+    with pytest.raises(UserError, match=r"varies train\.solver itself"):
+        trials_of(sweep({"train.optimizer": "sgd"}), ["train.solver=sgd"])
+    with pytest.raises(UserError, match=r"old name of train\.optimizer"):
+        trials_of(sweep({"train.solver": "sgd", "train.optimizer": "sgd"}))
+
+
 def search(**changes: object) -> Search:
     settings = {
         "name": "mine", "recipe": "demo", "count": 3,
@@ -133,9 +145,9 @@ def test_what_holds_for_a_whole_search() -> None:
         ({"space": {"hierarchy.rho": [0.9]}}, [], "space of hierarchy.rho: allowed are settings"),
         ({"space": {"train.alpha": Between(low=-3, high=1)}}, [], "train.alpha = -3"),
         ({"space": {"train.alpha": Between(low=2, high=1)}}, [], "a lower bound below"),
-        ({"space": {"train.alpha": Between(low=0, high=1, log=True)}}, [], "above 0 where"),
+        ({"space": {"train.alpha": Between(low=0, high=1, log=True)}}, [], "above 0 on a log"),
         ({"space": {"train.alpha": []}}, [], "no value to choose from"),
-        ({"space": {"train.solver": ["adamw", "adam"]}}, [], "train.solver = 'adam'"),
+        ({"space": {"train.optimizer": ["adamw", "adam"]}}, [], "train.optimizer = 'adam'"),
         ({"always": {}}, [], "train.validate_every: found none"),
         ({"always": {"train.validate_every": 1}}, [], "needs data.held_out"),
     ],

@@ -4,10 +4,10 @@
     lhs sweep tune/training.py --set data.max_train=60 --set data.max_test=20 --name try
     ray submit cluster.yaml tune/training.py
 
-Optuna proposes rates, alpha and lengths of the two steps of H; after each epoch a trial that stays
-behind the best third of those that came so far is stopped (ASHA). Scores are those of 114 training
-images that are kept out, a fifth: the test images are not looked at. The result is a table, the
-best trial first. Stages before the training are made once.
+Optuna proposes rates, alpha and lengths of the two steps of H; after each epoch a trial that is not
+among the best third so far is stopped (ASHA). Scores are those on 114 training images, a fifth,
+which are held out; test images are not used. The result is a table, the best trial first. Stages
+before the training are made once.
 """
 
 from lhs.run import run_file

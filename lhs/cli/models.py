@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
 
 from lhs.cli.data import add_data_root, data_settings
 from lhs.cli.options import Group, add_command, add_json, add_settings, scale, whole
@@ -19,9 +19,13 @@ def add_commands(commands: Group) -> None:
     )
     predictor.add_argument("--out", required=True, metavar="DIR", help="folder or URI for results")
     predictor.add_argument(
-        "--every", type=int, choices=STRIDES, default=1,
-        help="patch networks: score every Nth pixel, interpolate between",
+        "--stride", type=int, choices=STRIDES, default=1,
+        help="patch networks: predict at every Nth pixel of both axes, interpolate between",
     )  # fmt: skip
+    # The option's name in earlier versions.
+    predictor.add_argument(
+        "--every", dest="stride", type=int, choices=STRIDES, default=1, help=SUPPRESS
+    )
     predictor.add_argument("--flip", action="store_true", help="look at the mirrored image too")
     predictor.add_argument(
         "--scales", type=scale, nargs="+", default=[1.0], metavar="F",
@@ -71,7 +75,7 @@ def predict(options: Namespace) -> int:
         from lhs.engine.inference.tta import Looks
 
         looks = Looks(
-            every=options.every,
+            every=options.stride,
             flip=options.flip,
             scales=tuple(options.scales),
             superpixels=options.superpixels,
@@ -93,7 +97,7 @@ def evaluate(options: Namespace) -> int:
 
         wanted = config.evaluation
         evaluation = evaluate_folder(
-            folder, config.data, wants_gpu("auto"), wanted.every, wanted.precision
+            folder, config.data, wants_gpu("auto"), wanted.stride, wanted.precision
         )
     for name, value in evaluation.scores.headline().items():
         print(f"{name:<18} {value:.4f}")

@@ -1,4 +1,4 @@
-"""One image variant in, its rows out: samples, and their label histograms (METHOD 2 and 3)."""
+"""The samples of one image variant, and their label histograms (METHOD sections 2 and 3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from lhs.context.histograms import label_histograms
 from lhs.context.samples import superpixel_samples
 from lhs.context.superpixels import segment
 from lhs.data.augmentation import variant, variant_label_map
-from lhs.data.scenes import Dataset, Scene
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import Scene
 
 
 class SampleRows(NamedTuple):
@@ -64,7 +65,7 @@ def histogram_rows(
 ) -> np.ndarray:
     """Label histograms of samples of one variant: (N, L) counts for centres (N, 2).
 
-    The label map is read and augmented again; pixels do not travel between stages.
+    The label map is read and augmented again; stages do not store pixels.
     """
     label_map = variant_label_map(
         scene.label_map(), seed=seed, image_id=scene.id, number=number, void=dataset.void

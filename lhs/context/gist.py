@@ -1,4 +1,4 @@
-"""GIST: what a whole image looks like, from oriented energy on a coarse grid (METHOD section 3)."""
+"""GIST: a descriptor of a whole image, oriented energy on a coarse grid (METHOD section 3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIDE = 256
 SCALES, ORIENTATIONS, BLOCKS = 4, 8, 4
 LENGTH = SCALES * ORIENTATIONS * BLOCKS**2
 
-# The numbers of the authors' own program where the paper leaves them open.
+# Values of the authors' own program that the paper does not give.
 _CUT_OFF = 4.0  # of the prefilter, in cycles an image
 _PREFILTER_BORDER, _BORDER = 5, 32
 _FINEST, _STEP = 0.3, 1.85  # cycles a pixel; factor between two scales
@@ -23,10 +23,10 @@ _RADIAL_WIDTH, _ANGULAR_WIDTH = 3.5, np.pi * ORIENTATIONS**2 / 32
 def gist(image: np.ndarray) -> np.ndarray:
     """Describe an image by its GIST.
 
-    The image is squeezed to a square, whole, so that nothing of the scene is cut off. It is grey,
-    spread over 0..255, its logarithm freed of low frequencies and divided by the local contrast;
-    Gabor filters of 4 scales and 8 orientations take it apart (paper below, section 3.1), and the
-    mean magnitude of each filter's response in each of 4 x 4 blocks is one number.
+    The whole image is resized to a square, made grey and scaled to 0..255. Its logarithm is
+    high-pass filtered and divided by the local contrast, then filtered by Gabor filters of 4 scales
+    and 8 orientations (paper below, section 3.1). The mean magnitude of each filter's response in
+    each of 4 x 4 blocks is one number of the descriptor.
 
     Parameters
     ----------
@@ -36,9 +36,8 @@ def gist(image: np.ndarray) -> np.ndarray:
     Returns
     -------
     descriptor
-        (512,) float32, at least 0: scale by scale from the finest, in it orientation by
-        orientation, in it the blocks column by column, as the authors' program has them. All 0
-        where every pixel has one grey value.
+        (512,) float32, at least 0, ordered by scale from the finest, then orientation, then blocks
+        column by column, as in the authors' program. All 0 if every pixel has one grey value.
 
     Raises
     ------
@@ -70,7 +69,7 @@ def gist(image: np.ndarray) -> np.ndarray:
 
 
 def squared(image: np.ndarray) -> np.ndarray:
-    """Squeeze an image (H, W, 3) uint8 to (256, 256, 3) uint8, its proportions lost.
+    """Resize an image (H, W, 3) uint8 to (256, 256, 3) uint8, without keeping its proportions.
 
     Raises
     ------
@@ -81,7 +80,7 @@ def squared(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"an image is (H, W, 3) uint8, found {image.shape} {image.dtype}")
     height, width = (min(length, SIDE) for length in image.shape[:2])
-    # A side that shrinks takes means of areas, so that no pattern appears that is not there.
+    # Area interpolation for sides that shrink, against aliasing.
     smaller = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA)
     return cv2.resize(smaller, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
 
@@ -99,8 +98,8 @@ def _prefiltered(grey: np.ndarray) -> np.ndarray:
 
 @cache
 def _gabor_filters(side: int) -> np.ndarray:
-    """Transfer functions (32, side, side) float32, each on one side of the origin only: what comes
-    back is complex, and its magnitude the local amplitude."""
+    """Transfer functions (32, side, side) float32, each on one side of the origin only: responses
+    are complex, and their magnitude is the local amplitude."""
     cycles = fft.fftfreq(side)
     radius = np.hypot(cycles[:, None], cycles)
     angle = np.arctan2(cycles[:, None], cycles)

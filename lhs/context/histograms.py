@@ -23,7 +23,7 @@ class SparseHistograms(NamedTuple):
 
 
 def check_region(region: float) -> None:
-    """Refuse a region size R that is not an odd whole number from 1 or infinite.
+    """Check that a region size R is an odd whole number from 1, or infinite.
 
     Raises
     ------
@@ -45,8 +45,8 @@ def label_histograms(
 ) -> np.ndarray:
     """Count the labels in the region x region window around each centre.
 
-    The window is clipped at the border and void is not counted. One summed-area table per class
-    that is present answers all windows, so the cost hardly depends on the region's size.
+    The window is clipped at the border and void is not counted. All windows are counted with one
+    summed-area table per class that is present, so the cost hardly depends on the region's size.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def pixel_histograms(
 def normalise(counts: np.ndarray) -> np.ndarray:
     """Divide every histogram by its Euclidean norm.
 
-    This makes up for windows that the border cuts off (paper, section 3.1.2).
+    This makes windows that the border clips comparable (paper, section 3.1.2).
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def class_counts(label_map: np.ndarray, num_classes: int, void: int) -> np.ndarr
 
 
 def to_sparse(counts: np.ndarray) -> SparseHistograms:
-    """Keep only the bins that are not zero; of LM+Sun's 232 about five are left.
+    """Keep only the bins that are not zero: about five of LM+Sun's 232.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def to_sparse(counts: np.ndarray) -> SparseHistograms:
 
 
 def from_sparse(sparse: SparseHistograms) -> tuple[np.ndarray, np.ndarray]:
-    """Make sparse histograms dense again, in the bins that occur in any of them.
+    """Make sparse histograms dense, with only the bins that occur in any of them.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def from_sparse(sparse: SparseHistograms) -> tuple[np.ndarray, np.ndarray]:
 
 
 def occurring_bins(sparse: SparseHistograms) -> tuple[np.ndarray, np.ndarray]:
-    """Name the bins that occur in any histogram.
+    """The bins that occur in any histogram.
 
     Parameters
     ----------

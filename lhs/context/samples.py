@@ -22,8 +22,8 @@ def superpixel_samples(
     Returns
     -------
     centres
-        (N, 2) int32 (y, x), ordered by superpixel id. Of several pixels equally near the centroid
-        the first in reading order, the lowest (y, x), is taken. Centres on void are left out.
+        (N, 2) int32 (y, x), ordered by superpixel id. Of pixels equally near the centroid the one
+        with the lowest (y, x) is taken. Centres on void are left out.
     classes
         (N,) class ids at the centres, in the dtype of `label_map`.
 
@@ -59,5 +59,5 @@ def centre_pixels(superpixels: np.ndarray) -> np.ndarray:
     np.minimum.at(nearest, ids, distance)
     candidates = np.flatnonzero(distance == nearest[ids])[::-1]
     centre = np.zeros(len(size), np.int64)
-    centre[ids[candidates]] = candidates  # the last one written stays: the lowest index
+    centre[ids[candidates]] = candidates  # the last one written is kept: the lowest index
     return centre[size > 0]

@@ -10,12 +10,12 @@ import numpy as np
 from lhs.errors import UserError
 
 SMALLEST_MEAN_SIZE = 4
-# Weight of space against colour in OpenCV's 8-bit Lab, where L spans 0..255: about what
-# scikit-image's default of 10 is in true Lab.
+# Weight of space against colour in OpenCV's 8-bit Lab, where L is 0..255: about the same as
+# scikit-image's default of 10 in true Lab.
 _COMPACTNESS = 20.0
 _ITERATIONS = 10
-# Fragments below this share (per cent) of a superpixel are absorbed by a neighbour, in steps,
-# until the mean size is reached. From about 68 on OpenCV absorbs whole superpixels.
+# Fragments below this percentage of a superpixel are merged into a neighbour, in steps, until the
+# mean size is reached. From about 68 on OpenCV merges whole superpixels.
 _ABSORB_STEPS = range(8, 65, 8)
 _TOO_FEW = 0.93
 
@@ -23,17 +23,17 @@ _TOO_FEW = 0.93
 def segment(image: np.ndarray, mean_size: int = 300) -> np.ndarray:
     """Divide an image into connected superpixels of about `mean_size` pixels each.
 
-    SLIC on the Lab image (OpenCV's `ximgproc`) on a grid of step `sqrt(mean_size)`. How many
-    fragments it leaves depends on the texture of the image, so small ones are absorbed by their
-    neighbours only until the mean size of this image is closest to the one asked for.
+    SLIC on the Lab image (OpenCV's `ximgproc`) with a grid of step `sqrt(mean_size)`. The number
+    of fragments depends on the texture of the image, so small ones are merged into neighbours only
+    until the mean size in this image is closest to `mean_size`.
 
     Parameters
     ----------
     image
         (H, W, 3) uint8 RGB image, of any size from 1 x 1.
     mean_size
-        Mean superpixel size wanted, in pixels, at least 4. Met within a few per cent over a
-        dataset from about 25 pixels on.
+        Mean superpixel size in pixels, at least 4. From about 25 pixels on, the mean over a dataset
+        is within a few per cent of it.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def segment(image: np.ndarray, mean_size: int = 300) -> np.ndarray:
         )
     height, width = image.shape[:2]
     wanted = height * width / mean_size
-    # Rounded up early: cells of few pixels leave few fragments to absorb and would stay too small.
+    # Rounded up early: cells of few pixels leave few fragments to merge and would stay too small.
     step = math.floor(math.sqrt(mean_size) + 0.65)
     if min(height, width) < step or wanted < 2:
         return _strips(height, width, max(1, round(wanted)))
@@ -74,7 +74,7 @@ def segment(image: np.ndarray, mean_size: int = 300) -> np.ndarray:
     lab = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2LAB)
     superpixels, count = _slic(lab, step, wanted)
     if count < _TOO_FEW * wanted and step > 2:
-        # A few images leave no fragments to be sparing with: their grid must be finer.
+        # A few images leave so few fragments that a finer grid is needed.
         finer = min(step - 1, round(step * math.sqrt(count / wanted)))
         again, number = _slic(lab, max(finer, 2), wanted)
         if abs(number - wanted) < abs(count - wanted):
@@ -83,7 +83,7 @@ def segment(image: np.ndarray, mean_size: int = 300) -> np.ndarray:
 
 
 def _slic(lab: np.ndarray, step: int, wanted: float) -> tuple[np.ndarray, int]:
-    """Superpixels on a grid of this step, absorbed until about so many are left."""
+    """Superpixels from a grid of this step, merged until about `wanted` are left."""
     slic = cv2.ximgproc.createSuperpixelSLIC(lab, cv2.ximgproc.SLIC, step, _COMPACTNESS)
     slic.iterate(_ITERATIONS)
     superpixels: np.ndarray = np.zeros(lab.shape[:2], np.int32)

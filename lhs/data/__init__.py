@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from lhs.data.archive import file_errors
 from lhs.data.catalogue import KNOWN
+from lhs.data.dataset import Dataset
 from lhs.data.folder import open_folder
 from lhs.data.layout import find_base
-from lhs.data.scenes import Dataset, Scene, void_of
+from lhs.data.scenes import Scene, void_of
 from lhs.errors import UserError
 from lhs.names import DATASETS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lhs.data.scenes import Dataset
+from lhs.data.dataset import Dataset
 from lhs.data.stanford import open_stanford
 from lhs.data.superparsing import TEST_LIST, open_superparsing
 

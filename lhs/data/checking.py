@@ -10,9 +10,10 @@ import numpy as np
 
 from lhs.data import open_dataset, settings
 from lhs.data.catalogue import KNOWN, Known
+from lhs.data.dataset import Dataset
 from lhs.data.layout import find_files
 from lhs.data.reading import map_scenes
-from lhs.data.scenes import SPLITS, Dataset, Scene
+from lhs.data.scenes import SPLITS, Scene
 from lhs.data.superparsing import SuperParsingScene
 from lhs.errors import UserError
 

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from lhs.data.dataset import Dataset
 from lhs.data.images import read_label_picture
 from lhs.data.layout import find_files, read_lines
-from lhs.data.scenes import SPLITS, Dataset, FileScene
+from lhs.data.scenes import SPLITS, FileScene
 from lhs.errors import UserError
 
 NEEDED = ("images", "labels", "classes.txt")

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lhs.data.dataset import Dataset
 from lhs.data.layout import find_files, scene_ids
-from lhs.data.scenes import Dataset, FileScene
+from lhs.data.scenes import FileScene
 from lhs.errors import BadImageError, UserError
 
 CLASSES = ("sky", "tree", "road", "grass", "water", "building", "mountain", "foreground")

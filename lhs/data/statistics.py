@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lhs.data.dataset import Dataset
 from lhs.data.reading import map_scenes
-from lhs.data.scenes import SPLITS, Dataset, Scene
+from lhs.data.scenes import SPLITS, Scene
 
 
 @dataclass(frozen=True)

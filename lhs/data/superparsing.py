@@ -14,10 +14,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from lhs.data.dataset import Dataset
 from lhs.data.images import IMAGE_SUFFIXES
 from lhs.data.layout import find_files, read_lines, scene_ids
 from lhs.data.matlab import read_variable
-from lhs.data.scenes import Dataset, FileScene
+from lhs.data.scenes import FileScene
 from lhs.errors import BadImageError, UserError
 
 TEST_LIST = "TestSet1.txt"

@@ -70,17 +70,17 @@ class Stages:
         settings, sources = known.own[place]
         inputs, pending = dict(sources), list[str]()
         for taken in stage.inputs(config):
-            if taken.implied:
+            if not taken.in_key:
                 continue
             key = self.key(taken.stage, taken.config)
-            inputs[taken.role] = key.digest + taken.suffix
+            inputs[taken.role] = key.digest + taken.key_suffix
             pending += key.pending
-            if taken.told is not None:
+            if taken.key_from is not None:
                 found = self._finished(taken.stage, taken.config, key)
                 if found is None:
                     pending.append(taken.stage.name)
                 else:
-                    inputs[taken.role] = taken.told(found)
+                    inputs[taken.role] = taken.key_from(found)
         digest = stage_key(stage.name, stage.version, settings, inputs)
         key = Key(digest, settings, inputs, tuple(dict.fromkeys(pending)))
         if not pending:
@@ -99,7 +99,7 @@ class Stages:
         assert not self._builds, f"{self._builds} takes {stage.name}, which it does not declare"
         inputs = {}
         for taken in stage.inputs(config):
-            maker = self._apart() if taken.apart else self
+            maker = self._apart() if taken.other_run else self
             inputs[taken.role] = maker.make(taken.stage, taken.config)
         key = self.key(stage, config)
         assert not key.pending, f"{stage.name}: {key.pending} were made, and told nothing"
@@ -145,7 +145,7 @@ class Stages:
 
         def visit(stage: Stage, config: Config) -> Iterator[tuple[Stage, Config, Key]]:
             for taken in stage.inputs(config):
-                if apart or not taken.apart:
+                if apart or not taken.other_run:
                     yield from visit(taken.stage, taken.config)
             key = self.key(stage, config)
             if key.digest not in seen:

@@ -2,14 +2,14 @@
 
 ==========  =====================================================================================
 section 2   scenes -> samples -> histograms of the labels around them
-section 3   histograms, scene names or images' descriptors -> hierarchy
-section 4   scenes, hierarchy -> model; for patch networks targets between the two
-section 4.4 a baseline's model -> filled label maps, which take the scenes' place
+section 3   histograms, scene names or image descriptors -> hierarchy
+section 4   scenes, hierarchy -> model; for patch networks sample index between the two
+section 4.4 model of a baseline -> pseudo-labels of unlabelled pixels, added to the scenes
 section 5   model -> evaluation
 ==========  =====================================================================================
 
-`lhs run` makes `EVALUATION`, `lhs hierarchy` makes `HIERARCHY`, and every stage makes first what it
-takes. Keys, a sweep's plan, `--plan` and the lookup of the baseline all come from these
+`lhs run` makes `EVALUATION`, `lhs hierarchy` makes `HIERARCHY`, and every stage first makes its
+inputs. Keys, a sweep's plan, `--plan` and the lookup of the baseline all come from these
 declarations. A new stage is a file with its builder, and its declaration here.
 """
 
@@ -24,8 +24,13 @@ from lhs.engine.stage import Input, Stage, Work
 from lhs.engine.stages.descriptors import build_descriptors, descriptor_settings, descriptor_weights
 from lhs.engine.stages.evaluation import build_evaluation, evaluation_settings
 from lhs.engine.stages.hierarchy import build_hierarchy, digest_of, hierarchy_settings
-from lhs.engine.stages.pseudo_labels import ANNOTATED, build_filled, filled_settings, with_fill
-from lhs.engine.stages.sample_index import build_targets, order_seed
+from lhs.engine.stages.pseudo_labels import (
+    ANNOTATED,
+    build_pseudo_labels,
+    pseudo_label_settings,
+    with_pseudo_labels,
+)
+from lhs.engine.stages.sample_index import build_sample_index, order_seed
 from lhs.engine.stages.samples import build_histograms, build_samples, region_setting
 from lhs.engine.stages.scenes import (
     CheckedScenes,
@@ -33,7 +38,7 @@ from lhs.engine.stages.scenes import (
     checked_key,
     checked_scenes,
     dataset_digest,
-    mended,
+    repaired_images,
 )
 from lhs.engine.stages.training import (
     baseline_of,
@@ -43,12 +48,12 @@ from lhs.engine.stages.training import (
     training_settings,
 )
 
-# Which result is meant: conditions on a configuration, and configurations made from it.
+# Conditions on a configuration, and configurations made from it.
 
 
-def is_filled(config: Config) -> bool:
-    """Whether a baseline labels what people did not (paper section 4.4)."""
-    return config.unlabelled.mode == "filled"
+def uses_pseudo_labels(config: Config) -> bool:
+    """Whether a baseline labels the pixels that people did not (paper section 4.4)."""
+    return config.unlabelled.mode == "pseudo_labels"
 
 
 def has_hierarchy(config: Config) -> bool:
@@ -56,9 +61,9 @@ def has_hierarchy(config: Config) -> bool:
     return config.train.strategy != "baseline"
 
 
-def trains_on_fill(config: Config) -> bool:
-    """Whether the network also trains on what the baseline labelled."""
-    return is_filled(config) and config.unlabelled.train_on_filled == "yes"
+def trains_on_pseudo_labels(config: Config) -> bool:
+    """Whether the network also trains on the baseline's labels."""
+    return uses_pseudo_labels(config) and config.unlabelled.train_on_pseudo_labels
 
 
 def annotated(config: Config) -> Config:
@@ -67,40 +72,42 @@ def annotated(config: Config) -> Config:
 
 
 def data_alone(config: Config) -> Config:
-    """All that the scenes depend on."""
+    """The part that the scenes depend on."""
     return Config(data=config.data, storage=config.storage)
 
 
-# The scenes that a stage looks at.
+# The scenes that a stage reads.
 
 
 def annotated_scenes(stages: Stages, config: Config) -> CheckedScenes:
-    """As people annotated them."""
+    """With the labels of people alone."""
     made = stages.make(SCENES, data_alone(config))
     settings = config.data
     return stages.once(settings.model_dump_json(), lambda: checked_scenes(settings, made))
 
 
 def context_scenes(stages: Stages, config: Config) -> CheckedScenes:
-    """What the hierarchy is made from: with filled label maps, where that is asked for."""
-    return (
-        _with_fill(stages, config, True) if is_filled(config) else annotated_scenes(stages, config)
-    )
+    """For the hierarchy: with pseudo-labels, if the configuration asks for them."""
+    if uses_pseudo_labels(config):
+        return _pseudo_labelled(stages, config, True)
+    return annotated_scenes(stages, config)
 
 
-def learned_scenes(stages: Stages, config: Config) -> CheckedScenes:
-    """What the network trains on: filled label maps, annotated ones, or annotated ones whose
-    surroundings are filled."""
-    if not is_filled(config):
-        return annotated_scenes(stages, config)
-    return _with_fill(stages, config, trains_on_fill(config))
+def training_scenes(stages: Stages, config: Config) -> CheckedScenes:
+    """For the training: with pseudo-labels, if the network trains on them. If only the hierarchy
+    uses them, label maps are the annotated ones and `Scene.context_label_map` has both."""
+    if uses_pseudo_labels(config):
+        return _pseudo_labelled(stages, config, trains_on_pseudo_labels(config))
+    return annotated_scenes(stages, config)
 
 
-def _with_fill(stages: Stages, config: Config, trains: bool) -> CheckedScenes:
-    scenes, made = annotated_scenes(stages, config), stages.make(FILLED, config)
+def _pseudo_labelled(stages: Stages, config: Config, train_on_pseudo_labels: bool) -> CheckedScenes:
+    scenes, made = annotated_scenes(stages, config), stages.make(PSEUDO_LABELS, config)
     return stages.once(
-        f"{made.key} {trains}",
-        lambda: with_fill(scenes, stages.storage, made, trains_on_fill=trains),
+        f"{made.key} {train_on_pseudo_labels}",
+        lambda: with_pseudo_labels(
+            scenes, stages.storage, made, train_on_pseudo_labels=train_on_pseudo_labels
+        ),
     )
 
 
@@ -111,39 +118,42 @@ def _build(
     return lambda work, path: builder(work, scenes(work.stages, work.config), path)
 
 
-# What stages take.
+# Inputs of stages.
 
 
-def _scenes(config: Config) -> list[Input]:
-    return [Input(role="scenes", stage=SCENES, config=data_alone(config), told=checked_key)]
+def _annotated_inputs(config: Config) -> list[Input]:
+    return [Input(role="scenes", stage=SCENES, config=data_alone(config), key_from=checked_key)]
 
 
-def _context(config: Config) -> list[Input]:
-    if is_filled(config):
-        return [Input(role="scenes", stage=FILLED, config=config)]
-    return _scenes(config)
+def _context_inputs(config: Config) -> list[Input]:
+    if uses_pseudo_labels(config):
+        return [Input(role="scenes", stage=PSEUDO_LABELS, config=config)]
+    return _annotated_inputs(config)
 
 
-def _learned(config: Config) -> list[Input]:
-    if is_filled(config) and not trains_on_fill(config):
-        return [Input(role="scenes", stage=FILLED, config=config, suffix=ANNOTATED)]
-    return _context(config)
-
-
-def _filled(config: Config) -> list[Input]:
-    return [Input(role="filled", stage=FILLED, config=config)] if is_filled(config) else []
+def _training_inputs(config: Config) -> list[Input]:
+    if uses_pseudo_labels(config) and not trains_on_pseudo_labels(config):
+        return [Input(role="scenes", stage=PSEUDO_LABELS, config=config, key_suffix=ANNOTATED)]
+    return _context_inputs(config)
 
 
 def _hierarchy(config: Config) -> list[Input]:
     if not has_hierarchy(config):
         return []
-    return [Input(role="hierarchy", stage=HIERARCHY, config=config, told=digest_of)]
+    return [Input(role="hierarchy", stage=HIERARCHY, config=config, key_from=digest_of)]
+
+
+def _histogram_inputs(config: Config, samples: Config) -> list[Input]:
+    inputs = [Input(role="samples", stage=SAMPLES, config=samples)]
+    if uses_pseudo_labels(config):
+        inputs.append(Input(role="pseudo_labels", stage=PSEUDO_LABELS, config=config))
+    return inputs
 
 
 def _hierarchy_inputs(config: Config) -> list[Input]:
     if config.hierarchy.kind == "label_clusters":
         return [
-            Input(role="samples", stage=SAMPLES, config=config, implied=True),
+            Input(role="samples", stage=SAMPLES, config=config, in_key=False),
             Input(role="histograms", stage=HISTOGRAMS, config=config),
         ]
     inputs = [Input(role="samples", stage=SAMPLES, config=config)]
@@ -152,68 +162,66 @@ def _hierarchy_inputs(config: Config) -> list[Input]:
     return inputs
 
 
-def _target_inputs(config: Config) -> list[Input]:
-    """Samples of what the network learns, with histograms where its hierarchy goes by those."""
-    learned = config if trains_on_fill(config) else annotated(config)
-    rows = Input(role="rows", stage=SAMPLES, config=learned)
+def _sample_index_inputs(config: Config) -> list[Input]:
+    """Samples to train on, with histograms if the hierarchy assigns subclasses by those."""
+    on_both = trains_on_pseudo_labels(config)
+    rows = Input(role="rows", stage=SAMPLES, config=config if on_both else annotated(config))
     if has_hierarchy(config) and config.hierarchy.kind == "label_clusters":
-        both_annotated = is_filled(config) and not trains_on_fill(config)
-        stage = LEARNED_HISTOGRAMS if both_annotated else HISTOGRAMS
+        only_context = uses_pseudo_labels(config) and not on_both
+        stage = ANNOTATED_HISTOGRAMS if only_context else HISTOGRAMS
         rows = Input(role="rows", stage=stage, config=config)
     return [rows, *_hierarchy(config)]
 
 
 def _model_inputs(config: Config) -> list[Input]:
-    inputs = [*_learned(config), *_hierarchy(config)]
+    inputs = [*_training_inputs(config), *_hierarchy(config)]
     if config.network.patches:
-        inputs.append(Input(role="targets", stage=TARGETS, config=config))
+        inputs.append(Input(role="sample_index", stage=SAMPLE_INDEX, config=config))
     coarser = coarser_of(config)
     if coarser is not None:
         inputs.append(Input(role="start", stage=MODEL, config=coarser))
     return inputs
 
 
-def _filled_inputs(config: Config) -> list[Input]:
+def _pseudo_label_inputs(config: Config) -> list[Input]:
     baseline = baseline_of(config)
-    # Nobody looks at its scores on held-out images here.
+    # Its scores on held-out images are not used here.
     train = baseline.train.model_copy(update={"validate_every": None})
     baseline = baseline.model_copy(update={"train": train})
-    return [*_scenes(config), Input(role="model", stage=MODEL, config=baseline, apart=True)]
+    model = Input(role="model", stage=MODEL, config=baseline, other_run=True)
+    return [*_annotated_inputs(config), model]
 
 
 # The stages.
 
-SCENES = Stage(name="scenes", sources=dataset_digest, build=build_scenes, stale=mended)
+SCENES = Stage(name="scenes", sources=dataset_digest, build=build_scenes, stale=repaired_images)
 
-FILLED = Stage(
-    name="filled",
-    settings=filled_settings,
-    inputs=_filled_inputs,
-    build=_build(build_filled, annotated_scenes),
+PSEUDO_LABELS = Stage(
+    name="pseudo_labels",
+    settings=pseudo_label_settings,
+    inputs=_pseudo_label_inputs,
+    build=_build(build_pseudo_labels, annotated_scenes),
 )
 
 SAMPLES = Stage(
     name="samples",
     settings=lambda config: config.context.model_dump(mode="json"),
-    inputs=_context,
+    inputs=_context_inputs,
     build=_build(build_samples, context_scenes),
 )
 
 HISTOGRAMS = Stage(
     name="histograms",
     settings=region_setting,
-    inputs=lambda config: [Input(role="samples", stage=SAMPLES, config=config), *_filled(config)],
+    inputs=lambda config: _histogram_inputs(config, config),
     build=_build(build_histograms, context_scenes),
 )
 
-LEARNED_HISTOGRAMS = Stage(
-    # Samples of annotated pixels, among filled surroundings.
+ANNOTATED_HISTOGRAMS = Stage(
+    # Around samples of annotated pixels, counted over annotations and pseudo-labels.
     name="histograms",
     settings=region_setting,
-    inputs=lambda config: [
-        Input(role="samples", stage=SAMPLES, config=annotated(config)),
-        *_filled(config),
-    ],
+    inputs=lambda config: _histogram_inputs(config, annotated(config)),
     build=_build(build_histograms, context_scenes),
 )
 
@@ -221,7 +229,7 @@ DESCRIPTORS = Stage(
     name="descriptors",
     settings=descriptor_settings,
     sources=descriptor_weights,
-    inputs=_context,
+    inputs=_context_inputs,
     build=_build(build_descriptors, context_scenes),
 )
 
@@ -232,11 +240,11 @@ HIERARCHY = Stage(
     build=_build(build_hierarchy, context_scenes),
 )
 
-TARGETS = Stage(
-    name="targets",
+SAMPLE_INDEX = Stage(
+    name="sample_index",
     settings=order_seed,
-    inputs=_target_inputs,
-    build=_build(build_targets, learned_scenes),
+    inputs=_sample_index_inputs,
+    build=_build(build_sample_index, training_scenes),
 )
 
 MODEL = Stage(
@@ -245,12 +253,15 @@ MODEL = Stage(
     settings=training_settings,
     sources=network_weights,
     inputs=_model_inputs,
-    build=_build(build_model, learned_scenes),
+    build=_build(build_model, training_scenes),
 )
 
 EVALUATION = Stage(
     name="evaluation",
     settings=evaluation_settings,
-    inputs=lambda config: [*_scenes(config), Input(role="model", stage=MODEL, config=config)],
+    inputs=lambda config: [
+        *_annotated_inputs(config),
+        Input(role="model", stage=MODEL, config=config),
+    ],
     build=_build(build_evaluation, annotated_scenes),
 )

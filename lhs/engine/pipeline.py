@@ -119,7 +119,7 @@ def plan(config: Config, name: str) -> Iterator[str]:
         for stage, its_config, key in stages.needed(EVALUATION, one, apart=True):
             state = "as above" if key.digest in told else _state(stages, stage, its_config, key)
             told.add(key.digest)
-            yield f"  {stage.name:<12} {'' if key.pending else key.digest[:12]:<12} {state}"
+            yield f"  {stage.name:<13} {'' if key.pending else key.digest[:12]:<12} {state}"
 
 
 def _state(stages: Stages, stage: Stage, config: Config, key: Key) -> str:

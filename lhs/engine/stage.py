@@ -1,4 +1,4 @@
-"""What a stage is: its declaration, its inputs, its key and its result."""
+"""A stage: its declaration, its inputs, its key and its result."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Stage:
     name
         Of the folder that its results lie in.
     version
-        Raised when its code gives other results, so that old ones are not taken for new.
+        Raised when its code gives other results, so that older results are not reused.
     settings
         The part of the configuration that a result depends on, JSON-ready.
     inputs
-        The stages that it takes, of this configuration or another.
+        The results it takes from other stages, of this configuration or another.
     sources
-        Digests of what it reads that no stage made: a dataset, a file of weights.
+        Digests of files it reads that no stage made: a dataset, a file of weights.
     build
         Writes a result into a folder and returns its facts.
     stale
-        Why a finished result must be made again although nothing in its key has changed; an empty
-        text where it need not.
+        Why a finished result must be made again although its key has not changed; an empty text if
+        it need not.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """What a stage takes from another.
+    """A result that a stage takes from another.
 
     Attributes
     ----------
@@ -61,24 +61,24 @@ class Input:
         The input's name in the key and for the builder.
     stage, config
         Which result.
-    told
-        What of the made result enters the key, where that is not the result's own key: known only
-        once it is made.
-    suffix
-        What is added to the result's own key, where only a part of the result is taken.
-    apart
-        Whether it belongs to another run, whose curves and table show it.
-    implied
-        Whether another input depends on it, so that it need not be in the key.
+    key_from
+        Computes what enters the key from the finished result, if that is not the result's own key.
+        The key is then known only once the result is made.
+    key_suffix
+        Added to the result's own key if only a part of the result is used.
+    in_key
+        Whether it enters the key; not if another input depends on it already.
+    other_run
+        Whether it belongs to another run, which shows its curves and its row in the table.
     """
 
     role: str
     stage: Stage
     config: Config
-    told: Callable[[StageResult], str] | None = None
-    suffix: str = ""
-    apart: bool = False
-    implied: bool = False
+    key_from: Callable[[StageResult], str] | None = None
+    key_suffix: str = ""
+    in_key: bool = True
+    other_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class StageResult:
     Attributes
     ----------
     name, key
-        What it is.
+        The stage's name, and the key of this result.
     path
         Its folder in the storage.
     facts
-        What the stage found, as `_SUCCESS.json` tells it.
+        The builder's facts, as stored in `_SUCCESS.json`.
     seconds
-        What it cost when it was made.
+        Time its builder took.
     reused
         Whether it was there already.
     """
@@ -109,16 +109,16 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Key:
-    """What a result depends on.
+    """All that a result depends on.
 
     Attributes
     ----------
     digest
-        The sha256 of stage, version, settings and inputs. While `pending` names a stage, the key of
-        that stage stands for what it will tell: the digest tells results apart, but is not yet the
-        name of their folder.
+        The sha256 of stage, version, settings and inputs. While `pending` names a stage, that
+        stage's key is used instead of its `key_from`: the digest distinguishes results, but is not
+        yet the name of their folder.
     settings, inputs
-        What it is the digest of.
+        What the digest is made from.
     pending
         Stages to be made before the key is known.
     """
@@ -132,7 +132,7 @@ class Key:
 def stage_key(
     name: str, version: int, settings: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> str:
-    """The sha256 of a stage's slice of the configuration, its inputs' keys and its version."""
+    """The sha256 of a stage's name, version, settings and inputs."""
     whole = {"stage": name, "version": version, "settings": settings, "inputs": inputs}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -140,8 +140,8 @@ def stage_key(
 
 @dataclass(frozen=True)
 class Work:
-    """What a builder gets: the configuration, its made inputs by role, and the run's stages, which
-    give it what its inputs were made of, and nothing else."""
+    """What a builder gets: the configuration, its finished inputs by role, and the run's stages,
+    limited to those that its inputs were made from."""
 
     name: str
     key: str
@@ -156,5 +156,5 @@ class Work:
 
     @property
     def unfinished(self) -> str:
-        """A folder for what a killed attempt leaves to the next one; it goes when all is made."""
+        """A folder for work that a killed attempt leaves to the next; deleted once all is made."""
         return self.storage.path("stages", self.name, f".unfinished-{self.key}")

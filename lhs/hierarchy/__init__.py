@@ -1,4 +1,4 @@
-"""Label hierarchies: which classes are split into which subclasses, and the file that says so."""
+"""Label hierarchies: which classes are split into which subclasses, and the hierarchy file."""
 
 from lhs.hierarchy.model import Hierarchy, Subclass
 

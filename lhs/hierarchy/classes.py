@@ -68,7 +68,7 @@ def largest_rare(counts: np.ndarray, common: np.ndarray) -> int:
 
 
 def least_size(n_star: int | str, counts: np.ndarray, common: np.ndarray) -> int:
-    """Settle the option `hierarchy.n_star`: the samples that every cluster must exceed.
+    """Resolve `hierarchy.n_star`: every cluster must have more samples than this.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ClusterSearch:
-    """What Algorithm 1 found."""
+    """The result of Algorithm 1."""
 
     count: int
     """K_j."""
@@ -78,7 +78,7 @@ def choose_cluster_count(
 
     K = 2; for i = 2..15: k-means with i clusters and at most 100 iterations; not converged: next
     i; every cluster has more than `min_size` samples: K = i, otherwise stop. With fewer distinct
-    histograms than i it stops there, with a logged warning.
+    histograms than i it stops with a logged warning.
 
     Parameters
     ----------
@@ -89,14 +89,14 @@ def choose_cluster_count(
     seed
         Of k-means.
     weights
-        (N,) whole numbers, samples that each row stands for; 1 each by default.
+        (N,) whole numbers, samples that each row represents; 1 each by default.
     backend
         `sklearn` or `cuml`.
 
     Returns
     -------
     int
-        K_j, from 2 to 15. It is 2 even where two clusters are too small, as the paper has it.
+        K_j, from 2 to 15. As in the paper it is 2 even if two clusters are too small.
     """
     return search_cluster_counts(histograms, min_size, seed, weights=weights, backend=backend).count
 
@@ -120,7 +120,7 @@ def search_cluster_counts(
     histograms, min_size, seed, weights, backend
         As for `choose_cluster_count`.
     max_fit_samples
-        Fit on a seeded uniform sample of at most so many samples. Sizes are always counted over
+        Fit on a seeded uniform sample of at most this many samples. Sizes are always counted over
         all samples, so `min_size` keeps its meaning.
 
     Returns
@@ -151,7 +151,7 @@ def search_cluster_counts(
 
 
 def count_from_trace(trace: Iterable[Trial], min_size: int, count: int = FEWEST_CLUSTERS) -> int:
-    """Read off a trace which K_j Algorithm 1 gives for a bound n*.
+    """K_j of Algorithm 1 for a bound n*, from the trace of a search.
 
     Parameters
     ----------
@@ -209,27 +209,26 @@ def cluster_class(
 ) -> ClassClusters:
     """Cluster the samples of one common class: Algorithm 1, then k-means with its K_j scaled.
 
-    Where fewer distinct histograms than clusters exist, there are as many clusters as distinct
-    histograms.
+    With fewer distinct histograms than clusters, each distinct histogram is a cluster.
 
     Parameters
     ----------
     histograms
-        (N, L) normalised histograms of the class's samples, or (N, P) in the bins that occur;
-        `SparseRows` are made dense a chunk at a time.
+        (N, L) normalised histograms of the class's samples, or (N, P) with only the bins that
+        occur; `SparseRows` are made dense a chunk at a time.
     min_size
         n* of Algorithm 1, compared with sizes over all N samples.
     k_scale
-        Factor on K_j. At 1 the fit that Algorithm 1 made is taken, not made again.
+        Factor on K_j. At 1 Algorithm 1's own fit is used.
     seed
         Of k-means and of the sample.
     backend
         `sklearn` or `cuml`.
     max_fit_samples
-        Above this many samples k-means is fitted on a seeded uniform sample of so many, and all
+        Above this many samples k-means is fitted on a seeded uniform sample of this size, and all
         samples are assigned to its centres in chunks.
     bins
-        (P,) class ids of the columns, where `histograms` has only those.
+        (P,) class ids of the columns, if `histograms` has only those.
     num_classes
         L, needed with `bins`.
 
@@ -259,7 +258,7 @@ def cluster_class(
     order = order[sizes[order] > 0]
     rank = np.zeros(clusters, np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    # Means of histograms; what lies below zero is k-means' rounding.
+    # Means of histograms; values below zero are rounding errors of k-means.
     centres = np.maximum(fit.centres[order], 0)
     if bins is not None:
         if num_classes is None:

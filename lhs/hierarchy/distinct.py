@@ -8,7 +8,7 @@ import numpy as np
 
 from lhs.hierarchy.sparse_rows import SparseRows, Values, select
 
-# Folding rows pays where k-means then sees fewer than this share of them.
+# Folding rows pays if it leaves less than this share of them for k-means.
 _WORTHWHILE = 0.5
 _HASHED_ROWS = 16384
 
@@ -20,15 +20,15 @@ class Rows:
     values: Values
     """(M, L) rows."""
     weights: np.ndarray | None
-    """(M,) whole numbers, samples that each row stands for; None is 1 each."""
+    """(M,) whole numbers, samples that each row represents; None is 1 each."""
     inverse: np.ndarray | None
-    """(N,) row of each sample; None where samples and rows are the same."""
+    """(N,) row of each sample; None if samples and rows are the same."""
     distinct: int
     """Rows that differ from each other."""
 
     @property
     def samples(self) -> int:
-        """Samples that the rows stand for."""
+        """Samples that the rows represent."""
         return len(self.values) if self.weights is None else int(self.weights.sum())
 
     def cluster_sizes(self, labels: np.ndarray, clusters: int) -> np.ndarray:
@@ -43,8 +43,8 @@ class Rows:
     def sample(self, most: int | None, seed: int) -> Rows:
         """Draw a uniform sample of the samples, without replacement; itself if few enough.
 
-        Few distinct rows are all taken, however many samples they stand for: k-means with weights
-        costs what its rows cost.
+        Few distinct rows are all taken, however many samples they represent: the cost of k-means
+        depends on the number of rows, not on their weights.
         """
         if most is None or len(self.values) <= most:
             return self
@@ -63,19 +63,19 @@ class Rows:
 
 
 def distinct_rows(histograms: Values, weights: np.ndarray | None = None) -> Rows:
-    """Fold equal rows into one with a weight, where that at least halves them.
+    """Fold equal rows into one with a weight, if that at least halves their number.
 
     Parameters
     ----------
     histograms
         (N, L) rows.
     weights
-        (N,) samples that each stands for; 1 each by default.
+        (N,) samples that each represents; 1 each by default.
 
     Returns
     -------
     Rows
-        `M < N / 2` folded rows, or the N rows as they are.
+        `M < N / 2` folded rows, or the N rows unchanged.
     """
     if not isinstance(histograms, SparseRows):
         histograms = np.ascontiguousarray(histograms, np.float32)
@@ -89,9 +89,9 @@ def distinct_rows(histograms: Values, weights: np.ndarray | None = None) -> Rows
 
 
 def _first_of_equals(values: Values) -> tuple[np.ndarray, np.ndarray]:
-    """Index of one row of each kind of equal rows, and for every row which kind it is."""
-    # Hashing rows to one number and sorting those is several times faster than sorting rows;
-    # that equal hashes are equal rows is then checked.
+    """Index of the first of each set of equal rows, and the set of every row."""
+    # Sorting a hash of each row is several times faster than sorting rows; afterwards it is checked
+    # that rows with equal hashes are equal.
     hashes = np.empty(len(values), np.uint64)
     for start in range(0, len(values), _HASHED_ROWS):
         hashes[start : start + _HASHED_ROWS] = _hash(values[start : start + _HASHED_ROWS])

@@ -36,12 +36,12 @@ REQUIRED = {
     "label_clusters": _CLUSTERED | {"region", "k_scale", "n_star", "min_size", "clusterings"},
     **dict.fromkeys(IMAGE_KINDS, _OF_IMAGES),
 }
-"""What `made` has by its kind, besides what it always has."""
+"""Fields that `made` has only for a kind of hierarchy."""
 
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 ClassId = Annotated[int, Field(ge=0, lt=65535)]
 Count = Annotated[int, Field(ge=0, lt=2**62)]
-# A mean of vectors of length 1; k-means' rounding leaves some bins a little below zero.
+# A mean of vectors of length 1; rounding in k-means leaves some bins a little below zero.
 Coordinate = Annotated[float, Field(ge=-1.001, le=1.001)]
 
 
@@ -90,17 +90,17 @@ class Made(_Entry):
     n_star: Literal["largest_rare"] | Count | None = None
     """The setting."""
     min_size: Count | None = None
-    """What it came to: samples that every cluster of Algorithm 1 exceeds."""
+    """Its resolved value: every cluster of Algorithm 1 has more samples."""
     seed: int | None = None
     backend: Literal["sklearn", "cuml"] | None = None
     max_fit_samples: Count | None = None
     clusterings: list[ClusteringEntry] | None = None
     described_by: Name | None = None
-    """Image clusters: what was clustered."""
+    """Image clusters: the kind of descriptors."""
     image_centres: (
         dict[Name, Annotated[list[float], Field(min_length=1, max_length=65535)]] | None
     ) = None
-    """By the clusters' names, which are the scenes of the subclasses."""
+    """By cluster name; subclasses name their cluster as `scene`."""
     images: dict[Name, Name] | None = None
     """Cluster of every training image, by its id."""
 
@@ -180,7 +180,7 @@ def _once(what: str, values: list[Any]) -> None:
 
 
 def to_document(hierarchy: Hierarchy) -> dict[str, Any]:
-    """Give the content of a hierarchy's file, without the digest."""
+    """The content of a hierarchy's file, without the digest."""
     subclasses = []
     for subclass in hierarchy.subclasses:
         entry: dict[str, Any] = {
@@ -212,7 +212,7 @@ def digest_of(content: dict[str, Any]) -> str:
 
 
 def write(content: dict[str, Any], path: str | PathLike[str]) -> None:
-    """Write a document with its digest: beside the file, then renamed onto it.
+    """Write a document with its digest, to a temporary file that is then renamed.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def write(content: dict[str, Any], path: str | PathLike[str]) -> None:
     path = Path(path)
     content = {**content, "digest": digest_of(content)}
     _check(content, path)
-    # One subclass a line: a person can read it, and a changed subclass is a changed line.
+    # One subclass per line, for people and for diffs.
     lines = ",\n".join("  " + json.dumps(entry) for entry in content["subclasses"])
     text = "".join(
         f' "{key}": ' + (f"[\n{lines}\n ]" if key == "subclasses" else json.dumps(value)) + ",\n"
@@ -244,7 +244,7 @@ def write(content: dict[str, Any], path: str | PathLike[str]) -> None:
 
 
 def read(path: str | PathLike[str]) -> dict[str, Any]:
-    """Read and check a document; the digest is there, but not yet compared.
+    """Read and check a document; its digest is not compared here.
 
     Raises
     ------

@@ -60,7 +60,7 @@ def cluster_images(
 
 
 def cluster_name(cluster: int) -> str:
-    """What stands for a cluster where a scene's name would, from `cluster1`."""
+    """The name of a cluster, used like a scene name; the first is `cluster1`."""
     return f"cluster{cluster + 1}"
 
 
@@ -96,16 +96,16 @@ def from_image_clusters(
     rho
         Share of the common classes, see `common_classes`.
     described_by
-        What the descriptors are, in a few words.
+        The kind of descriptors, for people.
     seed, backend
-        The settings that the clusters were made with.
+        Settings of the clustering.
 
     Returns
     -------
     Hierarchy
         Subclasses are named `cluster1+class`; a rare class is its own single subclass, under its
-        own name. The file holds the cluster of every training image, since no label map tells it,
-        and the centres.
+        own name. The file holds the centres and the cluster of every training image, which can't be
+        derived from label maps.
 
     Raises
     ------

@@ -42,7 +42,7 @@ class CumlProbe(NamedTuple):
 
     state: Literal["runs", "no GPU", "not installed", "broken"]
     reason: str
-    """Why it cannot, for people; empty where it runs."""
+    """Why it cannot, for people; empty if it runs."""
 
 
 NO_GPU = CumlProbe("no GPU", "there is no GPU")
@@ -58,13 +58,13 @@ def probe_cuml() -> CumlProbe:
         )
     try:
         with warnings.catch_warnings():
-            # Deprecations inside these packages are no reason to do without them.
+            # Deprecations inside these packages do not matter here.
             warnings.simplefilter("ignore")
             import cuml.cluster  # noqa: F401
             import cupy
 
-        # cuML imports without a usable GPU and then fails in `fit`. This says why, such as a driver
-        # that is too old; `cupy.cuda.is_available` does not.
+        # cuML imports without a usable GPU and then fails in `fit`. This call raises the reason,
+        # such as a driver that is too old; `cupy.cuda.is_available` does not.
         if not cupy.cuda.runtime.getDeviceCount():
             return CumlProbe("broken", "cupy sees no GPU, though the NVIDIA driver does")
     except Exception as error:  # a broken CUDA installation raises all kinds of errors
@@ -73,17 +73,17 @@ def probe_cuml() -> CumlProbe:
 
 
 def pick_backend(setting: str, probe: CumlProbe | None = None) -> Backend:
-    """Settle `hierarchy.backend`.
+    """Resolve `hierarchy.backend`.
 
-    `auto` is cuML where it runs, otherwise scikit-learn. A GPU that goes unused, since cuML is
-    missing or broken, is reported by a logged warning.
+    `auto` is cuML if it runs, otherwise scikit-learn. A GPU that is not used because cuML is
+    missing or broken is reported by a logged warning.
 
     Parameters
     ----------
     setting
         `auto`, `sklearn` or `cuml`.
     probe
-        What `probe_cuml` found where the clusters are made; of this machine by default.
+        The result of `probe_cuml` on the machine that clusters; by default this one.
 
     Raises
     ------
@@ -172,15 +172,15 @@ def nearest_centres(
     centres
         (K, L) centres.
     squares
-        (K,) squared norms of the centres, where columns that are zero in every row were left out
-        of both arrays.
+        (K,) squared norms of the centres, if columns that are zero in every row were left out of
+        both arrays.
     backend
         `sklearn` (CPU) or `cuml` (GPU, from `GPU_ROWS` rows on).
 
     Returns
     -------
     labels
-        (N,) int32, the lower id where two are equally near.
+        (N,) int32, the lower id if two are equally near.
     """
     labels = np.empty(len(histograms), np.int32)
     centres = np.asarray(centres, np.float64)
@@ -200,10 +200,9 @@ def _assign_numpy(rows: np.ndarray, centres: np.ndarray, squares: np.ndarray) ->
 def _assign_cupy(rows: np.ndarray, centres: np.ndarray, squares: np.ndarray) -> np.ndarray:
     import cupy
 
-    # Rows travel as they are and become float64 on the device. cupy's argmin, too, takes the lower
-    # of two ids.
-    there = cupy.asarray(rows).astype(cupy.float64)
-    distances = cupy.asarray(squares) - 2 * there @ cupy.asarray(centres).T
+    # Converted to float64 on the device. Like numpy's, cupy's argmin takes the lower of two ids.
+    on_device = cupy.asarray(rows).astype(cupy.float64)
+    distances = cupy.asarray(squares) - 2 * on_device @ cupy.asarray(centres).T
     return np.asarray(cupy.asnumpy(distances.argmin(axis=1)))
 
 
@@ -227,10 +226,10 @@ def _fit_sklearn(
         algorithm="lloyd",
         random_state=seed,
     )
-    # One thread: two add up in another order, and whether there are two would hang on what the
-    # process did before, since scikit-learn takes torch's where that was imported first.
+    # One thread: two add up in another order. How many there are would depend on what the process
+    # did before, since scikit-learn uses torch's threads if torch was imported first.
     with threadpool_limits(1), warnings.catch_warnings():
-        # It only tells of fewer distinct rows than clusters.
+        # It only warns of fewer distinct rows than clusters.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return kmeans.fit(histograms, sample_weight=weights)
 

@@ -43,7 +43,7 @@ def from_label_clusters(
         Of each common class (`common_classes(counts, rho)`), from `cluster_class` with
         `min_size=least_size(n_star, counts, common)` and the settings below.
     rho, region, k_scale, n_star, seed, backend, max_fit_samples
-        The settings that the clusters were made with; `backend` as `pick_backend` settled it.
+        Settings of the clustering; `backend` as resolved by `pick_backend`.
 
     Returns
     -------

@@ -28,7 +28,7 @@ class Subclass:
     count: int
     """Training samples."""
     scene: str | None = None
-    """The scene name, or the image cluster that stands for it, where subclasses go by scenes."""
+    """The scene name or image cluster, for hierarchies `by_scene`."""
     centre: np.ndarray | None = None
     """(L,) float32 mean histogram, for hierarchies from label clusters."""
 
@@ -38,8 +38,8 @@ class Hierarchy:
     """A two-level label hierarchy (METHOD section 3).
 
     Made by `lhs.hierarchy.scene_names`, `lhs.hierarchy.label_clusters` and
-    `lhs.hierarchy.image_clusters`, or read from its file. Two hierarchies are the same where their
-    `digest` is.
+    `lhs.hierarchy.image_clusters`, or read from its file. Hierarchies with the same `digest` are
+    the same.
     """
 
     dataset: str
@@ -60,7 +60,7 @@ class Hierarchy:
 
     @property
     def by_scene(self) -> bool:
-        """Whether a class's subclass is the same in all of an image: see `scene_of`."""
+        """Whether a class has the same subclass in the whole image: see `scene_of`."""
         return self.kind != "label_clusters"
 
     @property
@@ -80,25 +80,24 @@ class Hierarchy:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the canonical JSON of all the rest of the file."""
+        """sha256 of the canonical JSON of the rest of the file."""
         return document.digest_of(document.to_document(self))
 
     def scene_of(self, scene: Scene) -> str | None:
-        """Name what subclasses of an image go by: its scene name, or its image cluster.
+        """The scene name or image cluster that decides an image's subclasses.
 
         Raises
         ------
         lhs.errors.UserError
-            With image clusters, if it is none of the images that were clustered: only training
-            needs subclasses.
+            With image clusters, if the image was not clustered: only training images have one.
         """
         if "images" not in self.made:
             return scene.name
         cluster: str | None = self.made["images"].get(scene.id)
         if cluster is None:
             raise UserError(
-                f"{scene.id}: none of the {len(self.made['images'])} training images of "
-                f"{self.dataset} that the hierarchy's image clusters are made of"
+                f"{scene.id}: not one of the {len(self.made['images'])} training images of "
+                f"{self.dataset} that the hierarchy's image clusters were made from"
             )
         return cluster
 
@@ -112,7 +111,7 @@ class Hierarchy:
         self,
         label_map: np.ndarray,
         scene_name: str | None = None,
-        surroundings: np.ndarray | None = None,
+        context_label_map: np.ndarray | None = None,
     ) -> np.ndarray:
         """Give every labelled pixel its subclass.
 
@@ -121,11 +120,10 @@ class Hierarchy:
         label_map
             (H, W) class ids, `void` where unlabelled.
         scene_name
-            What `scene_of` gives; only hierarchies `by_scene` use it, and need it. Where the pair
-            of scene and class was not seen in training, the class's most frequent subclass is
-            taken.
-        surroundings
-            (H, W) the label map that windows are counted in, where it is not `label_map` itself.
+            From `scene_of`; hierarchies `by_scene` need it, others do not use it. If the pair of
+            scene and class was not seen in training, the class's most frequent subclass is taken.
+        context_label_map
+            (H, W) the label map that histograms are counted in, if it is not `label_map` itself.
 
         Returns
         -------
@@ -148,8 +146,8 @@ class Hierarchy:
         split = [label for label in np.flatnonzero(counts).tolist() if label in self._centres]
         if not split:
             return subclass_map
-        around = label_map if surroundings is None else surroundings
-        present, windows = pixel_histograms(around, self._region, len(self.classes), self.void)
+        counted = label_map if context_label_map is None else context_label_map
+        present, windows = pixel_histograms(counted, self._region, len(self.classes), self.void)
         for label in split:
             ids, centres, squares = self._centres[label]
             pixels = label_map == label
@@ -163,7 +161,7 @@ class Hierarchy:
         histograms: np.ndarray | None = None,
         scene_names: Sequence[str] | None = None,
     ) -> np.ndarray:
-        """Give samples their subclass, as `relabel` gives it to pixels.
+        """The subclass of each sample; `relabel` does the same for pixels.
 
         Parameters
         ----------
@@ -172,7 +170,7 @@ class Hierarchy:
         histograms
             (N, L) label histograms, counted or normalised; needed with label clusters.
         scene_names
-            (N,) what `scene_of` gives; needed where subclasses go `by_scene`.
+            (N,) from `scene_of`; needed for hierarchies `by_scene`.
 
         Returns
         -------
@@ -214,8 +212,8 @@ class Hierarchy:
         Raises
         ------
         lhs.errors.UserError
-            If it cannot be read, is not a hierarchy file, contradicts itself, or is not what was
-            written (its digest differs).
+            If it cannot be read, is not a hierarchy file, contradicts itself, or was changed (its
+            digest differs).
         """
         content = document.read(path)
         subclasses = tuple(
@@ -256,7 +254,7 @@ class Hierarchy:
 
     @cached_property
     def _centres(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For each class of several clusters: its subclass ids, centres, and their squares."""
+        """For each class of several clusters: subclass ids, centres and their squared norms."""
         found = {}
         for label, ids in enumerate(self._members):
             if not self.by_scene and len(ids) > 1:
@@ -265,7 +263,7 @@ class Hierarchy:
         return found
 
     def _whole_class(self, scene_name: str | None) -> np.ndarray:
-        """(L,) subclass that each class has in a scene, as far as the scene alone says."""
+        """(L,) subclass of each class, as far as the scene decides it."""
         if self.by_scene and scene_name is None:
             raise UserError(f"a hierarchy of {self.kind} needs the image's scene name")
         table = np.empty(len(self.classes), np.int64)

@@ -71,7 +71,7 @@ def scene_subclasses(
     Parameters
     ----------
     classes, scene_names, counts
-        As of `from_scene_names`; what stands for scenes may also be clusters of images.
+        As of `from_scene_names`; also used with clusters of images instead of scenes.
     common
         (C,) ids of the common classes.
     """

@@ -1,4 +1,4 @@
-"""Normalised label histograms that stay sparse: millions of samples have no dense form."""
+"""Normalised label histograms in sparse form: dense, millions of samples do not fit memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from lhs.context.histograms import SparseHistograms, occurring_bins
 
 
 class SparseRows:
-    """N normalised histograms, (N, P) float32, of which only the rows asked for become dense.
+    """N normalised histograms, (N, P) float32, made dense only for the rows asked for.
 
     Parameters
     ----------
     sparse
-        Counts. Divided by their Euclidean norm they equal `normalise`'s to the last bit, where the
+        Counts. Divided by their Euclidean norm they equal `normalise`'s to the last bit if the
         squares of a row add up to less than 2**53: on images of up to 94 megapixels.
 
     Attributes
@@ -71,5 +71,5 @@ Values = np.ndarray | SparseRows
 
 
 def select(values: Values, rows: np.ndarray) -> Values:
-    """Some rows by their numbers, in the form that they have."""
+    """Some rows by their numbers, dense or sparse as `values` is."""
     return values.select(rows) if isinstance(values, SparseRows) else values[rows]

@@ -107,8 +107,7 @@ def _setting(config: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _fills(config: Mapping[str, Any]) -> bool:
     """Whether the hierarchy is made of maps whose unlabelled pixels the baseline filled."""
-    # Runs of before there was such a setting did not.
-    return config.get("unlabelled", {}).get("mode", "naive") == "filled"
+    return bool(config["unlabelled"]["mode"] == "pseudo_labels")
 
 
 def _region(value: Any) -> str:
@@ -145,19 +144,19 @@ def note_of(config: Mapping[str, Any]) -> str:
     if _fills(config):
         filling = config["unlabelled"]
         if filling["below"] != 0.9:
-            notes.append(f"filled below {filling['below']:.0%}")
-        if filling["train_on_filled"] == "no":
+            notes.append(f"pseudo-labels below {filling['below']:.0%}")
+        if not filling["train_on_pseudo_labels"]:
             notes.append("trained on annotated pixels")
-        if filling["every"] != 1:
-            notes.append(f"filled {filling['every']} pixels apart")
+        if filling["stride"] != 1:
+            notes.append(f"pseudo-labels at stride {filling['stride']}")
     if train["max_steps"] is not None:
         notes.append(f"{train['max_steps']} steps a phase")
     if train["strategy"] != "baseline" and config["hierarchy"]["kind"] in IMAGE_KINDS:
         notes.append(f"{config['hierarchy']['image_clusters']} image clusters")
     if config["network"]["weights"] == "none":
         notes.append("from random weights")
-    if config["evaluation"]["every"] != 1:
-        notes.append(f"scores {config['evaluation']['every']} pixels apart")
+    if config["evaluation"]["stride"] != 1:
+        notes.append(f"predicted at stride {config['evaluation']['stride']}")
     return ", ".join(notes)
 
 
@@ -169,7 +168,7 @@ def _name(config: Mapping[str, Any]) -> str:
     letter = {"sequential": "S", "hierarchical": "H"}[strategy]
     name += f"+{letter}+{LETTERS[kind]}"
     name += f" (R={region})" if region else ""
-    name += ", filled" if fills else ""
+    name += ", pseudo-labels" if fills else ""
     return name if (rho, k_scale) == USUAL else f"{name}, rho={rho:g}, K x {k_scale:g}"
 
 

@@ -26,7 +26,7 @@ STAGES = (
     "histograms",
     "descriptors",
     "hierarchy",
-    "targets",
+    "sample_index",
     "model",
     "evaluation",
 )

@@ -88,7 +88,7 @@ class TrainingScenes:
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         def decode() -> tuple[np.ndarray, ...]:
             scene = self.scenes[index]
-            around = scene.surroundings() if self.hierarchy is not None else None
+            around = scene.context_label_map() if self.hierarchy is not None else None
             return scene.load() if around is None else (*scene.load(), around)
 
         image, label_map, *around = self._cached(("scene", index, 0), decode)

@@ -185,7 +185,7 @@ class _PhaseRun:
 
     def __call__(self, position: Position) -> Position:
         forward = shared(
-            torch.compile(self.model) if self.config.compile == "yes" else self.model,  # type: ignore[arg-type]
+            torch.compile(self.model) if self.config.compile else self.model,  # type: ignore[arg-type]
             self.device,
         )
         self.dropouts = _dropouts(self.model)
@@ -332,7 +332,7 @@ class _PhaseRun:
 def _solver(
     parameters: list[nn.Parameter], config: TrainConfig, learning_rate: float, device: torch.device
 ) -> torch.optim.Optimizer:
-    if config.solver == "sgd":
+    if config.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )

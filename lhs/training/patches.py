@@ -20,8 +20,8 @@ WINDOW = 2**18
 every epoch another order without holding them all."""
 
 
-class Targets(NamedTuple):
-    """Rows of training samples, all arrays (N,).
+class SampleIndex(NamedTuple):
+    """Rows of the index of training samples, all arrays (N,).
 
     Attributes
     ----------
@@ -45,18 +45,18 @@ class Targets(NamedTuple):
     labels: np.ndarray
     subclasses: np.ndarray
 
-    def take(self, rows: np.ndarray | slice) -> Targets:
+    def take(self, rows: np.ndarray | slice) -> SampleIndex:
         """Some of the rows."""
-        return Targets(*(column[rows] for column in self))
+        return SampleIndex(*(column[rows] for column in self))
 
 
-def joined(parts: Sequence[Targets]) -> Targets:
+def joined(parts: Sequence[SampleIndex]) -> SampleIndex:
     """Rows one after the other."""
-    return Targets(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return SampleIndex(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def ordered_batches(
-    read: Callable[[int, int], Targets],
+    read: Callable[[int, int], SampleIndex],
     total: int,
     *,
     batch_size: int,
@@ -65,7 +65,7 @@ def ordered_batches(
     first: int = 0,
     class_counts: np.ndarray | None = None,
     window: int = WINDOW,
-) -> Iterator[Targets]:
+) -> Iterator[SampleIndex]:
     """Global batches of an epoch, the same for the same seed and epoch.
 
     Parameters
@@ -87,7 +87,7 @@ def ordered_batches(
         Rows held at a time.
     """
     starts = np.arange(0, total, window)
-    left: Targets | None = None
+    left: SampleIndex | None = None
     number = 0
     for start in np.random.default_rng([seed, epoch]).permutation(starts).tolist():
         stop = min(start + window, total)
@@ -109,7 +109,7 @@ def ordered_batches(
         left = rows.take(slice(whole * batch_size, None))
 
 
-class TargetRows(Protocol):
+class SampleIndexRows(Protocol):
     """Reads rows of samples by their numbers."""
 
     @property
@@ -120,7 +120,7 @@ class TargetRows(Protocol):
     def class_counts(self) -> np.ndarray:
         """(L,) rows of each class."""
 
-    def __call__(self, start: int, stop: int) -> Targets:
+    def __call__(self, start: int, stop: int) -> SampleIndex:
         """Rows [start, stop)."""
 
 
@@ -145,7 +145,7 @@ class PatchFeed:
     """
 
     scenes: TrainingScenes
-    rows: TargetRows
+    rows: SampleIndexRows
     train: TrainConfig
     variants_seed: int
     side: int
@@ -164,7 +164,7 @@ class PatchFeed:
         """Whole batches of an epoch."""
         return self.rows.total // self.batch_size
 
-    def order(self, epoch: int, first: int = 0) -> Iterator[Targets]:
+    def order(self, epoch: int, first: int = 0) -> Iterator[SampleIndex]:
         """The rows of each global batch of an epoch, from number `first` on."""
         balanced = self.train.sampling == "balanced"
         return ordered_batches(
@@ -181,8 +181,8 @@ class PatchFeed:
         """This worker's share of each global batch."""
         own = own_places(self.batch_size, self.rank, self.world_size)
 
-        def share(targets: Targets) -> list[Batch]:
-            rows = targets.take(own)
+        def share(index: SampleIndex) -> list[Batch]:
+            rows = index.take(own)
             patches = cut_patches(self.scenes, rows, side=self.side, seed=self.variants_seed)
             labels, subclasses = (
                 small_ids(column).view(-1, 1, 1) for column in (rows.labels, rows.subclasses)
@@ -193,7 +193,7 @@ class PatchFeed:
         yield from prefetched(share, self.order(epoch, first), self.threads, self.device)
 
 
-def cut_patches(scenes: TrainingScenes, rows: Targets, *, side: int, seed: int) -> np.ndarray:
+def cut_patches(scenes: TrainingScenes, rows: SampleIndex, *, side: int, seed: int) -> np.ndarray:
     """Augment and cut; each image variant is made once, however many of the patches are from it.
 
     Parameters

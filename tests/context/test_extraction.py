@@ -9,7 +9,8 @@ import pytest
 from lhs.context.extraction import histogram_rows, sample_rows
 from lhs.context.superpixels import segment
 from lhs.data.augmentation import variant
-from lhs.data.scenes import Dataset, Scene
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import Scene
 from lhs.errors import BadImageError
 
 CLASSES = ("sky", "sea", "sand", "rock")

@@ -15,19 +15,19 @@ from lhs.config import Config
 from lhs.engine import graph
 from lhs.engine.cache import Stages
 from lhs.engine.graph import (
+    ANNOTATED_HISTOGRAMS,
     DESCRIPTORS,
     EVALUATION,
-    FILLED,
     HIERARCHY,
     HISTOGRAMS,
-    LEARNED_HISTOGRAMS,
     MODEL,
+    PSEUDO_LABELS,
+    SAMPLE_INDEX,
     SAMPLES,
     SCENES,
-    TARGETS,
     annotated_scenes,
     data_alone,
-    is_filled,
+    uses_pseudo_labels,
 )
 from lhs.engine.pipeline import Outcome, plan
 from lhs.engine.stage import Input, Key, Stage, StageResult, Work
@@ -37,29 +37,29 @@ from lhs.loading import build_config
 from tests.engine.conftest import NAME, declared, pretend, tiny
 
 LETTERS = {
-    FILLED: "F", SAMPLES: "S", HISTOGRAMS: "H", LEARNED_HISTOGRAMS: "L", DESCRIPTORS: "D",
-    HIERARCHY: "h", TARGETS: "T", MODEL: "M", EVALUATION: "E",
+    PSEUDO_LABELS: "P", SAMPLES: "S", HISTOGRAMS: "H", ANNOTATED_HISTOGRAMS: "A",
+    DESCRIPTORS: "D", HIERARCHY: "h", SAMPLE_INDEX: "I", MODEL: "M", EVALUATION: "E",
 }  # fmt: skip
-"""Of the stages in the table below; `s` are the samples of annotated pixels beside filled maps."""
-ALL = "FSHhsLTME"
-BASELINE = "FSHhLTME"
-"""All behind the baseline that fills: everything but the samples of annotated pixels."""
+"""Of the stages in the table below; `s`: samples of annotated pixels beside pseudo-labels."""
+ALL = "PSHhsAIME"
+BASELINE = "PSHhAIME"
+"""All that depends on the baseline: everything but the samples of annotated pixels."""
 
 LITE = {
     "hierarchy": {"backend": "sklearn"},
     "network": {"name": "lite", "weights": "none"},
-    "train": {"strategy": "hierarchical", "gpu": "no"},
+    "train": {"strategy": "hierarchical", "gpu": False},
 }
 PATCHES = {
     "hierarchy": {"backend": "sklearn"},
     "network": {"name": "squeezenet", "weights": "none"},
-    "train": {"strategy": "sequential", "gpu": "no"},
-    "unlabelled": {"mode": "filled", "train_on_filled": "no"},
+    "train": {"strategy": "sequential", "gpu": False},
+    "unlabelled": {"mode": "pseudo_labels", "train_on_pseudo_labels": False},
 }
 
 TABLE: list[tuple[str, Any, str, str]] = [
     # Setting, another value, and whose keys change with it: H with lite on label clusters, and S
-    # with a patch network whose hierarchy alone is made of filled label maps.
+    # with a patch network, where only the hierarchy uses pseudo-labels.
     ("description", "other", "", ""),
     ("storage", "elsewhere", "", ""),
     # What the dataset's files hold is in the key of the scenes, which stands still here.
@@ -82,19 +82,19 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("data.synthetic.unlabelled", 0.2, "", ""),
     ("data.synthetic.seed", 1, "", ""),
     ("unlabelled.below", 0.5, "", BASELINE),
-    ("unlabelled.every", 2, "", BASELINE),
-    ("unlabelled.train_on_filled", "yes", "", "TME"),
+    ("unlabelled.stride", 2, "", BASELINE),
+    ("unlabelled.train_on_pseudo_labels", True, "", "IME"),
     ("context.superpixel_size", 200, "SHhME", ALL),
     ("context.variants", 2, "SHhME", ALL),
     ("context.seed", 1, "SHhME", ALL),
-    ("hierarchy.kind", "scene_names", "hME", "hTME"),
-    ("hierarchy.rho", 0.9, "hME", "hTME"),
-    ("hierarchy.region", 33, "HhME", "HhLTME"),
-    ("hierarchy.k_scale", 2.0, "hME", "hTME"),
-    ("hierarchy.n_star", 40, "hME", "hTME"),
+    ("hierarchy.kind", "scene_names", "hME", "hIME"),
+    ("hierarchy.rho", 0.9, "hME", "hIME"),
+    ("hierarchy.region", 33, "HhME", "HhAIME"),
+    ("hierarchy.k_scale", 2.0, "hME", "hIME"),
+    ("hierarchy.n_star", 40, "hME", "hIME"),
     ("hierarchy.image_clusters", 5, "", ""),
-    ("hierarchy.max_fit_samples", 1000, "hME", "hTME"),
-    ("hierarchy.seed", 1, "hME", "hTME"),
+    ("hierarchy.max_fit_samples", 1000, "hME", "hIME"),
+    ("hierarchy.seed", 1, "hME", "hIME"),
     ("network.weights", "imagenet", "ME", BASELINE),
     # Also where nothing is read from it, as in stored keys.
     ("network.weights_file", "elsewhere", "ME", BASELINE),
@@ -105,9 +105,9 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("train.sequential.subclass_new_layers", {"epochs": 3}, "", "ME"),
     ("train.sequential.subclass_all_layers", {"steps": 3}, "", "ME"),
     ("train.sequential.class_last_layer", {"learning_rate": 0.1}, "", "ME"),
-    ("train.sequential.class_all_layers", {"run": "no"}, "", "ME"),
+    ("train.sequential.class_all_layers", {"enabled": False}, "", "ME"),
     ("train.hierarchical.fixed_w", {"epochs": 3}, "ME", ""),
-    ("train.hierarchical.learned_w", {"run": "no"}, "ME", ""),
+    ("train.hierarchical.learned_w", {"enabled": False}, "ME", ""),
     # Neither network starts from a coarser one.
     ("train.coarser", {"epochs": 3}, "", ""),
     ("train.max_steps", 9, "ME", BASELINE),
@@ -122,13 +122,13 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("train.flip", 0.0, "ME", BASELINE),
     ("train.alpha", 0.5, "ME", ""),
     ("train.learn_w", "masked", "ME", ""),
-    ("train.solver", "sgd", "ME", BASELINE),
+    ("train.optimizer", "sgd", "ME", BASELINE),
     ("train.schedule", "steps", "ME", BASELINE),
     ("train.step_size", 10, "ME", BASELINE),
     ("train.momentum", 0.5, "ME", BASELINE),
     ("train.weight_decay", 0.1, "ME", BASELINE),
     ("train.precision", "bfloat16", "ME", BASELINE),
-    ("train.compile", "yes", "ME", BASELINE),
+    ("train.compile", True, "ME", BASELINE),
     ("train.workers", 2, "ME", BASELINE),
     ("train.threads", 1, "ME", BASELINE),
     # The order of the patches is drawn from it, the baseline's too.
@@ -140,7 +140,7 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("train.checkpoint_steps", 3, "", ""),
     ("train.restarts", 0, "", ""),
     ("train.cache_mb", 0, "", ""),
-    ("evaluation.every", 4, "", "E"),
+    ("evaluation.stride", 4, "", "E"),
     # The baseline labels pixels by it.
     ("evaluation.precision", "bfloat16", "E", BASELINE),
     ("report.baseline", "none", "", ""),
@@ -168,7 +168,11 @@ def digests(stages: Stages, config: Config) -> dict[str, str]:
     found = {}
     for stage, its_config, key in stages.needed(EVALUATION, config):
         if stage in LETTERS:
-            plain = stage is SAMPLES and is_filled(config) and not is_filled(its_config)
+            plain = (
+                stage is SAMPLES
+                and uses_pseudo_labels(config)
+                and not uses_pseudo_labels(its_config)
+            )
             found["s" if plain else LETTERS[stage]] = key.digest
     return found
 
@@ -192,7 +196,7 @@ def test_the_table_names_every_setting() -> None:
         assert (len(fitting) == 1) != (setting in ELSEWHERE), setting
 
 
-def test_the_strategy_and_the_network_change_the_training_and_what_it_fills(
+def test_the_strategy_and_the_network_change_the_training_and_the_pseudo_labels(
     checked_stages: Stages,
 ) -> None:
     lite, patches = (digests(checked_stages, build_config(tree)) for tree in (LITE, PATCHES))
@@ -201,8 +205,8 @@ def test_the_strategy_and_the_network_change_the_training_and_what_it_fills(
         ("train.strategy", "hierarchical", PATCHES, patches, "ME"),
         ("network.name", "timm:resnet18", LITE, lite, "ME"),
         ("network.name", "overfeat", PATCHES, patches, BASELINE),
-        ("unlabelled.mode", "filled", LITE, lite, "SHhME"),
-        ("unlabelled.mode", "naive", PATCHES, patches, "SHhTME"),
+        ("unlabelled.mode", "pseudo_labels", LITE, lite, "SHhME"),
+        ("unlabelled.mode", "naive", PATCHES, patches, "SHhIME"),
     ):
         after = digests(checked_stages, changed(tree, setting, value))
         assert {k for k in before if after.get(k, before[k]) != before[k]} == set(expected)
@@ -240,16 +244,16 @@ def test_hierarchies_that_say_the_same_train_one_network(checked_stages: Stages)
     assert keys[0].digest == keys[1].digest != keys[2].digest
 
 
-def test_the_filler_is_the_baseline_that_a_report_compares_with(checked_stages: Stages) -> None:
+def test_pseudo_labels_come_from_the_baseline_of_the_report(checked_stages: Stages) -> None:
     config = build_config(PATCHES)
-    [filler] = [one for one in FILLED.inputs(config) if one.role == "model"]
-    assert filler.apart
+    [labeller] = [one for one in PSEUDO_LABELS.inputs(config) if one.role == "model"]
+    assert labeller.other_run
     baseline = checked_stages.key(MODEL, baseline_of(config))
-    assert checked_stages.key(FILLED, config).inputs["model"] == baseline.digest
-    names = [stage.name for stage, _, _ in checked_stages.needed(FILLED, config)]
-    assert names == ["scenes", "filled"]
-    names = [stage.name for stage, _, _ in checked_stages.needed(FILLED, config, apart=True)]
-    assert names == ["scenes", "samples", "targets", "model", "filled"]
+    assert checked_stages.key(PSEUDO_LABELS, config).inputs["model"] == baseline.digest
+    names = [stage.name for stage, _, _ in checked_stages.needed(PSEUDO_LABELS, config)]
+    assert names == ["scenes", "pseudo_labels"]
+    names = [stage.name for stage, _, _ in checked_stages.needed(PSEUDO_LABELS, config, apart=True)]
+    assert names == ["scenes", "samples", "sample_index", "model", "pseudo_labels"]
 
 
 def test_every_fcn_of_an_experiment_starts_from_one_coarser_network(
@@ -259,7 +263,7 @@ def test_every_fcn_of_an_experiment_starts_from_one_coarser_network(
     tree["network"]["name"] = "fcn16s"
     tree["train"]["coarser"] = {"epochs": 2}
     starts = set()
-    for strategy, mode in (("hierarchical", "naive"), ("sequential", "filled")):
+    for strategy, mode in (("hierarchical", "naive"), ("sequential", "pseudo_labels")):
         config = changed(changed_tree(tree, "train.strategy", strategy), "unlabelled.mode", mode)
         for one in (config, baseline_of(config)):
             starts.add(checked_stages.key(MODEL, one).inputs["start"])
@@ -293,11 +297,11 @@ FACTS: dict[str, dict[str, Any]] = {
             {
                 "network": {"name": network, "weights": "none"},
                 "hierarchy__kind": kind,
-                "unlabelled": {"mode": "filled", "train_on_filled": trains},
+                "unlabelled": {"mode": "pseudo_labels", "train_on_pseudo_labels": trains},
             }
             for network in ("lite", "squeezenet")
             for kind in ("label_clusters", "scene_names", "image_clusters")
-            for trains in ("yes", "no")
+            for trains in (True, False)
         ),
     ],
     ids=str,
@@ -306,7 +310,7 @@ def test_builders_see_what_their_stage_declares_and_no_more(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All stages of a run, with builders that open their scenes and write nothing."""
-    config = tiny(tmp_path, train__gpu="no", hierarchy__backend="sklearn", **changes)
+    config = tiny(tmp_path, train__gpu=False, hierarchy__backend="sklearn", **changes)
     built: list[str] = []
 
     def build(self: Stages, stage: Stage, key: Key, work: Work) -> StageResult:
@@ -316,18 +320,18 @@ def test_builders_see_what_their_stage_declares_and_no_more(
         scenes = inspect.getclosurevars(stage.build).nonlocals.get("scenes")
         if scenes is not None:
             opened = scenes(work.stages, work.config)
-            told = key.inputs.get("scenes")
-            assert stage is EVALUATION or told in (None, getattr(opened, "key", opened))
+            read = key.inputs.get("scenes")
+            assert stage is EVALUATION or read in (None, getattr(opened, "key", opened))
         built.append(work.key)
         facts = FACTS.get(stage.name, {})
         path = pretend(self, stage, work.config, **facts)
         return StageResult(stage.name, key.digest, str(path), facts, 1.0, reused=False)
 
     monkeypatch.setattr(Stages, "_build", build)
-    # In the place of filled scenes, their key.
+    # Instead of scenes with pseudo-labels, their key.
     monkeypatch.setattr(
-        graph, "with_fill", lambda scenes, storage, made, trains_on_fill: (
-            made.key + ("" if trains_on_fill else "-annotated")
+        graph, "with_pseudo_labels", lambda scenes, storage, made, train_on_pseudo_labels: (
+            made.key + ("" if train_on_pseudo_labels else "-annotated")
         ),
     )  # fmt: skip
     stages = Stages(Storage(str(tmp_path)))
@@ -348,12 +352,12 @@ def test_a_builder_that_takes_more_than_it_declares_is_stopped(tmp_path: Path) -
     made = stages.make(other, Config())
     with pytest.raises(AssertionError, match="secret takes other, which it does not declare"):
         stages.make(secret, Config())
-    told = Stage(
-        name="told",
+    declaring = Stage(
+        name="declaring",
         inputs=lambda config: [Input(role="other", stage=other, config=config)],
         build=build,
     )
-    assert stages.make(told, Config()).facts == {"key": made.key}
+    assert stages.make(declaring, Config()).facts == {"key": made.key}
 
 
 # A stage is added.
@@ -371,7 +375,7 @@ BRIGHTNESS = Stage(
     name="brightness",
     settings=lambda config: {"above": config.context.seed},
     inputs=lambda config: [
-        Input(role="scenes", stage=SCENES, config=data_alone(config), told=graph.checked_key)
+        Input(role="scenes", stage=SCENES, config=data_alone(config), key_from=graph.checked_key)
     ],
     build=build_brightness,
 )
@@ -412,7 +416,9 @@ def planned(config: Config) -> dict[str, list[str]]:
 
 
 def test_a_plan_says_what_is_there_and_what_is_not(tmp_path: Path) -> None:
-    config = tiny(tmp_path, train__gpu="no", hierarchy__backend="sklearn", report__baseline="reuse")
+    config = tiny(
+        tmp_path, train__gpu=False, hierarchy__backend="sklearn", report__baseline="reuse"
+    )
     stages = Stages(Storage(str(tmp_path)))
     title = "mine: hierarchical on synthetic"
     unknown = "known once the scenes are made"
@@ -443,8 +449,8 @@ def test_a_plan_says_what_is_there_and_what_is_not(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_plan_shows_the_baseline_first_and_the_one_that_fills(tmp_path: Path) -> None:
-    config = tiny(tmp_path, train__gpu="no", hierarchy__backend="sklearn")
+def test_a_plan_shows_both_baselines(tmp_path: Path) -> None:
+    config = tiny(tmp_path, train__gpu=False, hierarchy__backend="sklearn")
     stages = Stages(Storage(str(tmp_path)))
     pretend(stages, SCENES, data_alone(config), problems={}, class_pixels=[9] * 8)
     first, second = planned(config).items()
@@ -455,13 +461,14 @@ def test_a_plan_shows_the_baseline_first_and_the_one_that_fills(tmp_path: Path) 
     assert [line.split()[0] for line in second[1]] == [
         "scenes", "samples", "histograms", "hierarchy", "model", "evaluation",
     ]  # fmt: skip
-    filled = tiny(
-        tmp_path, train__gpu="no", hierarchy__backend="sklearn", report__baseline="none",
-        unlabelled={"mode": "filled"},
+    labelled = tiny(
+        tmp_path, train__gpu=False, hierarchy__backend="sklearn", report__baseline="none",
+        unlabelled={"mode": "pseudo_labels"},
     )  # fmt: skip
-    [lines] = planned(filled).values()
+    [lines] = planned(labelled).values()
     assert [line.split()[0] for line in lines] == [
-        "scenes", "model", "filled", "samples", "histograms", "hierarchy", "model", "evaluation",
+        "scenes", "model", "pseudo_labels", "samples", "histograms", "hierarchy", "model",
+        "evaluation",
     ]  # fmt: skip
     assert lines[1].endswith("to be made")
 

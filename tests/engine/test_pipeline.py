@@ -221,7 +221,7 @@ def test_evaluate_folder_counts_the_same(outcome: Outcome, tmp_path: Path) -> No
         data__dataset="folder",
         data__folder={"path": str(plain(tmp_path / "other"))},
     )
-    with pytest.raises(UserError, match=r"the model labels .* of synthetic .*other has 3 .sky"):
+    with pytest.raises(UserError, match=r"the model predicts .* of synthetic .*other has 3 .sky"):
         evaluate_folder(folder, config.data, gpu=False)
 
 

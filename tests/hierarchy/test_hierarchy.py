@@ -157,7 +157,7 @@ def test_windows_may_be_counted_in_another_map():
     hierarchy = cluster_hierarchy(5)
     around = rng.integers(0, 5, (12, 14)).astype(np.uint8)
     label_map = np.where(rng.random(around.shape) < 0.5, around, 255).astype(np.uint8)
-    subclass_map = hierarchy.relabel(label_map, surroundings=around)
+    subclass_map = hierarchy.relabel(label_map, context_label_map=around)
     labelled = label_map != 255
     assert (subclass_map[~labelled] == hierarchy.void_subclass).all()
     np.testing.assert_array_equal(subclass_map[labelled], hierarchy.relabel(around)[labelled])

@@ -103,7 +103,7 @@ def test_an_image_s_cluster_decides_not_its_scene_name():
 
 
 def test_other_images_have_no_cluster():
-    with pytest.raises(UserError, match="other: none of the 4 training images of toy"):
+    with pytest.raises(UserError, match="other: not one of the 4 training images of toy"):
         image_hierarchy().scene_of(scene("other"))
     with pytest.raises(UserError, match="needs the image's scene name"):
         image_hierarchy().relabel(np.zeros((2, 2), np.uint8))

@@ -69,20 +69,19 @@ def test_a_recipe_stands_in_the_paper_s_row_and_its_header_says_its_score(recipe
     assert f"{row['paper_per_pixel']:.3f} per pixel, {row['paper_per_class']:.3f} per" in header
 
 
-def test_filled_or_not_is_distinguished() -> None:
+def test_runs_with_and_without_pseudo_labels_are_distinguished() -> None:
     naive = run("lmsun-overfeat-s-lc", 0.6, "unlabelled.mode=naive")
-    annotated = run("lmsun-overfeat-s-lc", 0.7, "unlabelled.train_on_filled=no")
-    few = run("lmsun-overfeat-s-lc", 0.8, "unlabelled.below=0.5", "unlabelled.every=8")
+    annotated = run("lmsun-overfeat-s-lc", 0.7, "unlabelled.train_on_pseudo_labels=false")
+    few = run("lmsun-overfeat-s-lc", 0.8, "unlabelled.below=0.5", "unlabelled.stride=8")
     rows = {row["per_pixel"]: row for row in filled(5, naive, annotated, few)}
     assert rows[0.6]["method"] == "ours: overfeat+S+LC (R=129)"
     assert rows[0.7]["method"] == rows[0.8]["method"] == "OverFeat+S+LC (R=129)"
     assert "trained on annotated pixels" in rows[0.7]["note"]
-    assert "filled below 50%, filled 8 pixels apart" in rows[0.8]["note"]
-    elsewhere = run("siftflow-overfeat-s-lc", 0.5, "unlabelled.mode=filled")
-    old = run("siftflow-overfeat-s-lc", 0.4)
-    del old.config["unlabelled"]
-    assert {row["per_pixel"]: row["method"] for row in filled(1, elsewhere, old)} == {
-        0.5: "ours: overfeat+S+LC (R=129), filled", 0.4: "OverFeat+S+LC (R=129)",
+    assert "pseudo-labels below 50%, pseudo-labels at stride 8" in rows[0.8]["note"]
+    elsewhere = run("siftflow-overfeat-s-lc", 0.5, "unlabelled.mode=pseudo_labels")
+    plain = run("siftflow-overfeat-s-lc", 0.4)
+    assert {row["per_pixel"]: row["method"] for row in filled(1, elsewhere, plain)} == {
+        0.5: "ours: overfeat+S+LC (R=129), pseudo-labels", 0.4: "OverFeat+S+LC (R=129)",
     }  # fmt: skip
 
 
@@ -140,7 +139,7 @@ def test_seeds_are_one_row_with_their_spread() -> None:
         ("data.max_test=20", "20 test images"),
         ("data.max_train=30", "30 training images"),
         ("train.max_steps=9", "9 steps a phase"),
-        ("evaluation.every=8", "scores 8 pixels apart"),
+        ("evaluation.stride=8", "predicted at stride 8"),
         ("network.weights=none", "from random weights"),
         ("data.stanford.fold=3", "fold 3 only"),
     ],

@@ -99,7 +99,7 @@ def test_agreement_does_not_depend_on_ids(pairs: list[tuple[int, int]]) -> None:
         three()[:1],
         [trial(1, hierarchy__rho=0.93), trial(2, hierarchy__rho=0.95)],
         [trial(1, 0.5, hierarchy__region="inf"), trial(2, 0.6, hierarchy__region=129)],
-        [trial(1, 0.5, train__solver="sgd"), trial(2, 0.6, train__solver="adamw")],
+        [trial(1, 0.5, train__optimizer="sgd"), trial(2, 0.6, train__optimizer="adamw")],
     ],
 )
 def test_every_sweep_has_a_page(trials: list[Trial]) -> None:

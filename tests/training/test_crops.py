@@ -281,8 +281,8 @@ class TenMore:
     def scene_of(self, scene):
         return f"the {scene.name}"
 
-    def relabel(self, label_map, scene_name, surroundings):
-        assert (scene_name, surroundings) == ("the coast", None)
+    def relabel(self, label_map, scene_name, context_label_map):
+        assert (scene_name, context_label_map) == ("the coast", None)
         return np.where(label_map == VOID, 255, label_map + 10).astype(np.uint8)
 
 

@@ -146,7 +146,7 @@ def test_each_phase_moves_what_it_trains_and_nothing_else(stories, strategy):
 
 
 def test_every_weight_of_a_trained_part_moves():
-    """No tensor is forgotten by the solver."""
+    """No tensor is forgotten by the optimizer."""
 
     def larger_batches(epoch):
         draw = torch.Generator().manual_seed(epoch)
@@ -297,7 +297,7 @@ def test_a_phase_draws_the_same_whatever_the_length_of_the_one_before():
             network,
             keep,
             max_steps=None,
-            solver="sgd",
+            optimizer="sgd",
             weight_decay=0.0,
             sequential={
                 "subclass_new_layers": {"epochs": epochs, "learning_rate": 1e-30},
@@ -369,7 +369,7 @@ def test_a_cycle_of_few_steps_works(steps):
 
 
 def test_steps_are_a_tenth_every_step_size():
-    rate = rates(8, schedule="steps", step_size=3, solver="sgd")
+    rate = rates(8, schedule="steps", step_size=3, optimizer="sgd")
     np.testing.assert_allclose(rate, [0.02] * 3 + [0.002] * 3 + [0.0002] * 2)
 
 
@@ -384,7 +384,7 @@ def test_sgd_is_the_papers_weight_decay_and_momentum():
 
     # Learning rate so small that only the ratio of the two moves tells momentum and decay.
     settings = {
-        "solver": "sgd",
+        "optimizer": "sgd",
         "schedule": "steps",
         "momentum": 0.9,
         "weight_decay": 50.0,
@@ -456,11 +456,11 @@ def test_the_network_is_compiled_where_it_is_asked_for(monkeypatch):
 
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model: real(model, backend=backend))
-    settings = {"max_steps": 3, "compile": "yes", "seed": 0}
+    settings = {"max_steps": 3, "compile": True, "seed": 0}
     compiled = trained("baseline", **settings)[1]
     few = len(graphs)
     assert few > 0
-    eager = trained("baseline", **settings | {"compile": "no"})[1]
+    eager = trained("baseline", **settings | {"compile": False})[1]
     assert len(graphs) == few
     np.testing.assert_allclose(
         [row["loss"] for row in compiled], [row["loss"] for row in eager], rtol=1e-5

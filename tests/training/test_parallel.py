@@ -82,7 +82,7 @@ def settings(strategy, **more):
     tree = {
         "strategy": strategy,
         "batch_size": 7,
-        "solver": "sgd",
+        "optimizer": "sgd",
         "schedule": "steps",
         strategy: dict.fromkeys(names, phase),
         **more,

@@ -12,18 +12,18 @@ from lhs.data.augmentation import variant
 from lhs.data.scenes import Scene
 from lhs.loading import build_config
 from lhs.training.decoded import TrainingScenes
-from lhs.training.patches import PatchFeed, Targets, cut_patches, joined, ordered_batches
+from lhs.training.patches import PatchFeed, SampleIndex, cut_patches, joined, ordered_batches
 
 CLASSES = np.array([0.7, 0.2, 0.1])
 
 
-def rows(total: int) -> Targets:
+def rows(total: int) -> SampleIndex:
     ids = np.arange(total)
     labels = np.random.default_rng(0).choice(3, total, p=CLASSES)
-    return Targets(ids, ids // 7, ids % 6, ids % 40, ids % 50, labels, labels * 10)
+    return SampleIndex(ids, ids // 7, ids % 6, ids % 40, ids % 50, labels, labels * 10)
 
 
-def read_from(all_rows: Targets, asked=None):
+def read_from(all_rows: SampleIndex, asked=None):
     def read(start, stop):
         if asked is not None:
             asked.append((start, stop))
@@ -144,7 +144,7 @@ def at(images, variants, centres):
     count = len(images)
     y, x = np.array(centres).T
     zeros = np.zeros(count, np.int64)
-    return Targets(np.arange(count), np.array(images), np.array(variants), y, x, zeros, zeros)
+    return SampleIndex(np.arange(count), np.array(images), np.array(variants), y, x, zeros, zeros)
 
 
 def test_patches_are_cut_from_the_variant_around_the_centre(scenes):
@@ -186,7 +186,7 @@ class Rows:
     def __init__(self):
         draw = np.random.default_rng(0)
         labels = draw.choice(3, 40, p=[0.8, 0.1, 0.1])
-        self.rows = Targets(
+        self.rows = SampleIndex(
             np.arange(40), draw.integers(0, 3, 40), draw.integers(0, 3, 40),
             draw.integers(0, 30, 40), draw.integers(0, 40, 40), labels.astype(np.uint8),
             (labels * 2).astype(np.uint16),

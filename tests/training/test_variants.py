@@ -55,11 +55,11 @@ class Sparse(Noise):
         label_map[:, 25:] = VOID
         return label_map
 
-    def surroundings(self):
+    def context_label_map(self):
         return super().label_map()
 
 
-def test_subclasses_go_by_the_map_that_tells_the_surroundings():
+def test_subclasses_are_found_in_the_context_label_map():
     hierarchy = cluster_hierarchy(5)
     scene = Sparse(id="1", split="train", num_classes=5)
     crops = TrainingScenes([scene], hierarchy, cache_mb=0)
@@ -69,7 +69,7 @@ def test_subclasses_go_by_the_map_that_tells_the_surroundings():
     change = {"seed": 3, "image_id": "1", "void": VOID}
     for example, number in ((crops.example(0), 0), (whole.example(0), 0), (whole.example(1), 1)):
         label_map = variant_label_map(scene.label_map(), number=number, **change)
-        around = variant_label_map(scene.surroundings(), number=number, **change)
+        around = variant_label_map(scene.context_label_map(), number=number, **change)
         labelled = label_map != VOID
         assert (example.label_map == label_map).all()
         assert (example.subclass_map[~labelled] == hierarchy.void_subclass).all()

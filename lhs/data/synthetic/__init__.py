@@ -14,7 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lhs.data.scenes import SPLITS, Dataset, Scene, class_colours, void_of
+from lhs.data.colours import class_colours
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import SPLITS, Scene, void_of
 from lhs.data.synthetic.canvas import (
     CLASSES,
     Array,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import ray
 
@@ -19,11 +19,11 @@ CPU_SHARE = 0.9
 """Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""
 
 
-def wants_gpu(setting: str) -> bool:
+def wants_gpu(setting: Literal["auto"] | bool) -> bool:
     """Whether workers get a GPU: as set, or (`auto`) where the cluster has one."""
     if setting == "auto":
         return ray.cluster_resources().get("GPU", 0) >= 1
-    return setting == "yes"
+    return setting
 
 
 def training_workers(config: Config) -> int:

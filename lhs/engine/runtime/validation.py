@@ -27,7 +27,7 @@ class Validation:
     parents
         Class (n,) of each subclass; None for the baseline.
     every
-        Patch networks: pixels between two scores, see `evaluation.every`.
+        Patch networks: pixels between two scores, see `evaluation.stride`.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from lhs.engine.runtime.devices import granted_device
 from lhs.engine.runtime.progress import EVERY, Progress, clock
 from lhs.engine.runtime.validation import Validation
 from lhs.engine.stages.hierarchy import HIERARCHY_FILE, read_hierarchy
-from lhs.engine.stages.sample_index import TargetReader
+from lhs.engine.stages.sample_index import SampleIndexReader
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import tracker as tracking
 from lhs.errors import UserError
@@ -65,8 +65,8 @@ class TrainingJob:
     dataset: str
     hierarchy: str | None
     """The hierarchy's folder in the storage."""
-    targets: str | None
-    """The training samples' folder in the storage."""
+    sample_index: str | None
+    """The sample index's folder in the storage; for patch networks."""
     start: str | None
     """Folder of the coarser model that the network starts from."""
     held_out: tuple[Scene, ...]
@@ -186,8 +186,8 @@ def _feed(
         "threads": threads,
         "device": device,
     }
-    if job.targets is not None:
-        rows = TargetReader(storage, f"{job.targets}/rows")
+    if job.sample_index is not None:
+        rows = SampleIndexReader(storage, f"{job.sample_index}/rows")
         return PatchFeed(scenes, rows, config.train, config.context.seed, PATCH, **place)
     void_subclass = job.void if hierarchy is None else hierarchy.void_subclass
     if config.examples == "variants":
@@ -207,7 +207,7 @@ def _validation(
         return lambda epoch, phase, model: None
     parents = None if hierarchy is None else hierarchy.matrix().argmax(axis=0)
     validation = Validation(
-        job.held_out, len(job.classes), job.void, parents, job.config.evaluation.every
+        job.held_out, len(job.classes), job.void, parents, job.config.evaluation.stride
     )
 
     def look(epoch: int, phase: Phase, model: torch.nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Ray Data: training images -> one vector each, of which image clusters are made."""
+"""Ray Data: training images -> one descriptor each, for image clusters."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import wants_gpu
 from lhs.engine.stage import Work
 from lhs.engine.stages.samples import row_tables
-from lhs.engine.stages.scenes import CheckedScenes, blocks, worker_dataset
+from lhs.engine.stages.scenes import CheckedScenes, blocks, mapped, worker_dataset
 from lhs.engine.storage import Storage, explained
 
-# What needs torch is imported where it is used: processes that make GIST or clusters do without.
+# Torch is imported only where it is used: processes that make GIST or clusters do not need it.
 
 if TYPE_CHECKING:
     import torch
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from lhs.networks.base import SceneNetwork
 
 BATCH = 16
-"""Images that travel to a network together."""
+"""Images sent to a network at a time."""
 
 DESCRIPTORS = pa.schema([("image", pa.string()), ("descriptor", pa.list_(pa.float32()))])
 
 
 def build_descriptors(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
-    """Describe every training image, as it is: its GIST, or what a pretrained network sees.
+    """Describe every training image, unaugmented, by its GIST or a pretrained network's features.
 
     The folder holds `rows/*.parquet` (see `DESCRIPTORS`); the facts `images` and `described_by`.
     """
@@ -44,14 +44,8 @@ def build_descriptors(work: Work, scenes: CheckedScenes, path: str) -> dict[str,
     rows = [{"image": scene.id} for scene in train]
     with followed("images described", len(rows)) as progress, explained(storage.uri):
         if config.hierarchy.kind == "image_clusters":
-            described = ray.data.from_items(
-                rows, override_num_blocks=blocks(len(rows))
-            ).map_batches(
-                gist_batch,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_kwargs={"data": config.data, "progress": progress},
-            )
+            tasks = blocks(len(rows))
+            described = mapped(gist_batch, rows, tasks, data=config.data, progress=progress)
         else:
             described = _embedded(config, train, progress)
         described.write_parquet(f"{path}/rows", filesystem=storage.filesystem)
@@ -59,7 +53,7 @@ def build_descriptors(work: Work, scenes: CheckedScenes, path: str) -> dict[str,
 
 
 def descriptor_settings(config: Config) -> dict[str, Any]:
-    """How descriptors are made."""
+    """The kind of descriptors, and the network that makes them."""
     if config.hierarchy.kind == "image_clusters":
         return {"by": "gist"}
     network = embedder_of(config.network)
@@ -77,13 +71,13 @@ def descriptor_weights(config: Config) -> dict[str, str]:
 
 
 def embedder_of(config: NetworkConfig) -> NetworkConfig:
-    """The network that describes images: the one that is trained, or `lite` where that starts from
-    random weights, which see nothing."""
+    """The network that describes images: the one to be trained, or `lite` if that starts from
+    random weights."""
     return NetworkConfig() if config.weights == "none" else config
 
 
 def described_by(config: Config) -> str:
-    """What the descriptors are, in a few words."""
+    """The kind of descriptors, for people."""
     if config.hierarchy.kind == "image_clusters":
         return "gist"
     network = embedder_of(config.network)
@@ -91,7 +85,7 @@ def described_by(config: Config) -> str:
 
 
 def gist_batch(batch: pa.Table, data: DataConfig, progress: Progress) -> pa.Table:
-    """Rows `DESCRIPTORS` of the images that a batch names."""
+    """Rows `DESCRIPTORS` of a batch of images."""
     dataset = worker_dataset(data)
     rows = []
     for name in batch["image"].to_pylist():
@@ -110,7 +104,7 @@ def _embedded(config: Config, scenes: list[Scene], progress: Progress) -> ray.da
 
 @dataclass(frozen=True)
 class _EmbedJob(ImageJob):
-    """Describe images by what a pretrained network sees."""
+    """Describe images by the features of a pretrained network."""
 
     network: NetworkConfig
 
@@ -136,7 +130,7 @@ class _EmbedJob(ImageJob):
 
 def read_descriptors(storage: Storage, path: str) -> tuple[list[str], np.ndarray]:
     """Ids of the described images, sorted, and their descriptors (N, D) float32."""
-    # Which file a row lies in hangs on the machines that wrote it; its order here does not.
+    # The file of a row depends on the cluster that wrote it; the order after sorting does not.
     table = pa.concat_tables(row_tables(storage, path, DESCRIPTORS.names)).sort_by("image")
     values = table["descriptor"].combine_chunks().flatten().to_numpy()
     return table["image"].to_pylist(), values.reshape(len(table), -1)

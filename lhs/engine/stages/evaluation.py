@@ -1,4 +1,4 @@
-"""Ray Data: a model over the images of a split, down to one confusion matrix of counts."""
+"""Ray Data: a model predicts the images of a split; confusion counts and scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from PIL import Image
 
 from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
-from lhs.data.scenes import Dataset, Scene
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import Scene
 from lhs.engine.runtime.devices import precision_on
 from lhs.engine.runtime.model_pool import (
     IMAGE,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 COUNTS = "counts.npy"
 BATCH = 16
-"""Images that travel to a model together."""
+"""Images sent to a model at a time."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
     test = scenes.split("test")
     stored = stored_model(
         model_files(storage, f"{work.inputs['model'].path}/model"),
-        config.evaluation.every if config.network.patches else 1,
+        config.evaluation.stride if config.network.patches else 1,
         inference_precision(config),
     )
     gpu = wants_gpu(config.train.gpu)
@@ -79,17 +80,17 @@ def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
 
 
 def evaluation_settings(config: Config) -> dict[str, Any]:
-    """How densely a patch network looks, and the arithmetic."""
+    """The stride of a patch network, and the precision."""
     settings: dict[str, Any] = {}
     if config.network.patches:
-        settings["every"] = config.evaluation.every
+        settings["stride"] = config.evaluation.stride
     return settings | precision_setting(config)
 
 
 def precision_setting(config: Config) -> dict[str, Any]:
-    """The arithmetic of a trained model, as what it labels depends on it."""
+    """The precision of predictions, on which labels depend."""
     precision = inference_precision(config)
-    # What float32 gave keeps the keys that it had when there was nothing else.
+    # Left out for float32, once the only one: its keys stay as they were.
     return {} if precision == "float32" else {"precision": precision}
 
 
@@ -151,7 +152,7 @@ class _ScoreJob(ImageJob):
 
 
 def evaluate_folder(
-    folder: Path, config: DataConfig, gpu: bool, every: int = 1, precision: str = "auto"
+    folder: Path, config: DataConfig, gpu: bool, stride: int = 1, precision: str = "auto"
 ) -> Evaluation:
     """Score any model folder on the test split of a dataset, on whole GPUs where there are any.
 
@@ -163,27 +164,27 @@ def evaluate_folder(
         The dataset.
     gpu
         Whether models book GPUs.
-    every, precision
-        As `evaluation.every` and `evaluation.precision`.
+    stride, precision
+        As `evaluation.stride` and `evaluation.precision`.
 
     Raises
     ------
     UserError
-        If the model's classes are not the dataset's, it can't score every n-th pixel alone, or the
-        GPU has no such arithmetic.
+        If the model's classes are not the dataset's, or the network can't use the stride or the GPU
+        the precision.
     """
     from lhs.evaluation.model import load_model
 
     dataset = open_dataset(config)
-    model = load_model(folder, every=every)
+    model = load_model(folder, "cpu", stride)
     if model.classes != tuple(dataset.classes):
         raise UserError(
-            f"{folder}: the model labels {len(model.classes)} classes of "
+            f"{folder}: the model predicts {len(model.classes)} classes of "
             f"{model.description.dataset} ({', '.join(model.classes[:5])}, ...), "
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:5])}, ...)"
         )
     settled = precision_on(precision, gpu, "evaluation.precision")
-    stored = stored_model(folder_files(folder), every, settled)
+    stored = stored_model(folder_files(folder), stride, settled)
     table = predict_scenes(stored, dataset, dataset.split("test"), gpu)
     counts = total_counts(table, len(dataset.classes))
     return Evaluation(counts, scores(counts))

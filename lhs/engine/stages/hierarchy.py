@@ -1,26 +1,23 @@
-"""Ray: one common class after the other is clustered; together they are the hierarchy."""
+"""Ray: the common classes are clustered, each by a task or actor, and become a hierarchy."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 
 from lhs.config import IMAGE_KINDS, Config
-from lhs.context.histograms import SparseHistograms
 from lhs.engine.runtime.devices import booked_share
 from lhs.engine.runtime.progress import say
 from lhs.engine.runtime.resources import clustering_backend
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.descriptors import read_descriptors
-from lhs.engine.stages.samples import row_tables
+from lhs.engine.stages.samples import class_histograms, group_counts
 from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
@@ -39,9 +36,8 @@ HIERARCHY_FILE = "hierarchy.json"
 def build_hierarchy(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Common classes and their subclasses (METHOD section 3).
 
-    Label clusters are made of the input `histograms`, image clusters of `descriptors`, others of
-    scene names. The folder holds `hierarchy.json`; the facts the numbers that `lhs hierarchy`
-    prints.
+    Label clusters are made from the input `histograms`, image clusters from `descriptors`, others
+    from scene names. The folder holds `hierarchy.json`; the facts, what `lhs hierarchy` prints.
     """
     config, storage, inputs = work.config, work.storage, work.inputs
     samples = inputs["samples"]
@@ -78,7 +74,7 @@ def hierarchy_settings(config: Config) -> dict[str, Any]:
 
 
 def digest_of(result: StageResult) -> str:
-    """The digest of a finished hierarchy: all that those who use it depend on."""
+    """The digest of a finished hierarchy; later stages depend on nothing else of it."""
     return str(result.facts["digest"])
 
 
@@ -122,7 +118,7 @@ def _by_clusters(
         min_size=min_size,
         backend=backend,
     )
-    # The most frequent first, so that none of the long ones begins last.
+    # The most frequent classes take longest and are started first.
     labels = common.tolist()
     if backend == "cuml":
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -155,45 +151,42 @@ def _by_clusters(
 def clustered_by_tasks(
     work: Callable[[int], ClassClusters], labels: Sequence[int]
 ) -> Iterator[tuple[int, ClassClusters]]:
-    """Cluster each class in a task on a CPU; classes and their clusters, as they are finished."""
-    # A partial function is none that Ray takes.
-    task = ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(_cluster)
-    running = {task.remote(work, label): label for label in labels}
+    """Cluster each class in a task on a CPU; yields what `clustered_by_actors` does."""
+    # Ray takes no partial function.
+    task = ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(lambda label: work(label))
+    running = {task.remote(label): label for label in labels}
     while running:
         (ref, *_), _ = ray.wait(list(running))
         yield running.pop(ref), ray.get(ref)
 
 
-def _cluster(work: Callable[[int], ClassClusters], label: int) -> ClassClusters:
-    return work(label)
-
-
 def clustered_by_actors(
     work: Callable[[int], ClassClusters], labels: Sequence[int], actors: int, gpus: float
 ) -> Iterator[tuple[int, ClassClusters]]:
-    """Cluster classes one after the other in actors that stay: importing cuML takes 5 s.
+    """Cluster classes in actors, each one class after the other: importing cuML takes 5 s.
 
     Parameters
     ----------
     work
         Clusters the class of an id.
     labels
-        Class ids, in the order in which they are handed out.
+        Class ids, in the order in which they are started.
     actors
-        Processes, at most.
+        Number of actors, at most.
     gpus
-        What each books of a GPU.
+        Share of a GPU that each books.
 
     Yields
     ------
     (int, ClassClusters)
-        Classes and their clusters, as they are finished.
+        Classes and their clusters, in the order in which they finish.
     """
     kind = ray.remote(
         num_cpus=1, num_gpus=gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="DEFAULT"
     )(_Clusterer)
     waiting = list(labels)
-    # Only an actor that has its GPU gets a class: others may have to wait for theirs for hours.
+    # Only an actor that has started gets a class: others may wait hours for a GPU. Ray's ActorPool
+    # gives classes to actors that have not started too.
     workers = [kind.remote(work) for _ in range(actors)]
     running: dict[ray.ObjectRef, tuple[Any, int | None]] = {
         worker.ready.remote(): (worker, None) for worker in workers
@@ -249,23 +242,6 @@ def cluster_label(
     )
 
 
-def class_histograms(storage: Storage, path: str, label: int) -> SparseHistograms:
-    """The histograms of all samples of a class, in the order of image, variant, y and x."""
-    order = ["image", "variant", "y", "x"]
-    parts = [
-        table.filter(pc.equal(table["label"], label)).drop_columns("label")
-        for table in row_tables(storage, path, [*order, "label", "bins", "counts"])
-    ]
-    # Which file a row lies in hangs on the machines that wrote it; its order here does not.
-    rows = pa.concat_tables(parts).sort_by([(name, "ascending") for name in order])
-    bins, counts = rows["bins"].combine_chunks(), rows["counts"].combine_chunks()
-    return SparseHistograms(
-        bins.flatten().to_numpy(),
-        counts.flatten().to_numpy(),
-        np.concatenate([[0], np.cumsum(bins.value_lengths().to_numpy())]).astype(np.int64),
-    )
-
-
 def _by_scene_names(
     storage: Storage,
     config: Config,
@@ -289,7 +265,9 @@ def _by_scene_names(
         dataset=dataset.name,
         classes=dataset.classes,
         scene_names=dataset.scene_names,
-        counts=_pair_counts(storage, samples, scenes, names, dataset.scene_names),
+        counts=group_counts(
+            storage, samples.path, names, dataset.scene_names, len(dataset.classes)
+        ),
         rho=config.hierarchy.rho,
     )
 
@@ -306,7 +284,7 @@ def _by_image_clusters(
     ids, described = read_descriptors(storage, descriptors.path)
     cluster: Callable[..., tuple[np.ndarray, np.ndarray]] = cluster_images
     if backend == "cuml":
-        # The GPU is not this process's own, nor need one be where it runs.
+        # This process has no GPU of its own, and its node may have none.
         share = booked_share(config.train.gpu_share)
         task = ray.remote(num_cpus=1, num_gpus=share, scheduling_strategy="DEFAULT")(cluster_images)
         cluster = lambda *given: ray.get(task.remote(*given))  # noqa: E731
@@ -316,7 +294,9 @@ def _by_image_clusters(
         kind=settings.kind,
         dataset=dataset.name,
         classes=dataset.classes,
-        counts=_pair_counts(storage, samples, scenes, images, range(len(centres))),
+        counts=group_counts(
+            storage, samples.path, images, range(len(centres)), len(dataset.classes)
+        ),
         images=images,
         centres=centres,
         rho=settings.rho,
@@ -324,20 +304,3 @@ def _by_image_clusters(
         seed=settings.seed,
         backend=backend,
     )
-
-
-def _pair_counts(
-    storage: Storage,
-    samples: StageResult,
-    scenes: CheckedScenes,
-    group_of: Mapping[str, Any],
-    groups: Sequence[Any],
-) -> np.ndarray:
-    """Samples (G, L) of each class in the images of each group."""
-    pairs = np.zeros((len(groups), len(scenes.dataset.classes)), np.int64)
-    places = {group: place for place, group in enumerate(groups)}
-    for table in row_tables(storage, samples.path, ["image", "label"]):
-        images = table["image"].combine_chunks().dictionary_encode()
-        rows = np.array([places[group_of[image]] for image in images.dictionary.to_pylist()], int)
-        np.add.at(pairs, (rows[images.indices.to_numpy()], table["label"].to_numpy()), 1)
-    return pairs

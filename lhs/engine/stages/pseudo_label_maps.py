@@ -1,4 +1,4 @@
-"""The filled maps that the stage `filled` stored, as scenes."""
+"""The pseudo-label maps that the stage `pseudo_labels` stored, read as scenes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from lhs.data.filling import with_fills
-from lhs.data.scenes import Dataset
+from lhs.data.dataset import Dataset
+from lhs.data.pseudo_labels import add_pseudo_labels
 from lhs.engine.storage import Storage
 from lhs.errors import BadImageError
 
@@ -19,40 +19,42 @@ IMAGES, MAPS = "images.parquet", "maps"
 
 
 @dataclass(frozen=True)
-class Fills:
-    """A finished stage `filled`; travels to workers.
+class PseudoLabelMaps:
+    """A finished stage `pseudo_labels`; it is sent to workers.
 
     Attributes
     ----------
     storage, path
-        Where it lies.
-    trains_on_fill
-        Whether label maps are the filled ones; see `lhs.data.filling.FilledScene`.
+        Its folder.
+    train_on_pseudo_labels
+        See `lhs.data.pseudo_labels.PseudoLabelledScene`.
     """
 
     storage: Storage
     path: str
-    trains_on_fill: bool = True
+    train_on_pseudo_labels: bool = True
 
-    def over(self, dataset: Dataset) -> Dataset:
-        """The dataset with its filled training scenes."""
+    def add_to(self, dataset: Dataset) -> Dataset:
+        """The dataset with these pseudo-labels in its training scenes."""
         table = pq.read_table(
             f"{self.path}/{IMAGES}", columns=["image"], filesystem=self.storage.filesystem
         )
-        fills = {
-            image: partial(read_fill, self.storage, map_path(f"{self.path}/{MAPS}", image))
+        readers = {
+            image: partial(read_map, self.storage, map_path(f"{self.path}/{MAPS}", image))
             for image in table["image"].to_pylist()
         }
-        return with_fills(dataset, fills, trains_on_fill=self.trains_on_fill)
+        return add_pseudo_labels(
+            dataset, readers, train_on_pseudo_labels=self.train_on_pseudo_labels
+        )
 
 
 def map_path(maps: str, image: str) -> str:
-    """Where the fill of an image lies in the folder of all."""
+    """Path of an image's pseudo-label map in the folder `maps`."""
     return f"{maps}/{image}.png"
 
 
-def read_fill(storage: Storage, path: str) -> np.ndarray:
-    """Read a fill (H, W): ids where a model filled, void where people labelled.
+def read_map(storage: Storage, path: str) -> np.ndarray:
+    """Read a pseudo-label map (H, W): void where people annotated.
 
     Raises
     ------
@@ -62,4 +64,6 @@ def read_fill(storage: Storage, path: str) -> np.ndarray:
     try:
         return np.array(Image.open(io.BytesIO(storage.read(path))))
     except OSError as error:
-        raise BadImageError(f"{storage.address(path)}: unreadable filled map: {error}") from None
+        raise BadImageError(
+            f"{storage.address(path)}: unreadable pseudo-label map: {error}"
+        ) from None

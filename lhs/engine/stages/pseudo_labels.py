@@ -1,4 +1,4 @@
-"""Ray Data: the baseline fills the unlabelled pixels of training images (paper section 4.4)."""
+"""Ray Data: the baseline makes pseudo-labels for training images (paper section 4.4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import ray
 
 from lhs.config import Config
-from lhs.data.filling import fill_of
+from lhs.data.pseudo_labels import pseudo_label_map
 from lhs.data.scenes import Scene
 from lhs.engine.runtime.model_pool import (
     IMAGE,
@@ -29,7 +29,7 @@ from lhs.engine.runtime.progress import followed, say
 from lhs.engine.runtime.resources import inference_precision, wants_gpu
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.evaluation import png, precision_setting
-from lhs.engine.stages.pseudo_label_maps import IMAGES, MAPS, Fills, map_path, read_fill
+from lhs.engine.stages.pseudo_label_maps import IMAGES, MAPS, PseudoLabelMaps, map_path, read_map
 from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.storage import Storage, explained
 from lhs.evaluation.model import WEIGHTS
@@ -40,37 +40,37 @@ if TYPE_CHECKING:
     from lhs.evaluation.model import Model
 
 ANNOTATED = "-annotated"
-"""Added to the key of filled maps, where only what people annotated is trained on."""
+"""Added to the stage's key if the network trains only on what people annotated."""
 BATCH = 16
-"""Images that travel to a model together."""
+"""Images sent to a model at a time."""
 
 
-def build_filled(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
-    """Predict the void pixels of the training images of which too few are labelled.
+def build_pseudo_labels(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
+    """Predict the void pixels of sparsely labelled training images.
 
-    Test scenes are not handed to it, so their labels are not read. A killed stage goes on with what
-    it had filled. The folder holds `maps/IMAGE.png`, ids where the model filled and void where
-    people labelled, and `images.parquet`, a row an image filled: `image`, `pixels`, `annotated`,
-    `counts` (L,) of filled pixels. The facts say by which model: `model`, its key, and `digest`,
-    the sha256 of its weights.
+    Test scenes are not used, so their labels are not read. After a kill it continues with the
+    images that are left. The folder holds `maps/IMAGE.png`, predicted ids, void where people
+    annotated, and `images.parquet`, a row per image with pseudo-labels: `image`, `pixels`,
+    `annotated`, `counts` (L,) of pseudo-labels. The facts name the model: `model`, its key, and
+    `digest`, the sha256 of its weights.
     """
     config, storage, dataset = work.config, work.storage, scenes.dataset
     model = work.inputs["model"]
     sparse = _sparse(storage, scenes, config.unlabelled.below)
     say(f"{len(sparse)} of {len(scenes.split('train'))} training images are less than "
-        f"{config.unlabelled.below:.0%} labelled: the baseline fills them")  # fmt: skip
+        f"{config.unlabelled.below:.0%} labelled: the baseline labels the rest")  # fmt: skip
     files = model_files(storage, f"{model.path}/model")
     digest = hashlib.sha256(files[WEIGHTS]).hexdigest()
     table = _SCHEMA.empty_table()
     if sparse:
-        # Where a killed attempt with these very weights goes on.
-        name = f".filling-{work.key[:16]}-{digest[:16]}"
-        maps = storage.path("stages", "filled", name)
+        # An attempt with the same weights that was killed continues here.
+        name = f".unfinished-{work.key[:16]}-{digest[:16]}"
+        maps = storage.path("stages", "pseudo_labels", name)
         storage.make_folder(maps)
-        every = config.unlabelled.every if config.network.patches else 1
-        stored = stored_model(files, every, inference_precision(config))
-        job = _FillJob(stored, storage, maps, dataset.void, len(dataset.classes))
-        table = _fill(job, sparse, config)
+        stride = config.unlabelled.stride if config.network.patches else 1
+        stored = stored_model(files, stride, inference_precision(config))
+        job = _PseudoLabelJob(stored, storage, maps, dataset.void, len(dataset.classes))
+        table = _label(job, sparse, config)
         storage.move(maps, f"{path}/{MAPS}")
     with (
         explained(storage.uri),
@@ -91,33 +91,37 @@ def build_filled(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]
     }
 
 
-def filled_settings(config: Config) -> dict[str, Any]:
-    """Which images are filled, how densely a patch network looks, and the arithmetic."""
+def pseudo_label_settings(config: Config) -> dict[str, Any]:
+    """Which images get pseudo-labels, the stride of a patch network, and the precision."""
     settings: dict[str, Any] = {"below": config.unlabelled.below}
     if config.network.patches:
-        settings["every"] = config.unlabelled.every
+        settings["stride"] = config.unlabelled.stride
     return settings | precision_setting(config)
 
 
-def with_fill(
-    scenes: CheckedScenes, storage: Storage, result: StageResult, *, trains_on_fill: bool = True
+def with_pseudo_labels(
+    scenes: CheckedScenes,
+    storage: Storage,
+    result: StageResult,
+    *,
+    train_on_pseudo_labels: bool = True,
 ) -> CheckedScenes:
-    """Checked scenes with the maps of a finished stage `filled`."""
-    fills = Fills(storage, result.path, trains_on_fill)
+    """Checked scenes with the maps of a finished stage `pseudo_labels`."""
+    maps = PseudoLabelMaps(storage, result.path, train_on_pseudo_labels)
     pixels = scenes.class_pixels
-    if trains_on_fill:
+    if train_on_pseudo_labels:
         pixels = pixels + np.array(result.facts["filled_class_pixels"], np.int64)
     return replace(
         scenes,
-        dataset=fills.over(scenes.dataset),
-        key=result.key + ("" if trains_on_fill else ANNOTATED),
+        dataset=maps.add_to(scenes.dataset),
+        key=result.key + ("" if train_on_pseudo_labels else ANNOTATED),
         class_pixels=pixels,
-        fills=fills,
+        pseudo_labels=maps,
     )
 
 
 def _sparse(storage: Storage, scenes: CheckedScenes, below: float) -> list[Scene]:
-    """The readable training scenes of which less than this share is labelled."""
+    """The readable training scenes with less than this share of their pixels labelled."""
     table = pq.read_table(
         f"{scenes.path}/scenes.parquet",
         columns=["id", "split", "height", "width", "labelled"],
@@ -129,13 +133,14 @@ def _sparse(storage: Storage, scenes: CheckedScenes, below: float) -> list[Scene
     return [scene for scene in scenes.split("train") if scene.id in chosen]
 
 
-def _fill(job: _FillJob, scenes: list[Scene], config: Config) -> pa.Table:
+def _label(job: _PseudoLabelJob, scenes: list[Scene], config: Config) -> pa.Table:
     """Rows `_SCHEMA` of the scenes, sorted by image."""
     ordered = sorted(scenes, key=lambda scene: scene.id)
     gpu, share = wants_gpu(config.train.gpu), config.train.gpu_share
-    with followed("images filled", len(ordered)) as progress, explained(job.storage.uri):
-        filled = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, share=share)
-        return pa.concat_tables(ray.get(filled.materialize().to_arrow_refs())).sort_by("image")
+    title = "images with pseudo-labels"
+    with followed(title, len(ordered)) as progress, explained(job.storage.uri):
+        rows = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, share=share).materialize()
+        return pa.concat_tables(ray.get(rows.to_arrow_refs())).sort_by("image")
 
 
 _SCHEMA = pa.schema(
@@ -149,8 +154,8 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class _FillJob(ImageJob):
-    """Predict the void pixels of scenes; one file an image, which a killed run finds again."""
+class _PseudoLabelJob(ImageJob):
+    """Predict the void pixels of scenes; one file per image, which a killed run finds again."""
 
     model: StoredModel
     storage: Storage
@@ -179,20 +184,20 @@ class _FillJob(ImageJob):
 
     def write(self, item: Scene, arrays: Arrays) -> dict[str, Any]:
         path = map_path(self.maps, item.id)
-        fill = fill_of(arrays["label_map"], arrays["labels"], self.void)
+        pseudo_labels = pseudo_label_map(arrays["label_map"], arrays["labels"], self.void)
         if "/" in item.id:
             self.storage.make_folder(path.rpartition("/")[0])
-        self.storage.replace(path, png(fill))
-        return self._row(item, fill)
+        self.storage.replace(path, png(pseudo_labels))
+        return self._row(item, pseudo_labels)
 
     def write_done(self, item: Scene) -> dict[str, Any]:
-        return self._row(item, read_fill(self.storage, map_path(self.maps, item.id)))
+        return self._row(item, read_map(self.storage, map_path(self.maps, item.id)))
 
-    def _row(self, item: Scene, fill: np.ndarray) -> dict[str, Any]:
-        counts = np.bincount(fill.ravel(), minlength=self.void + 1)
+    def _row(self, item: Scene, pseudo_labels: np.ndarray) -> dict[str, Any]:
+        counts = np.bincount(pseudo_labels.ravel(), minlength=self.void + 1)
         return {
             "image": item.id,
-            "pixels": fill.size,
+            "pixels": pseudo_labels.size,
             "annotated": int(counts[self.void]),
             "counts": counts[: self.num_classes],
         }

@@ -1,4 +1,4 @@
-"""Ray Data: samples and their subclasses in one random order, as patch networks train on them."""
+"""Ray Data: an index of all samples with their subclasses, in random order, for patch networks."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ import pyarrow.parquet as pq
 import ray
 
 from lhs.config import Config
-from lhs.context.histograms import SparseHistograms, from_sparse
+from lhs.context.histograms import from_sparse
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import Work
 from lhs.engine.stages.hierarchy import read_hierarchy
-from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.stages.samples import sparse_histograms
+from lhs.engine.stages.scenes import CheckedScenes, mapped
 from lhs.engine.storage import Storage, explained
 from lhs.hierarchy import Hierarchy
-from lhs.training.patches import Targets, joined
+from lhs.training.patches import SampleIndex, joined
 
 COLUMNS = ("image", "variant", "y", "x", "label", "subclass")
 FILE_ROWS = 2**17
 
 
-def build_targets(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
-    """Every sample with its subclass, in an order drawn from `train.seed` (paper section 4.1).
+def build_sample_index(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
+    """Every sample with its subclass, in a random order from `train.seed` (paper section 4.1).
 
     Without a hierarchy among the inputs the subclasses are the classes. The folder holds
-    `rows/*.parquet` with `COLUMNS`, to be read in the order of their names; the facts `targets`,
-    their number.
+    `rows/*.parquet` with `COLUMNS`, to be read in the order of their names; the facts hold
+    `samples`, their number.
     """
     storage, rows, hierarchy = work.storage, work.inputs["rows"], work.inputs.get("hierarchy")
     places = {scene.id: place for place, scene in enumerate(scenes.split("train"))}
@@ -41,31 +42,27 @@ def build_targets(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any
     shared = ray.put((places, names, made))
     title = "files of samples put in order"
     with followed(title, len(parts)) as progress, explained(storage.uri):
-        ray.data.from_items(
-            [{"part": part} for part in parts], override_num_blocks=len(parts)
-        ).map_batches(
-            target_batch,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_kwargs={
-                "storage": storage,
-                "shared": [shared],
-                "classes": len(scenes.dataset.classes),
-                "seed": work.config.train.seed,
-                "progress": progress,
-            },
+        mapped(
+            index_batch,
+            [{"part": part} for part in parts],
+            len(parts),
+            storage=storage,
+            shared=[shared],
+            classes=len(scenes.dataset.classes),
+            seed=work.config.train.seed,
+            progress=progress,
         ).sort("order").drop_columns(["order"]).write_parquet(
             f"{path}/rows", filesystem=storage.filesystem, min_rows_per_file=FILE_ROWS
         )
-    return {"targets": sum(row_counts(storage, f"{path}/rows"))}
+    return {"samples": sum(row_counts(storage, f"{path}/rows"))}
 
 
 def order_seed(config: Config) -> dict[str, Any]:
-    """The seed of the order."""
+    """The seed of the random order."""
     return {"seed": config.train.seed}
 
 
-def target_batch(
+def index_batch(
     batch: pa.Table,
     storage: Storage,
     shared: Sequence[Any],
@@ -73,7 +70,7 @@ def target_batch(
     seed: int,
     progress: Progress,
 ) -> pa.Table:
-    """Rows `COLUMNS` and their place in the random order, `order`, of files of samples."""
+    """Rows `COLUMNS` of files of samples, and `order`, by which they are sorted."""
     places, names, hierarchy = ray.get(shared[0])
     tables = []
     for part in batch["part"].to_pylist():
@@ -97,15 +94,11 @@ def target_batch(
 def subclasses_of(
     hierarchy: Hierarchy, table: pa.Table, scene_names: Sequence[str | None], classes: int
 ) -> np.ndarray:
-    """Subclasses (N,) of rows of samples or histograms, of whose images `scene_of` gives these."""
+    """Subclasses (N,) of rows of samples or histograms; `scene_names` (N,) are from `scene_of`."""
     label = table["label"].to_numpy()
     if hierarchy.by_scene:
         return hierarchy.subclass_of(label, scene_names=[str(name) for name in scene_names])
-    bins, counts = table["bins"].combine_chunks(), table["counts"].combine_chunks()
-    offsets = np.concatenate([[0], np.cumsum(bins.value_lengths().to_numpy())]).astype(np.int64)
-    present, dense = from_sparse(
-        SparseHistograms(bins.flatten().to_numpy(), counts.flatten().to_numpy(), offsets)
-    )
+    present, dense = from_sparse(sparse_histograms(table))
     histograms = np.zeros((len(label), classes), np.int32)
     histograms[:, present] = dense
     return hierarchy.subclass_of(label, histograms)
@@ -117,7 +110,7 @@ def _key(seed: int, name: str) -> int:
 
 
 def _mixed(value: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser (Steele et al. 2014): spreads every bit over all."""
+    """Hash by the finaliser of splitmix64 (Steele et al. 2014)."""
     value = value + np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -132,13 +125,13 @@ def row_counts(storage: Storage, folder: str) -> list[int]:
     ]
 
 
-class TargetReader:
-    """Rows of a target stage by their numbers; holds no more than one file besides what it gives.
+class SampleIndexReader:
+    """Rows of a sample index by their numbers; reads one file at a time.
 
     Parameters
     ----------
     storage, folder
-        Where the files lie.
+        The folder of the files.
     """
 
     def __init__(self, storage: Storage, folder: str) -> None:
@@ -164,7 +157,7 @@ class TargetReader:
             counts = here
         return counts
 
-    def __call__(self, start: int, stop: int) -> Targets:
+    def __call__(self, start: int, stop: int) -> SampleIndex:
         """Rows [start, stop)."""
         found = []
         for place, part in enumerate(self.parts):
@@ -175,5 +168,5 @@ class TargetReader:
             here = slice(max(start - low, 0), stop - low)
             columns = [table[name].to_numpy()[here] for name in COLUMNS]
             numbers = np.arange(low + here.start, low + here.start + len(columns[0]))
-            found.append(Targets(numbers, *columns))
+            found.append(SampleIndex(numbers, *columns))
         return joined(found)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
 
 from lhs.config import Config, ContextConfig, DataConfig
 from lhs.context.extraction import histogram_rows, sample_rows
-from lhs.context.histograms import to_sparse
+from lhs.context.histograms import SparseHistograms, to_sparse
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import Work
-from lhs.engine.stages.pseudo_label_maps import Fills
-from lhs.engine.stages.scenes import CheckedScenes, blocks, worker_dataset
+from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
+from lhs.engine.stages.scenes import CheckedScenes, blocks, mapped, worker_dataset
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 
-TELL_EVERY = 8
-"""Images between two words to the driver: each costs some of a worker's time."""
+REPORT_EVERY = 8
+"""Images between two reports of progress: each report takes some of a worker's time."""
 
 SAMPLES = pa.schema(
     [
@@ -35,19 +35,20 @@ SAMPLES = pa.schema(
         ("size", pa.int32()),
     ]
 )
-"""A sample's row: its image and variant, centre, class, and its superpixel's pixels."""
+"""A sample: its image and variant, centre, class, and the pixels of its superpixel."""
 
 HISTOGRAMS = SAMPLES.append(pa.field("bins", pa.list_(pa.uint16()))).append(
     pa.field("counts", pa.list_(pa.int32()))
 )
-"""The same with the labels around it, sparse: the classes that occur, and their pixels."""
+"""A sample with the histogram of the labels around it, sparse: classes that occur, and their
+pixels."""
 
 
 def build_samples(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Samples of every variant of every training image (METHOD section 2).
 
     The folder holds `rows/*.parquet` (see `SAMPLES`); the facts `samples`, `class_counts` (L,) and
-    `mean_superpixel_size`, the mean over the superpixels that gave a sample.
+    `mean_superpixel_size`, the mean over the superpixels with a sample.
     """
     config, storage = work.config, work.storage
     context = config.context
@@ -57,16 +58,14 @@ def build_samples(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any
         for number in range(context.variants + 1)
     ]
     with followed("images sampled", len(rows)) as progress, explained(storage.uri):
-        ray.data.from_items(rows, override_num_blocks=blocks(len(rows))).map_batches(
+        mapped(
             sample_batch,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_kwargs={
-                "data": config.data,
-                "fills": scenes.fills,
-                "context": context,
-                "progress": progress,
-            },
+            rows,
+            blocks(len(rows)),
+            data=config.data,
+            pseudo_labels=scenes.pseudo_labels,
+            context=context,
+            progress=progress,
         ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
     return _sample_facts(storage, path, len(scenes.dataset.classes))
 
@@ -74,12 +73,12 @@ def build_samples(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any
 def sample_batch(
     batch: pa.Table,
     data: DataConfig,
-    fills: Fills | None,
+    pseudo_labels: PseudoLabelMaps | None,
     context: ContextConfig,
     progress: Progress,
 ) -> pa.Table:
     """Rows `SAMPLES` of a batch of rows (image, variant)."""
-    dataset = worker_dataset(data, fills)
+    dataset = worker_dataset(data, pseudo_labels)
     tables = [SAMPLES.empty_table()]
     finished = 0
     for image, number in zip(batch["image"].to_pylist(), batch["variant"].to_pylist(), strict=True):
@@ -101,7 +100,7 @@ def sample_batch(
         ]
         tables.append(pa.table(columns, schema=SAMPLES))
         finished += 1
-        if finished == TELL_EVERY:
+        if finished == REPORT_EVERY:
             progress.add(finished)
             finished = 0
     progress.add(finished)
@@ -124,9 +123,9 @@ def _sample_facts(storage: Storage, path: str, num_classes: int) -> dict[str, An
 
 
 def build_histograms(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
-    """The labels around every sample, in its window of side R (METHOD section 3).
+    """Histograms of the labels in each sample's window of side R (METHOD section 3).
 
-    The labels are those of `scenes`, also where the samples were taken from others. The folder
+    The labels are those of `scenes`, even if the samples come from other label maps. The folder
     holds `rows/*.parquet` (see `HISTOGRAMS`).
     """
     config, storage, samples = work.config, work.storage, work.inputs["samples"]
@@ -134,24 +133,22 @@ def build_histograms(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
     items = [{"part": f"{samples.path}/rows/{part}"} for part in parts]
     total = len(scenes.split("train")) * (config.context.variants + 1)
     with followed("images counted", total) as progress, explained(storage.uri):
-        ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        mapped(
             histogram_batch,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_kwargs={
-                "storage": storage,
-                "data": config.data,
-                "fills": scenes.fills,
-                "region": config.hierarchy.region,
-                "seed": config.context.seed,
-                "progress": progress,
-            },
+            items,
+            len(items),
+            storage=storage,
+            data=config.data,
+            pseudo_labels=scenes.pseudo_labels,
+            region=config.hierarchy.region,
+            seed=config.context.seed,
+            progress=progress,
         ).write_parquet(f"{path}/rows", filesystem=storage.filesystem)
     return {"samples": samples.facts["samples"]}
 
 
 def region_setting(config: Config) -> dict[str, Any]:
-    """R, as histograms depend on it."""
+    """R, the only setting of histograms."""
     region = config.hierarchy.region
     return {"region": "inf" if math.isinf(region) else int(region)}
 
@@ -160,13 +157,13 @@ def histogram_batch(
     batch: pa.Table,
     storage: Storage,
     data: DataConfig,
-    fills: Fills | None,
+    pseudo_labels: PseudoLabelMaps | None,
     region: float,
     seed: int,
     progress: Progress,
 ) -> pa.Table:
-    """Rows `HISTOGRAMS` of the files of sample rows that a batch names."""
-    dataset = worker_dataset(data, fills)
+    """Rows `HISTOGRAMS` of the files of samples in a batch."""
+    dataset = worker_dataset(data, pseudo_labels)
     tables = [HISTOGRAMS.empty_table()]
     finished = 0
     for part in batch["part"].to_pylist():
@@ -188,7 +185,7 @@ def histogram_batch(
 
 
 def _by_variant(rows: pa.Table) -> Iterator[tuple[str, int, pa.Table]]:
-    # A variant's rows stand together: one task wrote them one after the other.
+    # The rows of a variant are contiguous: one task wrote them.
     images = rows["image"].combine_chunks().dictionary_encode()
     codes = images.indices.to_numpy()
     numbers = rows["variant"].to_numpy()
@@ -199,7 +196,59 @@ def _by_variant(rows: pa.Table) -> Iterator[tuple[str, int, pa.Table]]:
         yield image, int(numbers[start]), rows.slice(start, stop - start)
 
 
+def sparse_histograms(table: pa.Table) -> SparseHistograms:
+    """The histograms of rows `HISTOGRAMS`."""
+    bins, counts = table["bins"].combine_chunks(), table["counts"].combine_chunks()
+    return SparseHistograms(
+        bins.flatten().to_numpy(),
+        counts.flatten().to_numpy(),
+        np.concatenate([[0], np.cumsum(bins.value_lengths().to_numpy())]).astype(np.int64),
+    )
+
+
+def class_histograms(storage: Storage, path: str, label: int) -> SparseHistograms:
+    """The histograms of all samples of a class, in the order of image, variant, y and x."""
+    order = ["image", "variant", "y", "x"]
+    parts = [
+        table.filter(pc.equal(table["label"], label)).drop_columns("label")
+        for table in row_tables(storage, path, [*order, "label", "bins", "counts"])
+    ]
+    # The file of a row depends on the cluster that wrote it; the order after sorting does not.
+    return sparse_histograms(
+        pa.concat_tables(parts).sort_by([(name, "ascending") for name in order])
+    )
+
+
+def group_counts(
+    storage: Storage,
+    path: str,
+    group_of: Mapping[str, Any],
+    groups: Sequence[Any],
+    num_classes: int,
+) -> np.ndarray:
+    """Samples (G, L) of each class in the images of each group.
+
+    Parameters
+    ----------
+    storage, path
+        Folder of the stage `samples`.
+    group_of
+        The group of every image, by its id.
+    groups
+        All G groups.
+    num_classes
+        L.
+    """
+    pairs = np.zeros((len(groups), num_classes), np.int64)
+    places = {group: place for place, group in enumerate(groups)}
+    for table in row_tables(storage, path, ["image", "label"]):
+        images = table["image"].combine_chunks().dictionary_encode()
+        rows = np.array([places[group_of[image]] for image in images.dictionary.to_pylist()], int)
+        np.add.at(pairs, (rows[images.indices.to_numpy()], table["label"].to_numpy()), 1)
+    return pairs
+
+
 def row_tables(storage: Storage, path: str, columns: list[str]) -> Iterator[pa.Table]:
-    """The stage's rows, file by file, some columns only."""
+    """Some columns of a stage's rows, file by file."""
     for part in storage.list(f"{path}/rows"):
         yield pq.read_table(f"{path}/rows/{part}", filesystem=storage.filesystem, columns=columns)

@@ -1,9 +1,9 @@
-"""The first stage: every file is read once, so that bad ones are known before hours of work."""
+"""The first stage: every file is read once, so that bad files are found before hours of work."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,37 +15,38 @@ import ray
 
 from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
-from lhs.data.scenes import SPLITS, Dataset, Scene
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import SPLITS, Scene
 from lhs.engine.runtime.progress import Progress, followed, say
 from lhs.engine.stage import StageResult, Work
-from lhs.engine.stages.pseudo_label_maps import Fills
+from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
 from lhs.engine.storage import explained
 from lhs.errors import BadImageError, UserError
 
 BLOCK = 50
-"""Images in one task: a few seconds of work, beside which the pause between two tasks is little."""
-TOLD = 20
-"""Bad images named in an error; the rest are counted."""
+"""Images in one task: a few seconds of work, so that the overhead of a task is small beside it."""
+MOST_LISTED = 20
+"""Bad images listed in an error; the rest are counted."""
 
 
 @dataclass(frozen=True)
 class CheckedScenes:
-    """A dataset whose files are known to be readable.
+    """A dataset whose files have been read.
 
     Attributes
     ----------
     dataset
         With its classes.
     key
-        Of what was checked and left out; later stages depend on it.
+        Of the checked files and of the images left out; later stages depend on it.
     path
         Folder of the finished stage, with `scenes.parquet`, a row an image.
     class_pixels
         Labelled training pixels per class, (L,).
     skipped
         Id and reason of each image left out.
-    fills
-        Of the dataset's training scenes, where a model has filled them.
+    pseudo_labels
+        Those that `dataset` includes, if any.
     """
 
     dataset: Dataset
@@ -53,7 +54,7 @@ class CheckedScenes:
     path: str
     class_pixels: np.ndarray
     skipped: dict[str, str]
-    fills: Fills | None = None
+    pseudo_labels: PseudoLabelMaps | None = None
 
     def split(self, name: str) -> list[Scene]:
         """The readable scenes of a split."""
@@ -76,17 +77,9 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
     rows = [{"id": scene.id} for split in SPLITS for scene in dataset.split(split)]
     say(f"{dataset.name}: {len(rows)} images, {len(dataset.classes)} classes")
     with followed("scenes read", len(rows)) as progress:
-        checked = (
-            ray.data.from_items(rows, override_num_blocks=blocks(len(rows)))
-            .map_batches(
-                check_batch,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_kwargs={"config": config, "progress": progress},
-            )
-            .materialize()
-        )
-        table = pa.concat_tables(ray.get(checked.to_arrow_refs())).sort_by("id")
+        checked = mapped(check_batch, rows, blocks(len(rows)), config=config, progress=progress)
+        refs = checked.materialize().to_arrow_refs()
+        table = pa.concat_tables(ray.get(refs)).sort_by("id")
     with (
         explained(storage.uri),
         storage.filesystem.open_output_stream(f"{path}/scenes.parquet") as stream,
@@ -104,37 +97,32 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
     }
 
 
-def mended(config: Config, result: StageResult) -> str:
-    """How many of the images that were bad can be read by now, or an empty text: of none.
+def repaired_images(config: Config, result: StageResult) -> str:
+    """A message if bad images can now be read, else an empty text.
 
-    The fingerprint, of names and sizes, is that of the damaged files.
+    The key does not show it: the dataset's fingerprint depends on file names and sizes only.
     """
-    problems = result.facts["problems"]
-    found = _mended(open_dataset(config.data), problems) if problems else []
-    return f"{len(found)} images that were bad are whole now: all are read again" if found else ""
+    if not result.facts["problems"]:
+        return ""
+    dataset, repaired = open_dataset(config.data), 0
+    for name in result.facts["problems"]:
+        with suppress(UserError):
+            dataset.scene(name).load()
+            repaired += 1
+    return f"{repaired} bad images can now be read: all are read again" if repaired else ""
 
 
 def checked_key(result: StageResult) -> str:
-    """What later stages depend on: what was checked, and what of it was left out."""
+    """What later stages depend on: the checked files, and which images were left out."""
     problems = result.facts["problems"]
     if not problems:
         return result.key
-    # What is made without some images is not what is made with them, once they are mended.
+    # Results without some images must not be reused once these are repaired.
     return hashlib.sha256("\n".join([result.key, *sorted(problems)]).encode()).hexdigest()
 
 
-def _mended(dataset: Dataset, problems: Mapping[str, str]) -> list[str]:
-    """Those of the bad images that can be read by now, sorted."""
-    found = []
-    for name in sorted(problems):
-        with suppress(UserError):
-            dataset.scene(name).load()
-            found.append(name)
-    return found
-
-
 def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
-    """The dataset of a finished stage, without what can't be read.
+    """The dataset of a finished stage, without images that can't be read.
 
     Raises
     ------
@@ -146,19 +134,19 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
     problems = result.facts["problems"]
     wrong = [problems[name] for name in result.facts.get("wrong", [])]
     if wrong and config.on_bad_image == "skip":
-        # Not an image to leave out: the class list or the void id is another than the labels'.
-        some = "\n".join(f"  {text}" for text in wrong[:TOLD])
+        # No image to leave out: the class list or the void id does not fit the label maps.
+        some = "\n".join(f"  {text}" for text in wrong[:MOST_LISTED])
         raise UserError(f"{dataset.name}: {len(wrong)} label maps do not fit the classes:\n{some}")
     if problems:
-        lines = [f"  {text}" for text in list(problems.values())[:TOLD]]
-        if len(problems) > TOLD:
-            lines.append(f"  and {len(problems) - TOLD} more")
-        told = "\n".join([f"{dataset.name}: {len(problems)} bad images:", *lines])
+        lines = [f"  {text}" for text in list(problems.values())[:MOST_LISTED]]
+        if len(problems) > MOST_LISTED:
+            lines.append(f"  and {len(problems) - MOST_LISTED} more")
+        message = "\n".join([f"{dataset.name}: {len(problems)} bad images:", *lines])
         if config.on_bad_image == "fail":
             raise UserError(
-                f"{told}\nmend or remove them, or leave them out with --set data.on_bad_image=skip"
+                f"{message}\nrepair or remove them, or leave them out: --set data.on_bad_image=skip"
             )
-        say(f"{told}\nleft out: data.on_bad_image = skip")
+        say(f"{message}\nleft out: data.on_bad_image = skip")
     checked = CheckedScenes(
         dataset=dataset,
         key=checked_key(result),
@@ -175,13 +163,22 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
 
 
 def blocks(rows: int) -> int:
-    """How many tasks a stage over so many images is cut into."""
+    """Number of tasks of a stage over this many images."""
     return max(1, -(-rows // BLOCK))
 
 
+def mapped(
+    function: Callable[..., pa.Table], rows: list[dict[str, Any]], tasks: int, **settings: Any
+) -> ray.data.Dataset:
+    """Call `function` on tables of rows with these settings, in this many tasks."""
+    return ray.data.from_items(rows, override_num_blocks=tasks).map_batches(
+        function, batch_size=None, batch_format="pyarrow", fn_kwargs=settings
+    )
+
+
 def check_batch(batch: pa.Table, config: DataConfig, progress: Progress) -> pa.Table:
-    """Read the files of a batch of scenes; a row each: id, split, height, width, labelled,
-    counts (L,), problem, wrong (whether the problem is not the image's own)."""
+    """Read the files of a batch of scenes. A row per scene: id, split, height, width, labelled
+    (pixels), counts (L,), problem, wrong (whether its labels do not fit the classes)."""
     dataset = worker_dataset(config)
     rows = []
     for name in batch["id"].to_pylist():
@@ -220,11 +217,13 @@ _SCHEMA = pa.schema(
 _opened: dict[tuple[str, tuple[str, bool] | None], Dataset] = {}
 
 
-def worker_dataset(config: DataConfig, fills: Fills | None = None) -> Dataset:
-    """The dataset, with fills where given, opened once per worker process."""
-    key = config.model_dump_json(), None if fills is None else (fills.path, fills.trains_on_fill)
+def worker_dataset(config: DataConfig, pseudo_labels: PseudoLabelMaps | None = None) -> Dataset:
+    """The dataset, with pseudo-labels if given, opened once per worker process."""
+    maps = pseudo_labels
+    which = None if maps is None else (maps.path, maps.train_on_pseudo_labels)
+    key = config.model_dump_json(), which
     if key not in _opened:
         _opened.clear()
         dataset = open_dataset(config)
-        _opened[key] = dataset if fills is None else fills.over(dataset)
+        _opened[key] = dataset if maps is None else maps.add_to(dataset)
     return _opened[key]

@@ -26,27 +26,26 @@ from lhs.networks.precision import Precision
 from lhs.networks.weights import FROM_FILE, weights_digest
 
 KEEP_MEMORY = {
-    # glibc hands large blocks back to the system and takes a page fault for each page of them at
-    # the next step: about a sixth of a CPU step.
+    # glibc returns large blocks to the system, and the next step has a page fault for each of
+    # their pages: about a sixth of a CPU step.
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
-    # It does so all the same in arenas of their own, which threads get that are not the first: Ray
-    # Train trains in such a thread.
+    # In arenas of further threads it still does; Ray Train trains in such a thread.
     "MALLOC_ARENA_MAX": "1",
 }
 OPERATIONAL = {
     "gpu", "gpu_share", "workers", "accelerator", "cache_mb", "log_every", "checkpoint_minutes",
     "checkpoint_steps", "restarts", "coarser", "validate_every",
 }  # fmt: skip
-"""Settings of `train` that change how a model is trained, not which."""
+"""Settings of `train` that change how a model is trained, not the result."""
 
 
 def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Train the network through the phases of its strategy.
 
-    It starts from the input `start`, the coarser model, where there is one. A training that was
-    killed goes on from its newest checkpoint. The folder holds `model/` (see
-    `lhs.evaluation.model`) and `history.parquet`, a row a step.
+    It starts from the input `start`, the coarser model, if there is one. A training that was killed
+    continues from its newest checkpoint. The folder holds `model/` (see `lhs.evaluation.model`) and
+    `history.parquet`, a row per step.
     """
     config, storage, inputs = work.config, work.storage, work.inputs
     train, dataset = config.train, scenes.dataset
@@ -65,7 +64,7 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
         void=dataset.void,
         dataset=dataset.name,
         hierarchy=place("hierarchy"),
-        targets=place("targets"),
+        sample_index=place("sample_index"),
         start=place("start", "/model"),
         held_out=tuple(scenes.split("test")) if train.validate_every else (),
         target=path,
@@ -75,12 +74,12 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     storage.make_folder(work.unfinished)
     with followed(f"training {config.network.name} {train.strategy}", 0) as progress:
         trainer = TorchTrainer(
-            # Not as `train_loop_config`, which Ray Train's controller reads too: it would have to
-            # import all that a worker needs.
+            # Not as `train_loop_config`: Ray Train's controller reads that too, and would import
+            # all that a worker needs.
             partial(train_worker, job, storage, progress),
-            # Ray Train takes NCCL wherever GPUs are booked, also where they are only logical. Its
-            # limit of 1800 s holds for a single step; who waits for the scores on held-out images
-            # waits in `ray.train.report`, which has no limit.
+            # Ray Train takes NCCL wherever GPUs are booked, even if they are only logical. Its
+            # timeout of 1800 s is for a single step; workers wait for a validation in
+            # `ray.train.report`, which has no timeout.
             torch_config=TorchConfig(backend="gloo" if gpu and not booked_gpu().cuda else None),
             scaling_config=ray_train.ScalingConfig(
                 num_workers=training_workers(config),
@@ -91,27 +90,27 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
                 accelerator_type=train.accelerator,
             ),
             run_config=ray_train.RunConfig(
-                # A name of its own: Ray would resume an old run whatever its settings were. What
-                # goes on is our own checkpoint, whose folder bears the settings' digest.
+                # Unique: Ray would resume an old run whatever its settings. Training continues from
+                # our own checkpoints, whose folder's name has the key of the settings.
                 name=f"train-{uuid.uuid4().hex[:12]}",
                 storage_path=f"{path}/ray-train",
                 storage_filesystem=storage.filesystem,
                 failure_config=ray_train.FailureConfig(max_failures=train.restarts),
                 logging_config=ray_train.LoggingConfig(log_level="ERROR"),
-                # They hear of scores on held-out images; a coarser network gives none.
+                # For scores on held-out images; a coarser network is not validated.
                 callbacks=list(work.stages.callbacks) if train.validate_every else [],
                 worker_runtime_env={"env_vars": KEEP_MEMORY | tracking.ONE_TRY},
             ),
         )
-        with _mistake_told(progress), explained(storage.uri):
+        with _mistake_raised(progress), explained(storage.uri):
             trainer.fit()
     storage.delete(f"{path}/ray-train")
     return dict(storage.read_json(f"{path}/{FACTS}"))
 
 
 @contextmanager
-def _mistake_told(progress: Progress) -> Iterator[None]:
-    """Raise the user's mistake that a worker met, whatever else came of it."""
+def _mistake_raised(progress: Progress) -> Iterator[None]:
+    """Raise the UserError that a worker reported, instead of the errors that it caused."""
     try:
         yield
     finally:
@@ -121,7 +120,7 @@ def _mistake_told(progress: Progress) -> Iterator[None]:
 
 
 def training_precision(config: Config) -> Precision:
-    """`train.precision`, settled on a worker that has what the training will have."""
+    """`train.precision`, resolved on a worker with the resources of the training."""
     train = config.train
     return precision_on(train.precision, wants_gpu(train.gpu), "train.precision")
 
@@ -136,13 +135,13 @@ def training_settings(config: Config) -> dict[str, Any]:
         del settings["alpha"], settings["learn_w"]
     network = config.network.model_dump(mode="json")
     if config.network.weights in FROM_FILE:
-        # What the file holds counts, not where it lies.
+        # Its content is in the key (`network_weights`), not its path.
         del network["weights_file"]
     settings |= {"phases": lengths, "examples": config.examples, "network": network}
     settings["precision"] = training_precision(config)
     workers = training_workers(config)
     if workers > 1 and not wants_gpu(config.train.gpu):
-        # On CPUs batch norm sees each worker's own examples.
+        # On CPUs batch norm uses each worker's own examples.
         settings["workers"] = workers
     if config.examples == "variants":
         settings["variants"] = [config.context.variants, config.context.seed]
@@ -150,7 +149,7 @@ def training_settings(config: Config) -> dict[str, Any]:
 
 
 def network_weights(config: Config) -> dict[str, str]:
-    """The digest of the weights that the network starts from, if it starts from some."""
+    """The digest of the weights that the network starts from, if there are some."""
     digest = weights_digest(config.network)
     return {} if digest is None else {"weights": digest}
 
@@ -164,8 +163,8 @@ def baseline_of(config: Config) -> Config:
 
 
 def coarser_of(config: Config) -> Config | None:
-    """The experiment that trains the network which this one starts from, if there is one: the same
-    for all strategies, on what people annotated."""
+    """The experiment that trains the coarser network that this one starts from, if there is one:
+    the same for all strategies, on what people annotated."""
     name = COARSER.get(config.network.name)
     if name is None or not config.train.coarser.on:
         return None

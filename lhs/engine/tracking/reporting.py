@@ -161,11 +161,11 @@ def _write_files(folder: Path, data: ReportData, facts: dict[str, Any], counts: 
 
 def _filling_note(stages: Stages, config: Config) -> str:
     """How much of the training labels people gave, and how much the baseline."""
-    facts = next((stage.facts for stage in stages.done if stage.name == "filled"), None)
+    facts = next((stage.facts for stage in stages.done if stage.name == "pseudo_labels"), None)
     if facts is None:
         return ""
     annotated, filled = facts["annotated_pixels"], facts["filled_pixels"]
-    learned = "" if config.unlabelled.train_on_filled == "yes" else " The network did not see them."
+    learned = "" if config.unlabelled.train_on_pseudo_labels else " The network did not see them."
     return (
         f"The baseline filled {facts['images']:,} of {facts['training_images']:,} training images: "
         f"{annotated / (annotated + filled):.1%} of the labels that the hierarchy is made of are "
@@ -284,7 +284,10 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
         storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
         for name in dict.fromkeys(find_runs(storage, runs))
     ]
-    tables = paper_tables([Run(entry["config"], entry["scores"]) for entry in facts])
+    configs = [build_config(entry["config"]).model_dump(mode="json") for entry in facts]
+    tables = paper_tables(
+        [Run(config, entry["scores"]) for config, entry in zip(configs, facts, strict=True)]
+    )
     files = {
         out / "tables.md": "\n".join(as_markdown(number, tables[number]) for number in tables),
         out / "tables.html": as_html(tables),

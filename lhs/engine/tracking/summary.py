@@ -39,7 +39,7 @@ def print_stages(stages: Stages) -> None:
     """A line per stage: made or reused, seconds."""
     for stage in stages.done:
         how = "reused" if stage.reused else "made"
-        print(f"{stage.name:<12}{how:>7}{stage.seconds:>9.1f} s")
+        print(f"{stage.name:<13}{how:>7}{stage.seconds:>9.1f} s")
     print()
 
 

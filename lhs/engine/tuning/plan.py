@@ -9,10 +9,10 @@ from lhs.config import Config
 from lhs.engine.cache import Stages
 from lhs.engine.graph import (
     DESCRIPTORS,
-    FILLED,
     HIERARCHY,
     HISTOGRAMS,
     MODEL,
+    PSEUDO_LABELS,
     SAMPLES,
     SCENES,
     annotated_scenes,
@@ -22,7 +22,7 @@ from lhs.engine.stage import StageResult
 
 HIERARCHIES_AT_ONCE = 4
 """Hierarchies made at a time: each waits for its largest class at its end."""
-SHARED = tuple(stage.name for stage in (FILLED, SAMPLES, HISTOGRAMS, DESCRIPTORS, HIERARCHY))
+SHARED = tuple(stage.name for stage in (PSEUDO_LABELS, SAMPLES, HISTOGRAMS, DESCRIPTORS, HIERARCHY))
 """Stages before the training, in the order in which the plan tells of them."""
 
 

@@ -39,7 +39,7 @@ from lhs.engine.tuning.trials import (
     run_trial,
     told_by_tune,
 )
-from lhs.loading import build_config
+from lhs.loading import build_config, current_name
 from lhs.report.sensitivity import SCORES
 from lhs.sweeps import Between, Search, Trial
 
@@ -233,7 +233,7 @@ def changed(base: Config, changes: Mapping[str, Any]) -> Config:
     """A configuration with some of its settings changed, by dotted name."""
     tree = base.model_dump(mode="json")
     for key, value in changes.items():
-        *parents, last = key.split(".")
+        *parents, last = current_name(key).split(".")
         node = tree
         for parent in parents:
             node = node[parent]

@@ -32,7 +32,7 @@ SWEEP = """
 from lhs.sweeps import Sweep
 SWEEP = Sweep(name="two", recipe={recipe!r}, trials=[
     {{"train.strategy": "sequential"}},
-    {{"train.strategy": "hierarchical", "unlabelled.mode": "filled"}},
+    {{"train.strategy": "hierarchical", "unlabelled.mode": "pseudo_labels"}},
 ])
 """
 
@@ -98,7 +98,7 @@ def patches(folder: Path) -> dict[str, Any]:
         data__synthetic={"train": 4, "test": 2, "height": 48, "width": 48},
         context={"superpixel_size": 200, "variants": 0},
         network={"name": "squeezenet"},
-        evaluation={"every": 8},
+        evaluation={"stride": 8},
         train__strategy="baseline",
     )
     recipe = folder / "patches.yaml"

@@ -16,7 +16,7 @@ from lhs.engine.runtime import model_pool
 from lhs.engine.runtime.model_pool import IMAGE, Arrays, ImageJob, groups, over_images, stored_model
 from lhs.engine.runtime.progress import opened
 from lhs.engine.stages.evaluation import evaluation_settings, folder_files, png, predict_scenes
-from lhs.engine.stages.pseudo_labels import filled_settings
+from lhs.engine.stages.pseudo_labels import pseudo_label_settings
 from lhs.errors import UserError
 from lhs.evaluation.metrics import confusion_counts
 from lhs.evaluation.model import load_model
@@ -154,11 +154,11 @@ def test_where_all_is_done_no_model_is_loaded(cluster: None, tmp_path: Path) -> 
 def test_float32_keeps_the_keys_and_any_other_arithmetic_has_its_own() -> None:
     def slices(precision: str) -> list[dict[str, Any]]:
         config = build_config(
-            {"train": {"gpu": "no"}, "evaluation": {"precision": precision}, "network": SQUEEZENET}
+            {"train": {"gpu": False}, "evaluation": {"precision": precision}, "network": SQUEEZENET}
         )
-        return [evaluation_settings(config), filled_settings(config)]
+        return [evaluation_settings(config), pseudo_label_settings(config)]
 
-    plain = [{"every": 1}, {"below": 0.9, "every": 1}]
+    plain = [{"stride": 1}, {"below": 0.9, "stride": 1}]
     assert slices("auto") == slices("float32") == plain
     assert slices("bfloat16") == [one | {"precision": "bfloat16"} for one in plain]
     with pytest.raises(UserError, match=r"evaluation\.precision = tf32: found device cpu"):

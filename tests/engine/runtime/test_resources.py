@@ -41,13 +41,13 @@ def cluster_of(monkeypatch):
         ({"CPU": 8}, {"workers": 2}, 2),
         ({"CPU": 8, "GPU": 4}, {}, 4),
         ({"CPU": 8, "GPU": 4}, {"workers": 3}, 1),
-        ({"CPU": 8, "GPU": 4}, {"gpu": "no"}, 4),
+        ({"CPU": 8, "GPU": 4}, {"gpu": False}, 4),
         ({"CPU": 8, "GPU": 4, "accelerator_type:A100": 1}, {"accelerator": "A100"}, 4),
         ({"CPU": 8}, {"workers": "auto"}, 4),
         ({"CPU": 8, "GPU": 4}, {"workers": "auto"}, 1),
         ({"CPU": 8, "GPU": 1}, {"gpu_share": 0.125}, 8),
         ({"CPU": 8, "GPU": 4}, {"gpu_share": 0.3}, 12),
-        ({"CPU": 8, "GPU": 4}, {"gpu_share": 0.3, "gpu": "no"}, 4),
+        ({"CPU": 8, "GPU": 4}, {"gpu_share": 0.3, "gpu": False}, 4),
     ],
 )
 def test_so_many_fit(cluster_of, there, train, count) -> None:
@@ -59,7 +59,7 @@ def test_so_many_fit(cluster_of, there, train, count) -> None:
     ("there", "train", "told"),
     [
         ({"CPU": 2}, {"workers": 3}, r"workers = 3: needs 2.7 CPUs, the cluster has 2; .* up to 2"),
-        ({"CPU": 2}, {"gpu": "yes"}, "workers = 1: needs 1 GPUs, the cluster has 0"),
+        ({"CPU": 2}, {"gpu": True}, "workers = 1: needs 1 GPUs, the cluster has 0"),
         ({"CPU": 9, "GPU": 1}, {"workers": 2}, "needs 2 GPUs, the cluster has 1; .* up to 1"),
         ({"CPU": 2, "GPU": 1}, {"accelerator": "A100"}, "accelerator = A100: the cluster has none"),
         (
@@ -81,7 +81,7 @@ def test_what_never_fits_is_told_with_its_numbers(cluster_of, there, train, told
         ({"CPU": 8}, {"workers": "auto"}, 1),
         ({"CPU": 8, "GPU": 4}, {"workers": "auto"}, 4),
         ({"CPU": 8, "GPU": 4}, {"workers": "auto", "batch_size": 3}, 3),
-        ({"CPU": 8, "GPU": 4}, {"workers": "auto", "gpu": "no"}, 1),
+        ({"CPU": 8, "GPU": 4}, {"workers": "auto", "gpu": False}, 1),
         ({"CPU": 8, "GPU": 4}, {"workers": 2}, 2),
         ({"CPU": 8, "GPU": 4}, {"workers": "auto", "gpu_share": 0.5}, 1),
     ],
@@ -145,7 +145,7 @@ def test_the_cluster_and_what_runs_where(cluster_of, monkeypatch) -> None:
     assert preflight(config(strategy="baseline", gpu_share=0.125)).splitlines()[1] == (
         "training by 1 worker on 0.125 of a GPU"
     )
-    wanted = build_config({"train": {"gpu": "no"}, "evaluation": {"precision": "tf32"}})
+    wanted = build_config({"train": {"gpu": False}, "evaluation": {"precision": "tf32"}})
     with pytest.raises(UserError, match=r"evaluation\.precision = tf32: found device cpu"):
         preflight(wanted)
 

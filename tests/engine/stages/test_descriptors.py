@@ -12,11 +12,11 @@ import pytest
 
 from lhs.context.gist import gist
 from lhs.engine.cache import Stages
-from lhs.engine.graph import DESCRIPTORS, HIERARCHY, MODEL, TARGETS
+from lhs.engine.graph import DESCRIPTORS, HIERARCHY, MODEL, SAMPLE_INDEX
 from lhs.engine.stage import stage_key
 from lhs.engine.stages.descriptors import read_descriptors
 from lhs.engine.stages.hierarchy import read_hierarchy
-from lhs.engine.stages.sample_index import TargetReader
+from lhs.engine.stages.sample_index import SampleIndexReader
 from lhs.engine.stages.samples import row_tables
 from lhs.engine.tracking.examples import subclass_patches
 from lhs.engine.tuning.plan import make_shared, plan_text
@@ -62,7 +62,7 @@ def test_keys_of_other_hierarchies_are_what_they_were() -> None:
         for clusters in (8, 5):
             settings = {"kind": kind, "backend": "sklearn", "image_clusters": clusters}
             config = build_config({"hierarchy": settings})
-            taken = [one.role for one in HIERARCHY.inputs(config) if not one.implied]
+            taken = [one.role for one in HIERARCHY.inputs(config) if one.in_key]
             inputs = dict.fromkeys(taken, "rows")
             assert stage_key("hierarchy", 1, HIERARCHY.settings(config), inputs) == key
 
@@ -146,10 +146,10 @@ def test_subclasses_are_the_pairs_that_samples_have(made: SimpleNamespace) -> No
 def test_variants_share_the_cluster_of_their_image(made: SimpleNamespace) -> None:
     """In what patch networks train on, and in what networks of whole images do."""
     stages, train = Stages(made.stages.storage), made.scenes.split("train")
-    result = stages.make(TARGETS, made.config)
+    result = stages.make(SAMPLE_INDEX, made.config)
     rows = pq.read_table(f"{result.path}/rows").to_pandas()
     assert set(rows["variant"]) == {0, 1}
-    assert TargetReader(stages.storage, f"{result.path}/rows").total == len(rows)
+    assert SampleIndexReader(stages.storage, f"{result.path}/rows").total == len(rows)
     subclasses, images = made.hierarchy.subclasses, made.hierarchy.made["images"]
     assert [subclasses[n].parent for n in rows["subclass"]] == rows["label"].tolist()
     common = rows[rows["label"].isin(made.hierarchy.common)]

@@ -1,4 +1,4 @@
-"""The baseline fills training images: what is stored, what it goes by, what is made of it."""
+"""Pseudo-labels: what is stored, by which model, and the samples made from them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from lhs.context.extraction import histogram_rows, sample_rows
 from lhs.engine import graph, pipeline
 from lhs.engine.cache import Stages
 from lhs.engine.graph import (
+    ANNOTATED_HISTOGRAMS,
     EVALUATION,
-    FILLED,
     HIERARCHY,
     HISTOGRAMS,
-    LEARNED_HISTOGRAMS,
     MODEL,
+    PSEUDO_LABELS,
     SAMPLES,
     annotated_scenes,
-    learned_scenes,
+    training_scenes,
 )
 from lhs.engine.pipeline import Outcome
 from lhs.engine.runtime import model_pool
 from lhs.engine.stage import Key, Stage, StageResult, Work, stage_key
-from lhs.engine.stages import pseudo_labels as filling
-from lhs.engine.stages.pseudo_labels import build_filled, with_fill
+from lhs.engine.stages import pseudo_labels
+from lhs.engine.stages.pseudo_labels import build_pseudo_labels, with_pseudo_labels
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import reporting
@@ -54,7 +54,7 @@ CLASSES, VOID = 300, 65535
 
 @pytest.fixture(scope="module")
 def made(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Few labels of many classes, a model that was never trained, and what it filled."""
+    """Few labels of many classes, a model that was never trained, and its pseudo-labels."""
     folder = tmp_path_factory.mktemp("sparse")
     with pytest.MonkeyPatch.context() as patch:
         known = partly_labelled.PUBLISHED["lmsun"]
@@ -64,19 +64,19 @@ def made(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleNames
         folder / "storage",
         data={"dataset": "lmsun", "root": str(folder)},
         context={"superpixel_size": 40, "variants": 1},
-        unlabelled__mode="filled",
+        unlabelled__mode="pseudo_labels",
         hierarchy={"rho": 0.3, "n_star": 5, "region": 33},
         network={"channels": 8, "weights": "none"},
     )
     stages = Stages(Storage(config.storage))
     scenes = annotated_scenes(stages, config)
-    key = stages.key(FILLED, config).inputs["model"]
+    key = stages.key(PSEUDO_LABELS, config).inputs["model"]
     place = pretend(stages, MODEL, baseline_of(config))
     assert place.name == key
     model = StageResult("model", key, str(place), {}, 1.0, True)
     save_random(place / "model", config, scenes.dataset.classes)
-    result = stages.make(FILLED, config)
-    around = with_fill(scenes, stages.storage, result)
+    result = stages.make(PSEUDO_LABELS, config)
+    around = with_pseudo_labels(scenes, stages.storage, result)
     return SimpleNamespace(**locals())
 
 
@@ -101,7 +101,7 @@ def maps_of(result: StageResult) -> dict[str, bytes]:
     }
 
 
-def test_only_sparse_training_images_are_filled_and_only_where_nobody_labelled(
+def test_only_sparse_training_images_get_pseudo_labels_and_only_where_nobody_labelled(
     made: SimpleNamespace,
 ) -> None:
     model = load_model(Path(made.model.path) / "model")
@@ -149,7 +149,7 @@ def test_it_says_by_which_model_and_how_much(made: SimpleNamespace) -> None:
     assert (facts["images"], facts["training_images"]) == (len(maps_of(made.result)), 14)
 
 
-def test_test_labels_are_not_read_and_a_killed_filling_goes_on(
+def test_test_labels_are_not_read_and_a_killed_stage_continues(
     made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Again, by two models side by side, after every test label was destroyed."""
@@ -161,24 +161,24 @@ def test_test_labels_are_not_read_and_a_killed_filling_goes_on(
     )
     stages = Stages(made.stages.storage)
     annotated_scenes(stages, config)
-    key = stages.key(FILLED, config).digest
+    key = stages.key(PSEUDO_LABELS, config).digest
     # What a killed attempt left: the map of one image, here with another id in one pixel.
     left = sorted(first)[0]
     fill = np.array(Image.open(io.BytesIO(first[left])))
     fill[tuple(np.argwhere(fill != VOID)[0])] = 7
-    folder = f".filling-{key[:16]}-{made.result.facts['digest'][:16]}"
-    path = Path(made.stages.storage.path("stages", "filled", folder, f"{left}.png"))
+    folder = f".unfinished-{key[:16]}-{made.result.facts['digest'][:16]}"
+    path = Path(made.stages.storage.path("stages", "pseudo_labels", folder, f"{left}.png"))
     path.parent.mkdir(parents=True)
     Image.fromarray(fill).save(path)
     monkeypatch.setattr(model_pool, "models_at_once", lambda gpu, share: 2)
-    monkeypatch.setattr(filling, "BATCH", 2)
+    monkeypatch.setattr(pseudo_labels, "BATCH", 2)
     try:
         for number, file in enumerate(kept):
             file.write_bytes(b"garbage") if number else file.unlink()
         for scene in test:
             with pytest.raises(UserError):
                 scene.label_map()
-        again = stages.make(FILLED, config)
+        again = stages.make(PSEUDO_LABELS, config)
     finally:
         for file, content in kept.items():
             file.write_bytes(content)
@@ -186,16 +186,16 @@ def test_test_labels_are_not_read_and_a_killed_filling_goes_on(
     second = maps_of(again)
     assert np.array_equal(np.array(Image.open(io.BytesIO(second.pop(left)))), fill)
     assert second == {image: content for image, content in first.items() if image != left}
-    assert not [n for n in made.stages.storage.list(made.stages.storage.path("stages", "filled"))
-                if n.startswith(".")]  # fmt: skip
+    folders = made.stages.storage.list(made.stages.storage.path("stages", "pseudo_labels"))
+    assert not [name for name in folders if name.startswith(".")]
 
 
-def test_samples_and_histograms_are_those_of_the_filled_maps(made: SimpleNamespace) -> None:
+def test_samples_and_histograms_are_those_of_the_pseudo_labels(made: SimpleNamespace) -> None:
     config, around, annotated = made.config, made.around, made.scenes
     stages = Stages(made.stages.storage)
     samples, histograms = (stages.make(stage, config) for stage in (SAMPLES, HISTOGRAMS))
     trained_on = stages.make(SAMPLES, graph.annotated(config))
-    trained_histograms = stages.make(LEARNED_HISTOGRAMS, config)
+    trained_histograms = stages.make(ANNOTATED_HISTOGRAMS, config)
     settings = config.context.model_dump(mode="json")
     assert samples.key == stage_key("samples", 1, settings, {"scenes": made.result.key})
     assert trained_on.key == stage_key("samples", 1, settings, {"scenes": annotated.key})
@@ -208,7 +208,7 @@ def test_samples_and_histograms_are_those_of_the_filled_maps(made: SimpleNamespa
         for scene in labels_of.split("train"):
             for number in (0, 1):
                 found = sample_rows(scene, number, superpixel_size=40, seed=0, void=VOID)
-                # The labels around come from the filled maps in both.
+                # The labels around include the pseudo-labels in both.
                 counts = histogram_rows(
                     around.dataset, around.dataset.scene(scene.id), number, found.centres,
                     region=config.hierarchy.region, seed=0,
@@ -223,7 +223,7 @@ def test_samples_and_histograms_are_those_of_the_filled_maps(made: SimpleNamespa
     assert trained_on.facts["samples"] < 0.8 * samples.facts["samples"]
 
 
-def test_nothing_to_fill(made: SimpleNamespace) -> None:
+def test_no_image_needs_pseudo_labels(made: SimpleNamespace) -> None:
     config = made.config.model_copy(
         update={"unlabelled": made.config.unlabelled.model_copy(update={"below": 1e-9})}
     )
@@ -232,39 +232,43 @@ def test_nothing_to_fill(made: SimpleNamespace) -> None:
     })  # fmt: skip
     storage = made.stages.storage
     path = storage.path("nothing")
-    work = Work("filled", "nothing", config, {"model": made.model}, Stages(storage))
+    work = Work("pseudo_labels", "nothing", config, {"model": made.model}, Stages(storage))
     storage.make_folder(path)
-    result = StageResult("filled", "nothing", path, build_filled(work, scenes, path), 0.0, False)
+    result = StageResult(
+        "pseudo_labels", "nothing", path, build_pseudo_labels(work, scenes, path), 0.0, False
+    )
     assert (result.facts["images"], result.facts["filled_pixels"]) == (0, 0)
-    around = with_fill(scenes, storage, result)
+    around = with_pseudo_labels(scenes, storage, result)
     assert around.dataset.scenes() == scenes.dataset.scenes()
 
 
-def test_the_experiment_fills_with_its_baseline(
+def test_the_experiment_takes_pseudo_labels_from_its_baseline(
     finished: list[Outcome], folder: Path, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All but its training: of what that is given."""
     taken: list[Any] = []
 
     def train(work: Work, path: str) -> dict[str, Any]:
-        taken.extend([learned_scenes(work.stages, work.config), work.inputs["hierarchy"]])
+        taken.extend([training_scenes(work.stages, work.config), work.inputs["hierarchy"]])
         shutil.copytree(outcome.model.path, path, dirs_exist_ok=True)
         return outcome.model.facts
 
     untrained = replace(MODEL, build=train)
     for module in (graph, pipeline, reporting):
         monkeypatch.setattr(module, "MODEL", untrained)
-    config = tiny(folder, unlabelled={"mode": "filled", "below": 1.0}, report__baseline="reuse")
+    config = tiny(
+        folder, unlabelled={"mode": "pseudo_labels", "below": 1.0}, report__baseline="reuse"
+    )
     [done] = pipeline.run(config, "filled")
     names = [result.name for result in done.stages.done]
     assert names == [
-        "scenes", "filled", "samples", "histograms", "hierarchy", "model", "evaluation",
+        "scenes", "pseudo_labels", "samples", "histograms", "hierarchy", "model", "evaluation",
     ]  # fmt: skip
     assert not any(result.reused for result in done.stages.done[1:5])
-    result = stage(done.stages, "filled")
+    result = stage(done.stages, "pseudo_labels")
     assert result.facts["model"] == finished[0].model.key, "the baseline was not trained again"
     assert result.facts["images"] == 24
-    # What is trained on is filled, and nothing of what is scored.
+    # Training labels include pseudo-labels, test labels do not.
     learned, hierarchy = taken
     assert (learned.key, hierarchy.key) == (result.key, stage(done.stages, "hierarchy").key)
     void = learned.dataset.void
@@ -288,18 +292,22 @@ def test_what_a_network_trains_on_is_in_its_key(made: SimpleNamespace) -> None:
         unlabelled = made.config.unlabelled.model_copy(update=changes)
         return stages.key(stage, made.config.model_copy(update={"unlabelled": unlabelled}))
 
-    ways: list[dict[str, object]] = [{}, {"train_on_filled": "no"}, {"mode": "naive"}]
+    ways: list[dict[str, object]] = [{}, {"train_on_pseudo_labels": False}, {"mode": "naive"}]
     filled, annotated, naive = (key(HIERARCHY, **way).digest for way in ways)
     assert filled == annotated != naive
     # Also while the hierarchy is not made, as a sweep's plan counts them.
     assert len({key(MODEL, **way).digest for way in ways}) == 3
     assert key(SAMPLES, below=0.5).digest != key(SAMPLES).digest
-    around = with_fill(made.scenes, made.stages.storage, made.result, trains_on_fill=False)
-    assert around.key == key(MODEL, train_on_filled="no").inputs["scenes"] != made.result.key
+    around = with_pseudo_labels(
+        made.scenes, made.stages.storage, made.result, train_on_pseudo_labels=False
+    )
+    assert (
+        around.key == key(MODEL, train_on_pseudo_labels=False).inputs["scenes"] != made.result.key
+    )
     assert (around.class_pixels == made.scenes.class_pixels).all()
 
 
-def test_a_sweep_makes_the_filled_maps_once(made: SimpleNamespace) -> None:
+def test_a_sweep_makes_the_pseudo_labels_once(made: SimpleNamespace) -> None:
     configs = [
         made.config.model_copy(
             update={"hierarchy": made.config.hierarchy.model_copy(update={"k_scale": scale})}
@@ -309,11 +317,11 @@ def test_a_sweep_makes_the_filled_maps_once(made: SimpleNamespace) -> None:
     stages = Stages(made.stages.storage)
     check_scenes(stages, configs)
     keys = [[key.digest for _, _, key in stages.needed(HIERARCHY, config)] for config in configs]
-    assert "1 x filled (1 there already)" in plan_text(stages, configs, trained=True)
+    assert "1 x pseudo_labels (1 there already)" in plan_text(stages, configs, trained=True)
     shared = make_shared(stages, configs)
     for its_keys, results in zip(keys, shared, strict=True):
         assert [result.name for result in results] == [
-            "scenes", "filled", "samples", "histograms", "hierarchy",
+            "scenes", "pseudo_labels", "samples", "histograms", "hierarchy",
         ]  # fmt: skip
         assert [result.key for result in results] == its_keys
     assert keys[0][:-1] == keys[1][:-1]

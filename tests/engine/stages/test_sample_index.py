@@ -1,4 +1,4 @@
-"""The samples in random order, against the rows they were made of."""
+"""The sample index, against the rows of samples."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhs.engine.cache import Stages
-from lhs.engine.graph import HIERARCHY, TARGETS
+from lhs.engine.graph import HIERARCHY, SAMPLE_INDEX
 from lhs.engine.stage import Work
 from lhs.engine.stages import sample_index as module
 from lhs.engine.stages.hierarchy import read_hierarchy
-from lhs.engine.stages.sample_index import TargetReader, build_targets
+from lhs.engine.stages.sample_index import SampleIndexReader, build_sample_index
 from lhs.engine.storage import Storage
 from lhs.hierarchy import Hierarchy
 from tests.engine.conftest import stage, tiny
@@ -27,9 +27,9 @@ def made(prepared: SimpleNamespace) -> SimpleNamespace:
     histograms = stage(prepared.stages, "histograms")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FILE_ROWS", 300)
-        result = prepared.stages.make(TARGETS, prepared.config)
+        result = prepared.stages.make(SAMPLE_INDEX, prepared.config)
     storage = prepared.stages.storage
-    reader = TargetReader(storage, f"{result.path}/rows")
+    reader = SampleIndexReader(storage, f"{result.path}/rows")
     rows = pq.read_table(f"{histograms.path}/rows").to_pandas()
     hierarchy = read_hierarchy(storage, prepared.hierarchy.path)
     return SimpleNamespace(
@@ -51,7 +51,7 @@ def keyed(made: SimpleNamespace) -> dict[tuple[str, int, int, int], tuple[int, i
 def test_every_sample_is_there_once_with_its_class_and_subclass(made: SimpleNamespace) -> None:
     rows, hierarchy = made.rows, made.hierarchy
     found = keyed(made)
-    assert len(found) == made.reader.total == made.result.facts["targets"] == len(rows)
+    assert len(found) == made.reader.total == made.result.facts["samples"] == len(rows)
     for row in rows.itertuples():
         histogram = np.zeros((1, len(hierarchy.classes)), np.int64)
         histogram[0, row.bins] = row.counts
@@ -92,10 +92,11 @@ def test_other_machines_make_the_same_order(
     for seed in (0, 1):
         stages = Stages(Storage(str(tmp_path / str(seed))))
         config = tiny(tmp_path, train__seed=seed)
-        path = stages.storage.path("targets")
+        path = stages.storage.path("sample_index")
         inputs = {"rows": histograms, "hierarchy": prepared.hierarchy}
-        build_targets(Work("targets", "", config, inputs, stages), prepared.scenes, path)
-        reader = TargetReader(stages.storage, f"{path}/rows")
+        work = Work("sample_index", "", config, inputs, stages)
+        build_sample_index(work, prepared.scenes, path)
+        reader = SampleIndexReader(stages.storage, f"{path}/rows")
         orders.append(reader(0, reader.total))
     for mine, theirs in zip(orders[0], made.reader(0, made.reader.total), strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -104,8 +105,8 @@ def test_other_machines_make_the_same_order(
 
 def test_without_a_hierarchy_subclasses_are_classes(prepared: SimpleNamespace) -> None:
     stages, samples = prepared.stages, stage(prepared.stages, "samples")
-    result = stages.make(TARGETS, tiny(prepared.config.storage, train__strategy="baseline"))
-    reader = TargetReader(stages.storage, f"{result.path}/rows")
+    result = stages.make(SAMPLE_INDEX, tiny(prepared.config.storage, train__strategy="baseline"))
+    reader = SampleIndexReader(stages.storage, f"{result.path}/rows")
     rows = reader(0, reader.total)
     np.testing.assert_array_equal(rows.labels, rows.subclasses)
     assert reader.total == samples.facts["samples"]
@@ -117,8 +118,8 @@ def test_scene_names_decide_where_the_hierarchy_is_made_of_them(
     config = tiny(prepared.config.storage, hierarchy__kind="scene_names")
     stages = prepared.stages
     made: Hierarchy = read_hierarchy(stages.storage, stages.make(HIERARCHY, config).path)
-    result = stages.make(TARGETS, config)
-    reader = TargetReader(stages.storage, f"{result.path}/rows")
+    result = stages.make(SAMPLE_INDEX, config)
+    reader = SampleIndexReader(stages.storage, f"{result.path}/rows")
     rows = reader(0, reader.total)
     train = prepared.scenes.split("train")
     for image, label, subclass in zip(rows.images, rows.labels, rows.subclasses, strict=True):

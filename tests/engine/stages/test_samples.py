@@ -19,8 +19,7 @@ from lhs.engine.cache import Stages
 from lhs.engine.graph import HISTOGRAMS, SAMPLES, annotated_scenes
 from lhs.engine.pipeline import Outcome
 from lhs.engine.stage import StageResult
-from lhs.engine.stages.hierarchy import class_histograms
-from lhs.engine.stages.samples import row_tables
+from lhs.engine.stages.samples import class_histograms, row_tables
 from lhs.engine.storage import Storage
 from lhs.loading import build_config
 from tests.data.builders import noise_image, plain, save_image, save_labels, stripes

@@ -87,8 +87,8 @@ def test_bad_files_are_all_named_or_left_out(
     assert "beach_1.jpg" in told
 
 
-def test_an_image_mended_to_its_old_size_is_bad_no_more(runs: Runs, tmp_path: Path) -> None:
-    root = plain(tmp_path / "mended", [*TRAIN, *TEST], suffix=".jpg",
+def test_an_image_repaired_to_its_old_size_is_no_longer_bad(runs: Runs, tmp_path: Path) -> None:
+    root = plain(tmp_path / "repaired", [*TRAIN, *TEST], suffix=".jpg",
                  splits={"train": TRAIN, "test": TEST})  # fmt: skip
     image = root / "images" / "beach_1.jpg"
     whole = image.read_bytes()
@@ -100,7 +100,7 @@ def test_an_image_mended_to_its_old_size_is_bad_no_more(runs: Runs, tmp_path: Pa
     checked = runs.check(settings(root))
     assert not checked.skipped
     assert len(checked.split("train")) == len(TRAIN)
-    # What was made without the image is not taken for what is made with it.
+    # Results without the image are not reused for those with it.
     assert checked.key != left_out.key
     # As if it had never been bad.
     assert checked.key == runs.done[0].key == runs.done[-1].key

@@ -1,4 +1,4 @@
-"""Ray Train: what comes out does not hang on how many workers share the work."""
+"""Ray Train: the result does not depend on the number of workers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.engine.conftest import tiny
 
 
 def losses(storage: Path, workers: int) -> list[float]:
-    """The loss of every step, with the paper's solver: AdamW's first steps make much of little."""
+    """The loss of every step, by SGD: AdamW amplifies rounding errors in its first steps."""
     phase = {"steps": 3, "learning_rate": 0.0001}
     config = tiny(
         storage,
         data__synthetic={"train": 6, "test": 1, "height": 64, "width": 80},
         network={"name": "squeezenet", "weights": "none"},
-        evaluation__every=8,
+        evaluation__stride=8,
         train__strategy="baseline",
         train__baseline={"new_layers": phase, "all_layers": phase},
         train__workers=workers,
-        train__solver="sgd",
+        train__optimizer="sgd",
         train__schedule="steps",
         report__baseline="none",
         report__scenes=0,
@@ -47,16 +47,16 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
 
 def test_the_key_holds_the_precision_that_was_settled(tmp_path: Path) -> None:
     def settings(**more: object) -> dict[str, object]:
-        return training_settings(tiny(tmp_path, train__gpu="no", **more))
+        return training_settings(tiny(tmp_path, train__gpu=False, **more))
 
     auto = settings()
     assert auto["precision"] == "float32"
     assert auto == settings(train__precision="float32") == settings(train__gpu_share=0.5)
     for other in (
-        {"train__precision": "bfloat16"}, {"train__compile": "yes"}, {"train__workers": 2},
+        {"train__precision": "bfloat16"}, {"train__compile": True}, {"train__workers": 2},
     ):  # fmt: skip
         assert settings(**other) != auto
-    config = tiny(tmp_path, train__gpu="no", train__precision="bfloat16")
+    config = tiny(tmp_path, train__gpu=False, train__precision="bfloat16")
     assert training_settings(baseline_of(config))["precision"] == "bfloat16"
     with pytest.raises(UserError, match=r"train\.precision = tf32"):
         settings(train__precision="tf32")
@@ -87,7 +87,7 @@ def test_an_image_that_one_of_two_workers_can_not_read_is_told(
 def test_a_model_depends_on_what_the_weights_file_holds(tmp_path: Path) -> None:
     def slices(name: str) -> tuple[object, object]:
         network = {"weights": "file", "weights_file": str(tmp_path / name)}
-        config = tiny(tmp_path, network=network, train__gpu="no")
+        config = tiny(tmp_path, network=network, train__gpu=False)
         return training_settings(config), network_weights(config)
 
     with pytest.raises(UserError, match=r"weights_file = .*one: no such file"):

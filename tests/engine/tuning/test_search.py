@@ -38,7 +38,7 @@ def written(folder: Path, storage: Path) -> Path:
     config = tiny(
         storage, train__strategy="baseline", report__baseline="none", report__scenes=0,
         train__max_steps=None, train__checkpoint_steps=1,
-        train__baseline={"new_layers": {"run": "no"}, "all_layers": {"epochs": 3}},
+        train__baseline={"new_layers": {"enabled": False}, "all_layers": {"epochs": 3}},
     )  # fmt: skip
     recipe = folder / "tiny.yaml"
     recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))

@@ -1,0 +1,68 @@
+"""Settings of the data: dataset, images, unlabelled pixels."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from pydantic import Field
+
+from lhs.config.section import Section
+from lhs.names import DatasetName
+
+
+class StanfordConfig(Section):
+    fold: int = Field(1, ge=1, le=5)
+    """The test fold; the other four train."""
+    split: Literal["folds", "random"] = "folds"
+    """`random` draws 572 / 143 images with `data.seed`."""
+
+
+class FolderConfig(Section):
+    path: str = ""
+    """Folder with `images/`, `labels/` and `classes.txt`."""
+    void: int = Field(255, ge=0, le=65535)
+    """The id that stands for "not labelled" in the label PNGs."""
+    scenes: str = "none"
+    """Where scene names come from: `none`, `folder`, `prefix` or the path of a CSV."""
+
+
+class SyntheticConfig(Section):
+    train: int = Field(160, ge=1)
+    test: int = Field(40, ge=1)
+    height: int = Field(128, ge=32)
+    width: int = Field(160, ge=32)
+    unlabelled: float = Field(0.05, ge=0.0, le=0.9)
+    """Share of pixels that carry no label."""
+    seed: int = Field(0, ge=0)
+
+
+class DataConfig(Section):
+    dataset: DatasetName = "synthetic"
+    root: str = Field(default_factory=lambda: os.environ.get("LHS_DATA_ROOT", "~/lhs-data"))
+    """The folder that `lhs data get` unpacks into."""
+    on_bad_image: Literal["fail", "skip"] = "fail"
+    max_train: int | None = Field(None, ge=1)
+    """Train on a seeded random part of this many images."""
+    max_test: int | None = Field(None, ge=1)
+    """Test on a seeded random part of this many images."""
+    held_out: int | None = Field(None, ge=1)
+    """Test on this many of the training images, which are then not trained on, instead of the test
+    images: to choose settings without using the test images."""
+    seed: int = Field(0, ge=0)
+    """For the random parts and Stanford's random split."""
+    stanford: StanfordConfig = StanfordConfig()
+    folder: FolderConfig = FolderConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
+
+
+class UnlabelledConfig(Section):
+    mode: Literal["naive", "pseudo_labels"] = "naive"
+    """`pseudo_labels`: the baseline, trained first, labels what people left unlabelled in training
+    images, and the hierarchy is made from both. `naive`: unlabelled pixels are left out."""
+    below: float = Field(0.9, gt=0.0, le=1.0)
+    """Images get pseudo-labels if less than this share of their pixels is labelled."""
+    train_on_pseudo_labels: bool = True
+    """Train on the pseudo-labels too (the paper), or only on what people annotated."""
+    stride: Literal[1, 2, 4, 8] = 1
+    """As `evaluation.stride`, for the pseudo-labels."""

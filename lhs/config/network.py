@@ -1,0 +1,71 @@
+"""Settings of the network, and which weights each network can start from."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from lhs.config.section import Section
+
+WEIGHTS = {
+    "lite": ("imagenet",),
+    "squeezenet": ("imagenet",),
+    "clarifai": ("release",),
+    "clarifai512": ("release",),
+    "overfeat": ("release",),
+    "fcn32s": ("imagenet", "edges"),
+    "fcn16s": ("imagenet", "edges"),
+    "fcn8s": ("imagenet", "edges"),
+    "timm:NAME": ("imagenet",),
+}
+"""Every network, and the sources of weights it has besides `file` and `none`."""
+PATCH_NETWORKS = ("squeezenet", "clarifai", "clarifai512", "overfeat")
+
+
+def _family(network: str) -> str:
+    return "timm:NAME" if network.startswith("timm:") else network
+
+
+class NetworkConfig(Section):
+    name: str = "lite"
+    """A network of this project, or `timm:NAME` for any timm backbone under `lite`'s head."""
+    weights: Literal["imagenet", "edges", "release", "file", "none"] = "imagenet"
+    """Where it starts; random weights must be asked for. `release` and `file` read
+    `weights_file`: the network's public release, or tensors under this network's own names."""
+    weights_file: str = ""
+    channels: int = Field(96, ge=8, le=1024)
+    """Width of the feature-pyramid head (`lite`, `timm:NAME`)."""
+    dropout: float | None = Field(None, ge=0.0, lt=1.0)
+    """Instead of the network's own."""
+
+    @property
+    def patches(self) -> bool:
+        """Whether it classifies patches, not whole images."""
+        return self.name in PATCH_NETWORKS
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if _family(name) not in WEIGHTS:
+            raise ValueError(f"allowed are {', '.join(WEIGHTS)}")
+        # Before a name, timm takes `hf-hub:` and `local-dir:` to fetch a model's description.
+        if name.startswith("timm:") and not re.fullmatch(r"timm:[\w.-]{1,100}", name, re.ASCII):
+            raise ValueError(
+                "allowed after timm: is the bare name of one of timm's models (letters, digits, "
+                "_ . -), without `:` and `/`: no hub's address and no folder"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        key = _family(self.name)
+        allowed = (*WEIGHTS[key], "file", "none")
+        if self.weights not in allowed:
+            raise ValueError(
+                f"weights = {self.weights!r}: allowed for {self.name} are {', '.join(allowed)}"
+            )
+        if self.weights in ("release", "file") and not self.weights_file:
+            raise ValueError(f"weights = {self.weights!r} needs weights_file, the path of the file")
+        return self

@@ -1,0 +1,136 @@
+"""Settings of the training: strategies, their phases, and how each step is made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lhs.config.section import Section
+
+STRATEGIES = ("baseline", "sequential", "hierarchical")
+
+
+class PhaseConfig(Section):
+    epochs: int = Field(0, ge=0)
+    """Passes over the training examples; 0 skips the phase."""
+    steps: int | None = Field(None, ge=0)
+    """Its length in steps, instead of epochs."""
+    learning_rate: float = Field(1e-3, gt=0.0)
+    enabled: bool = True
+    """`false` leaves the phase out."""
+
+    @property
+    def on(self) -> bool:
+        """Whether the phase takes place."""
+        length = self.epochs if self.steps is None else self.steps
+        return self.enabled and length > 0
+
+
+class BaselinePhases(Section):
+    new_layers: PhaseConfig = PhaseConfig(epochs=1, learning_rate=2e-3)
+    all_layers: PhaseConfig = PhaseConfig(epochs=10, learning_rate=2e-3)
+
+
+class SequentialPhases(Section):
+    subclass_new_layers: PhaseConfig = PhaseConfig(epochs=1, learning_rate=2e-3)
+    subclass_all_layers: PhaseConfig = PhaseConfig(epochs=6, learning_rate=2e-3)
+    class_last_layer: PhaseConfig = PhaseConfig(epochs=1, learning_rate=2e-3)
+    class_all_layers: PhaseConfig = PhaseConfig(epochs=6, learning_rate=1e-3)
+
+
+class HierarchicalPhases(Section):
+    fixed_w: PhaseConfig = PhaseConfig(epochs=4, learning_rate=2e-3)
+    learned_w: PhaseConfig = PhaseConfig(epochs=8, learning_rate=2e-3)
+    """The longer step: W moves by at most the sum of its learning rates."""
+
+
+class TrainConfig(Section):
+    strategy: Literal["baseline", "sequential", "hierarchical"] = "baseline"
+    baseline: BaselinePhases = BaselinePhases()
+    sequential: SequentialPhases = SequentialPhases()
+    hierarchical: HierarchicalPhases = HierarchicalPhases()
+    coarser: PhaseConfig = PhaseConfig()
+    """fcn16s and fcn8s: first train all layers of the next coarser network on the classes for this
+    long, and start from it; by default they start from `network.weights` alone."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop every phase after this many steps."""
+    batch_size: int = Field(8, ge=1)
+    """Examples (images or patches) of one step, all workers together."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Most examples that a worker takes through the network at once; gradients are accumulated over
+    as many micro-batches as a step needs."""
+    examples: Literal["crops", "variants"] | None = None
+    """What networks of whole images train on: random crops, or the images and the augmented
+    variants that the samples come from. None: `variants` for FCN, else `crops`. Patch networks
+    always train on patches around samples."""
+    sampling: Literal["all", "balanced"] = "all"
+    """Patches: each sample once an epoch (the paper), or all classes equally often."""
+    crop_height: int = Field(192, ge=32)
+    crop_width: int = Field(256, ge=32)
+    scale_jitter: float = Field(0.25, ge=0.0, lt=1.0)
+    """Crops are drawn from the image scaled by a factor within 1 +- this."""
+    flip: float = Field(0.5, ge=0.0, le=1.0)
+    """Probability of a horizontal flip."""
+    alpha: float = Field(1.0, ge=0.0)
+    """Weight of the class loss beside the subclass loss (H)."""
+    learn_w: Literal["masked", "dense"] = "dense"
+    """Second step of H: whether the zeros of W may move (`dense`) or stay (`masked`)."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["one_cycle", "steps"] = "one_cycle"
+    """`steps` is the paper's: a tenth of the rate every `step_size` steps."""
+    step_size: int = Field(20_000, ge=1)
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.01, ge=0.0)
+    """Beta: the paper's is 0.00025 with `sgd`."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """`auto`: TF32 where the GPU has it, else float32. Decided before the training begins, and
+    part of the model's key."""
+    compile: bool = False
+    """Compile the network with `torch.compile`: minutes at the start of each phase."""
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
+    """`auto`: one a GPU of the cluster, or one on CPUs."""
+    threads: int | None = Field(None, ge=1)
+    """Of a worker without a GPU; None shares a node's cores among the workers there."""
+    gpu: Literal["auto"] | bool = "auto"
+    """Train and predict on GPUs; `auto`: where the cluster has one."""
+    gpu_share: float = Field(1.0, gt=0.0, le=1.0)
+    """Share of a GPU that one worker books: with 0.125, eight trainings of a sweep share a GPU.
+    Models that predict book as much."""
+    accelerator: str | None = None
+    """Type of GPU that workers must have, as Ray names it."""
+    seed: int = Field(0, ge=0)
+    log_every: int = Field(10, ge=1)
+    """Steps averaged in one point of a curve; losses are read from the device this often."""
+    checkpoint_minutes: float = Field(5.0, gt=0.0)
+    """Longest time between two checkpoints; every phase ends with one."""
+    checkpoint_steps: int | None = Field(None, ge=1)
+    """Steps between two checkpoints, in addition."""
+    restarts: int = Field(3, ge=0)
+    """How often dead workers are replaced before the run gives up."""
+    validate_every: int | None = Field(None, ge=1)
+    """Epochs between two validations on the images of `data.held_out`."""
+    cache_mb: int = Field(1024, ge=0)
+    """Memory of one worker for decoded training images and their subclass maps."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.workers != "auto" and self.workers > self.batch_size:
+            raise ValueError(
+                f"train.workers ({self.workers}) must not exceed train.batch_size "
+                f"({self.batch_size})"
+            )
+        if self.gpu_share < 1 and self.workers not in (1, "auto"):
+            raise ValueError(
+                f"gpu_share = {self.gpu_share:g} with workers = {self.workers}: the workers of one "
+                "training need a GPU each; allowed is gpu_share = 1 or workers = 1"
+            )
+        phases = dict(getattr(self, self.strategy))
+        if self.strategy == "sequential":
+            phases = {name: phase for name, phase in phases.items() if name.startswith("class_")}
+        if not any(phase.on for phase in phases.values()):
+            raise ValueError(
+                f"{self.strategy}: the epochs of {' and '.join(phases)} are 0, so the classes "
+                "are never trained; allowed is 1 or more in one of them"
+            )
+        return self
