@@ -112,7 +112,7 @@ def train(
         torch.manual_seed(config.seed * 1000 + number)
         if phase.fresh_last_layer or state is not None:
             # A checkpoint brings the weights of a last layer, not the layer.
-            network.renew(classes if phase.target == "class" else _subclasses(matrix))
+            network.reset_classifier(classes if phase.target == "class" else _subclasses(matrix))
         _enter(model, network, phase)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -70,12 +70,12 @@ def test_gradients_reach_every_weight(network):
 
 def test_renewing_changes_the_last_layer_alone(network):
     before = sums(network)
-    network.renew(5)
+    network.reset_classifier(5)
     after = sums(network)
     assert {name for name in before if before[name] != after[name]} == {"last.weight"}
     with torch.inference_mode():
         assert network(torch.rand(2, 3, 227, 227)).shape == (2, 5, 1, 1)
-    network.renew(3)
+    network.reset_classifier(3)
 
 
 @pytest.mark.parametrize("every", [1, 2, 4, 8])

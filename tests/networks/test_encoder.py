@@ -11,7 +11,8 @@ from lhs.config import NetworkConfig
 from lhs.errors import UserError
 from lhs.networks.build import build_network
 from lhs.networks.encoder import EncoderNetwork
-from lhs.networks.weights import EFFICIENTNET_LITE0_PACKAGE, load_weights
+from lhs.networks.published_weights import EFFICIENTNET_LITE0_PACKAGE
+from lhs.networks.weights import load_weights
 from tests.networks.geometry import count, sums, untouched
 
 LITE = NetworkConfig(channels=8)
@@ -81,20 +82,20 @@ def test_new_layers_are_exactly_what_has_no_pretrained_weights():
 def test_lower_and_upper_are_its_two_halves(network):
     image = torch.rand(2, 3, 64, 96) * 255
     with torch.inference_mode():
-        (features,) = network.lower(image)
+        (features,) = network.forward_features(image)
         assert features.shape == (2, 96, 8, 12)
-        torch.testing.assert_close(network.upper((features,)), network(image))
+        torch.testing.assert_close(network.forward_head((features,)), network(image))
 
 
 def test_renewing_changes_the_last_layer_alone():
     network = EncoderNetwork(3, 8).eval()
     before = sums(network)
-    network.renew(3)
+    network.reset_classifier(3)
     after = sums(network)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"last.weight", "last.bias"}
     assert network.last_layers() == [network.last]
-    network.renew(5)
+    network.reset_classifier(5)
     assert network(torch.rand(1, 3, 32, 32)).shape == (1, 5, 4, 4)
 
 

@@ -75,11 +75,11 @@ def test_gradients_reach_every_weight(network):
 
 def test_renewing_changes_the_last_layer_alone(network):
     before = sums(network)
-    network.renew(5)
+    network.reset_classifier(5)
     after = sums(network)
     assert {name for name in before if before[name] != after[name]} == {"last.weight"}
     assert network.last.out_channels == 5
-    network.renew(3)
+    network.reset_classifier(3)
 
 
 @pytest.mark.parametrize("every", [1, 2, 4, 8])

@@ -88,26 +88,26 @@ def test_gradients_reach_every_weight(network):
 
 def test_renewing_changes_the_last_layer_alone(network):
     before = sums(network)
-    network.renew(5)
+    network.reset_classifier(5)
     after = sums(network)
     assert {name for name in before if before[name] != after[name]} == {"last.weight"}
     with torch.inference_mode():
         assert network(torch.rand(2, 3, 227, 227)).shape == (2, 5, 1, 1)
-    network.renew(3)
+    network.reset_classifier(3)
 
 
-@pytest.mark.parametrize("every", [1, 2, 4, 8])
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
 def test_it_has_a_dense_form_at_every_distance(network, every):
     assert count(DenseNetwork(network, every)) == count(network)
 
 
-@pytest.mark.parametrize("every", [1, 8])
+@pytest.mark.parametrize("stride", [1, 8])
 def test_the_dense_form_is_the_network_where_that_sees_no_padding(network, every):
     own, dense = inner_output(network, DenseNetwork(network, every))
     torch.testing.assert_close(dense, own, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("every", [4, 8])
+@pytest.mark.parametrize("stride", [4, 8])
 def test_every_nth_pixel_of_an_image_gets_its_scores(network, every):
     """Its pools leave the last 4 pixels of a patch out, and so score beyond the image's end."""
     with torch.inference_mode():

@@ -29,15 +29,10 @@ from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN
 from lhs.networks.overfeat import overfeat
 from lhs.networks.patch import BatchDropout, PatchNetwork
+from lhs.networks.published_weights import SQUEEZENET_PACKAGE, VGG16_EDGES_PACKAGE
 from lhs.networks.squeezenet import squeezenet
-from lhs.networks.weights import (
-    SQUEEZENET_PACKAGE,
-    VGG16_EDGES_PACKAGE,
-    load_weights,
-    overfeat_release,
-    state_file,
-    zfnet_onnx,
-)
+from lhs.networks.weight_files import overfeat_release, state_file, zfnet_onnx
+from lhs.networks.weights import load_weights
 from tests.networks.geometry import sums
 
 CAFFE_BGR = np.array([103.939, 116.779, 123.68], np.float32)
@@ -367,7 +362,7 @@ def test_an_onnx_file_computes_the_same_as_onnxs_own_interpreter(tmp_path, turne
     )
     (expected,) = ReferenceEvaluator(model).run(None, {"data": bgr.astype(np.float32)})
     with torch.inference_mode():
-        (found,) = network.lower(image)
+        (found,) = network.forward_features(image)
     assert expected.any()
     torch.testing.assert_close(found.flatten(1), torch.from_numpy(expected), atol=1e-3, rtol=1e-4)
 

@@ -36,18 +36,18 @@ class PlainNetwork(SceneNetwork):
             nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.ReLU(), BatchDropout(0.4),
             nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), BatchDropout(0.4),
         )  # fmt: skip
-        self.renew(3)
+        self.reset_classifier(3)
 
-    def lower(self, image):
+    def forward_features(self, image):
         return (self.body(image / 255),)
 
-    def upper(self, features):
+    def forward_head(self, features):
         return self.last(features[0])
 
     def last_layers(self):
         return [self.last]
 
-    def renew(self, outputs):
+    def reset_classifier(self, outputs):
         self.last = nn.Conv2d(8, outputs, 1)
 
 

@@ -28,7 +28,8 @@ from lhs.engine.stages.sample_index import TargetReader
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import tracker as tracking
 from lhs.errors import UserError
-from lhs.evaluation.model import ModelDescription, load_model, save_model
+from lhs.evaluation.description import ModelDescription
+from lhs.evaluation.model import load_model, save_model
 from lhs.hierarchy import Hierarchy
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network

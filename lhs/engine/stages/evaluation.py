@@ -175,7 +175,7 @@ def evaluate_folder(
     from lhs.evaluation.model import load_model
 
     dataset = open_dataset(config)
-    model = load_model(folder, every=every)
+    model = load_model(folder, stride=every)
     if model.classes != tuple(dataset.classes):
         raise UserError(
             f"{folder}: the model labels {len(model.classes)} classes of "
