@@ -1,4 +1,4 @@
-"""What the tests of several networks measure alike."""
+"""Networks for tests, and measurements that several tests share."""
 
 import re
 from collections.abc import Callable
@@ -6,10 +6,46 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lhs.config import PATCH_NETWORKS, NetworkConfig
+from lhs.networks.base import IMAGENET_MEAN, IMAGENET_STD, SceneNetwork
+from lhs.networks.build import build_network
+from lhs.networks.fcn import FINEST
 from lhs.networks.patch import PatchNetwork
 from lhs.networks.pixelwise import DenseNetwork
 
+LARGE = {*PATCH_NETWORKS, *FINEST} - {"squeezenet"}
+OUTPUTS = 3
 POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.Dropout)
+
+
+def shapes_of(name: str, outputs: int = OUTPUTS, **settings) -> SceneNetwork:
+    """A network without values: for shapes alone."""
+    config = NetworkConfig(name=name, weights="none", channels=8, **settings)
+    with torch.device("meta"):
+        return build_network(config, outputs).eval()
+
+
+def built(name: str, outputs: int = OUTPUTS, **settings) -> SceneNetwork:
+    """A network with random weights; a large one repeats one block of random numbers."""
+    torch.manual_seed(0)
+    if name not in LARGE:
+        config = NetworkConfig(name=name, weights="none", channels=8, **settings)
+        return build_network(config, outputs).eval()
+    network = shapes_of(name, outputs, **settings).to_empty(device="cpu")
+    # Of a prime length, so that no two filters are the same.
+    block = torch.randn(65_537)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 1:
+                parameter.zero_()
+                continue
+            scaled, flat = block * (2 / parameter[0].numel()) ** 0.5, parameter.view(-1)
+            whole = len(flat) // len(block) * len(block)
+            flat[:whole].view(-1, len(block)).copy_(scaled.expand(whole // len(block), -1))
+            flat[whole:].copy_(scaled[: len(flat) - whole])
+    network.normalise.set(IMAGENET_MEAN, IMAGENET_STD)
+    network.reset_classifier(outputs)
+    return network
 
 
 def count(module: nn.Module) -> int:

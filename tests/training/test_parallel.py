@@ -288,13 +288,3 @@ def test_alone_nothing_changes():
     value = torch.ones(2)
     assert torch.equal(total(value), value)
     assert world() == (0, 1)
-
-
-def test_every_dropout_of_the_networks_is_one_of_the_batch():
-    """Another kind would draw other masks on two workers than on one."""
-    for name in ("lite", "squeezenet", "timm:resnet18"):
-        config = build_config({"network": {"name": name, "weights": "none"}}).network
-        network = build_network(config, 2)
-        assert isinstance(network, SceneNetwork)
-        kinds = {type(m) for m in network.modules() if "Drop" in type(m).__name__}
-        assert kinds <= {BatchDropout}, name
