@@ -53,7 +53,7 @@ class Stage:
 
 
 TRAINED = ("model", "evaluation")
-STEP = "lhs.training.loop:_PhaseRun._tell"
+STEP = "lhs.training.trainer:PhaseTrainer._record"
 NO_RAY = "no Ray"
 NO_MLFLOW = "no MLflow"
 

@@ -10,7 +10,7 @@ import torch
 from lhs.loading import build_config
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
-from lhs.training.feed import Batch
+from lhs.training.data_source import Batch
 from lhs.training.loop import train
 
 VOID = 255
@@ -55,8 +55,8 @@ def new_network(seed: int = 0) -> EncoderNetwork:
     return EncoderNetwork(CLASSES, 8)
 
 
-class GivenFeed:
-    """A feed of what `batches(epoch)` gives, three batches an epoch."""
+class GivenSource:
+    """A data source of what `batches(epoch)` gives, three batches an epoch."""
 
     steps_per_epoch, batch_size = 3, 2
 
@@ -79,7 +79,7 @@ def trained(
         classes=CLASSES,
         matrix=None if strategy == "baseline" else MATRIX,
         void=VOID,
-        feed=GivenFeed(batches),
+        data=GivenSource(batches),
         device=CPU,
         precision=precision,
         on_step=on_step or (lambda row, total: None),
@@ -416,7 +416,7 @@ def test_bfloat16_trains_about_as_float32_does():
 
 
 def test_losses_are_read_when_they_are_logged_and_are_the_same(monkeypatch):
-    monkeypatch.setattr("lhs.training.loop.PATIENCE", math.inf)
+    monkeypatch.setattr("lhs.training.trainer.LONGEST_UNREAD", math.inf)
     told = []
 
     def bursts(log_every):
