@@ -35,7 +35,7 @@ def open_model(address: str, device: str = "cpu", stride: int = 1) -> Model:
 
 @contextmanager
 def model_folder(address: str) -> Iterator[Path]:
-    """The local folder of a model by its address, as long as the block runs."""
+    """Context with the local folder of a model."""
     if not address.startswith("runs:/"):
         folder = Path(os.path.expanduser(address))
         inner = folder / "model"
