@@ -47,9 +47,9 @@ class _AnySize(nn.Module):
 def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | None = None) -> None:
     """Write a model as one file.
 
-    Its program takes `image`, (1, 3, H, W) float32 RGB 0..255, and gives `scores`, (1, L, H, W): the label
-    of a pixel is the class with the best one. The names of the classes are in the file too: as
-    metadata `classes.json` of ONNX, as extra file of that name of torch.export.
+    Its input is `image`, (1, 3, H, W) float32 RGB 0..255, its output `scores`, (1, L, H, W): the
+    label of a pixel is the class with the best score. The names of the classes are in the file
+    too: metadata `classes.json` in ONNX, an extra file of that name in torch.export.
 
     Parameters
     ----------
