@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ from lhs.networks.pixelwise import DenseNetwork
 
 LARGE = {*PATCH_NETWORKS, *FINEST} - {"squeezenet"}
 OUTPUTS = 3
+UNFILLED = 7.0
+CAFFE_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.Dropout)
 
 
@@ -46,6 +49,17 @@ def built(name: str, outputs: int = OUTPUTS, **settings) -> SceneNetwork:
     network.normalise.set(IMAGENET_MEAN, IMAGENET_STD)
     network.reset_classifier(outputs)
     return network
+
+
+def unfilled(build, *args) -> nn.Module:
+    """A large network without the time that random weights take; every number is 7."""
+    with torch.device("meta"):
+        network = build(*args)
+    network.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.fill_(UNFILLED)
+    return network.eval()
 
 
 def count(module: nn.Module) -> int:
