@@ -58,10 +58,10 @@ class PhaseTrainer:
 
     def train(self, state: TrainState) -> TrainState:
         """Run the rest of the phase."""
-        compiled = (
-            torch.compile(self.model) if self.config.compile == "yes" else self.model  # type: ignore[arg-type]
+        self.parallel_model = shared(
+            torch.compile(self.model) if self.config.compile == "yes" else self.model,  # type: ignore[arg-type]
+            self.device,
         )
-        self.parallel_model = shared(compiled, self.device)
         self.dropouts = dropouts_of(self.model)
         self.gradient_accumulation_steps = self._gradient_accumulation_steps()
         while state.done < self.length:

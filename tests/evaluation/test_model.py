@@ -1,4 +1,4 @@
-"""The model folder: what is written is what is read, and what does not fit is told."""
+"""The model folder: what is written is what is read, and what does not fit is refused."""
 
 import contextlib
 import json
@@ -287,7 +287,7 @@ def test_subclass_scores_without_w_are_no_model(models, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["schema", "network", "strategy", "classes", "colours", "outputs"])
-def test_a_missing_key_is_told(folder, key):
+def test_a_missing_key_is_named(folder, key):
     tree = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     del tree[key]
     (folder / DESCRIPTION).write_text(json.dumps(tree), encoding="utf-8")

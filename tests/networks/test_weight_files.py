@@ -272,7 +272,7 @@ def test_the_last_layer_may_be_missing_or_of_other_classes(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda s: s.pop("features.3.bias"), r"1 .* missing \(features\.3\.bias\), 0 are unknown"),
         (lambda s: s.pop("normalise.mean"), r"1 .* missing \(normalise\.mean\)"),
@@ -283,12 +283,12 @@ def test_the_last_layer_may_be_missing_or_of_other_classes(tmp_path):
         ),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(tmp_path, suffix, change, told):
+def test_a_file_that_does_not_fit_is_refused(tmp_path, suffix, change, message):
     state, network = dict(other_state()), small()
     change(state)
     before = sums(network)
     path = saved(tmp_path / f"mine{suffix}", state)
-    with pytest.raises(UserError, match=rf"mine{suffix}: .*{told}"):
+    with pytest.raises(UserError, match=rf"mine{suffix}: .*{message}"):
         state_file(network, path)
     assert sums(network) == before
 

@@ -86,7 +86,7 @@ def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy):
         again, again_losses, resumed = attempt(strategy, shelf, network=fresh)
         same(again, weights)
         assert again_losses == losses
-        # A step that was told of and not yet written is done again, one at most.
+        # At most one step, reported but not yet written, is repeated.
         assert len(resumed) == step - 1
 
 

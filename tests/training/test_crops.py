@@ -31,7 +31,7 @@ def crop_config(height: int, width: int, **settings):
 
 
 class Scripted:
-    """A generator that draws what it is told: scale, offsets (as a share of the range), flip."""
+    """A generator that draws given values: scale, offsets (as a share of the range), flip."""
 
     def __init__(self, scale=1.0, top=0.0, left=0.0, coin=0.0):
         self.uniforms, self.coin, self.ranges = [scale, top, left], coin, []
@@ -278,7 +278,7 @@ def test_a_bad_image_stops_the_epoch_with_its_own_error():
 
 
 class TenMore:
-    """Stands in for a hierarchy: subclass = class + 10, and checks what it is told."""
+    """Stands in for a hierarchy: subclass = class + 10, and checks its arguments."""
 
     def scene_of(self, scene):
         return f"the {scene.name}"

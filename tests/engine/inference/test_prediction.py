@@ -149,7 +149,7 @@ def test_results_of_another_model_or_other_options_are_not_mixed(
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (("x.png", "x_overlay.png"), r"overwrite each other: x_overlay\.png"),
         (("a/x.jpg", "b/x.png"), r"x\.jpg and .*x\.png would overwrite each other: x\.png; label"),
@@ -157,10 +157,10 @@ def test_results_of_another_model_or_other_options_are_not_mixed(
     ],
 )
 def test_names_that_are_taken(
-    trained: Path, tmp_path: Path, names: tuple[str, ...], told: str
+    trained: Path, tmp_path: Path, names: tuple[str, ...], message: str
 ) -> None:
     images = [str(save_image(tmp_path / name)) for name in names]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         predict_files(trained, images, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -221,16 +221,16 @@ def test_killed_half_way_it_ends_as_undisturbed(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (PredictOptions(centres=300), "--centres: the model is lite, which scores whole images"),
         (PredictOptions(stride=2), "lite: stride = 2 pixels: allowed for patch networks alone"),
     ],
 )
 def test_options_that_a_model_does_not_support(
-    trained: Path, tmp_path: Path, options: PredictOptions, told: str
+    trained: Path, tmp_path: Path, options: PredictOptions, message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         predict_files(
             trained, [str(save_image(tmp_path / "x.png"))], str(tmp_path / "out"), options
         )
