@@ -19,8 +19,18 @@ from tests.networks.geometry import OUTPUTS, built, shapes_of, sums, untouched
 
 KINDS = {**dict.fromkeys(PATCH_NETWORKS, PatchNetwork), **dict.fromkeys(FINEST, FCN)}
 KINDS |= {"lite": EncoderNetwork, "timm:resnet18": EncoderNetwork}
-# Number of tensors and digest of their names and shapes, as stored models have them.
-STATES: dict[str, tuple[int, str]] = {}
+# Number of tensors, and digest of their names and shapes, in models of earlier versions.
+STATES = {
+    "clarifai": (18, "1951371ae6edf2cd"),
+    "clarifai512": (18, "be6703f64a55ea15"),
+    "overfeat": (18, "34866debf73eb013"),
+    "squeezenet": (54, "298b4082b000092d"),
+    "fcn32s": (35, "ab1dfb7182697199"),
+    "fcn16s": (38, "5fce0395e34e366c"),
+    "fcn8s": (41, "ab76f7b315e9961a"),
+    "lite": (321, "8400f952eb17745c"),
+    "timm:resnet18": (153, "e35146315b0fc1f0"),
+}
 by_name = pytest.mark.parametrize("name", KINDS)
 
 
