@@ -157,8 +157,9 @@ def test_a_changed_pixel_changes_the_scores_around_itself_most(fine):
         difference = (fine(image) - fine(other)).abs().sum(dim=(0, 1))
         fine.score_pool[1].weight.zero_()
     row, column = divmod(int(difference.argmax()), 128)
-    assert abs(row - 44) <= 8
-    assert abs(column - 108) <= 8
+    # Within one cell of pool 3, 8 pixels, of the changed square of 8 x 8.
+    assert abs(row - 44) <= 4 + 8
+    assert abs(column - 108) <= 4 + 8
 
 
 # Upsampling
