@@ -96,7 +96,7 @@ def random_model(name: str, device: str, every: int, precision: Any) -> Any:
 
 def description(config: NetworkConfig, classes: int) -> Any:
     """What a model's file says, of so many classes."""
-    from lhs.evaluation.model import ModelDescription
+    from lhs.evaluation.description import ModelDescription
 
     return ModelDescription(
         network=config, strategy="baseline", dataset="folder",

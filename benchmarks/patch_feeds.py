@@ -29,7 +29,7 @@ from lhs.config import DataConfig, TrainConfig
 from lhs.data import open_dataset
 from lhs.networks.patch import PATCH
 from lhs.training.decoded import TrainingScenes
-from lhs.training.patches import PatchFeed, SampleIndex, cut_patches
+from lhs.training.patches import PatchSource, SampleIndex, cut_patches
 
 SIDES = ("cache", "chunks", "streaming")
 BATCH, WARM, CHUNK = 64, 10, 8
@@ -105,14 +105,14 @@ def measure(side: str, root: Path, steps: int) -> dict[str, float]:
     config = DataConfig(dataset="siftflow", root=str(root))
     scenes = TrainingScenes(open_dataset(config).split("train"), None, 1024)
     rows = Rows(len(scenes), BATCH * steps)
-    feed = PatchFeed(scenes, rows, TrainConfig(batch_size=BATCH), 0, PATCH)
+    source = PatchSource(scenes, rows, 0, PATCH, train=TrainConfig(batch_size=BATCH))
     started = time.perf_counter()
     if side == "cache":
-        return timed((len(share[0].images) for share in feed.batches(0, 0)), started)
+        return timed((len(share[0].images) for share in source.batches(0, 0)), started)
     from lhs.engine.runtime.cluster import connected
 
     with connected():
-        orders = list(feed.order(0))
+        orders = list(source.order(0))
         if side == "streaming":
             return timed(by_ray(orders, config, len(orders)), started)
         return timed(in_turn(by_ray(orders, config, CHUNK), 2 * CHUNK), started)

@@ -24,7 +24,8 @@ from reporting import options, report, with_memory_kept
 from torch import Tensor, nn
 
 from lhs.config import NetworkConfig
-from lhs.evaluation.model import Model, ModelDescription
+from lhs.evaluation.description import ModelDescription
+from lhs.evaluation.model import Model
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.patch import PATCH, PatchNetwork

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(model: str, device: str = "cpu", every: int = 1) -> Model:
+def load(model: str, device: str = "cpu", stride: int = 1) -> Model:
     """Open a trained model for prediction.
 
     Parameters
@@ -20,8 +20,8 @@ def load(model: str, device: str = "cpu", every: int = 1) -> Model:
         A model directory, or an MLflow address `runs:/RUN_ID`.
     device
         Where it runs, as torch names it.
-    every
-        Patch networks: pixels between two scores, down and across; those between are interpolated.
+    stride
+        Patch networks: pixels between two scores, down and across; others are interpolated.
 
     Returns
     -------
@@ -35,4 +35,4 @@ def load(model: str, device: str = "cpu", every: int = 1) -> Model:
     """
     from lhs.engine.inference.models import open_model
 
-    return open_model(model, device, every)
+    return open_model(model, device, stride)

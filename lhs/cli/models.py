@@ -72,17 +72,17 @@ def predict(options: Namespace) -> int:
 
     with connected(), model_folder(options.model) as folder:
         from lhs.engine.inference.prediction import predict_files
-        from lhs.engine.inference.tta import Looks
+        from lhs.engine.inference.tta import PredictOptions
 
-        looks = Looks(
-            every=options.stride,
+        wanted = PredictOptions(
+            stride=options.stride,
             flip=options.flip,
             scales=tuple(options.scales),
             superpixels=options.superpixels,
             centres=options.centres,
             probabilities=options.probabilities,
         )
-        return predict_files(folder, options.images, options.out, looks, options.workers)
+        return predict_files(folder, options.images, options.out, wanted, options.workers)
 
 
 def evaluate(options: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A trained model as one file for other programs: ONNX, or a program of torch.export."""
+"""A trained model as one file for other programs: ONNX or torch.export."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 CLASSES = "classes.json"
 """Name of the list of classes inside a file."""
 EXAMPLE = (4, 5)
-"""Sides of what a file for any size is made with, in multiples of what the network needs."""
+"""Sides of the example image of a file for any size, in multiples of `network.multiple`."""
 
 
 class _AnySize(nn.Module):
-    """Scores of every pixel of images whose sides are multiples of what the network needs."""
+    """Scores of every pixel of images whose sides are multiples of `network.multiple`."""
 
     def __init__(self, whole: nn.Module, stride: int) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class _AnySize(nn.Module):
 def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | None = None) -> None:
     """Write a model as one file.
 
-    It takes `image`, (1, 3, H, W) float32 RGB 0..255, and gives `scores`, (1, L, H, W): the label
-    of a pixel is the class with the best one. The names of the classes are in the file too: as
-    metadata `classes.json` of ONNX, as extra file of that name of torch.export.
+    Its input is `image`, (1, 3, H, W) float32 RGB 0..255, its output `scores`, (1, L, H, W): the
+    label of a pixel is the class with the best score. The names of the classes are in the file
+    too: metadata `classes.json` in ONNX, an extra file of that name in torch.export.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | No
     kind
         A key of `SUFFIXES`.
     size
-        Height and width of images. None is any whose sides are multiples of the network's
-        `multiple`, two at least; who calls the file pads to that, with the image's mean colour.
+        Height and width of images. None is any size whose sides are multiples, two at least, of
+        `network.multiple`; callers pad images to it with their mean colour.
 
     Raises
     ------
     ValueError
-        If a patch network has no size: how it divides an image depends on it.
+        If a patch network has no size: its tiles depend on it.
     """
     scores = model.scores
     image = torch.rand(1, 3, *(size or (side * model.network.multiple for side in EXAMPLE))) * 255
@@ -77,7 +77,7 @@ def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | No
             raise ValueError("a patch network is exported for images of one size")
         with torch.inference_mode():
             stride = image.shape[3] // scores.fast(image).shape[3]
-        _pad_alike(scores.fast)
+        _fix_padding(scores.fast)
         program = _AnySize(scores.fast, stride)
         multiple = model.network.multiple
         sides = [multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns")]
@@ -99,11 +99,11 @@ def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | No
         written.save(path, external_data=False)
 
 
-def _pad_alike(whole: nn.Module) -> None:
-    """Give convolutions that work out their padding from the image its constant.
+def _fix_padding(whole: nn.Module) -> None:
+    """Replace TensorFlow's "same" padding, computed from the image, by its constant value.
 
-    Where a map's sides are multiples of the stride it is the same for all, and an exporter need
-    not reason about rounded quotients of unknown sides (it did so for minutes).
+    It is constant where a map's sides are multiples of the stride. The exporter would reason about
+    rounded quotients of unknown sides, for minutes.
     """
     for layer in list(whole.modules()):
         for name, child in layer.named_children():
@@ -133,9 +133,9 @@ def share_alike(
     images: Sequence[np.ndarray],
     size: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
-    """Pixels of images (H, W, 3) uint8 that a file labels as the model does, and all of them.
+    """Number of pixels that a file labels as the model does, and of all pixels.
 
-    `kind` and `size` are those that the file was made with.
+    `images` are (H, W, 3) uint8; `kind` and `size` are those of the file.
     """
     run = _opened(path, kind)
     multiple = 1 if size else model.network.multiple
@@ -169,7 +169,7 @@ def _opened(path: Path, kind: str) -> Callable[[Tensor], np.ndarray]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither the exporter's progress nor its warnings of what it does on its own."""
+    """Silence the exporter's progress and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Class scores as a network gives them, at a grid of pixels, and those of the pixels between."""
+"""Class scores at a grid of pixels, as networks give them, and interpolation between them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 STRIP = 16_000_000
-"""Scores of single pixels that are worked out at a time."""
+"""Scores interpolated at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreGrid:
-    """Scores of an image of which a network scored a grid only.
+    """Scores of an image at the pixels of a grid.
 
     Attributes
     ----------
@@ -23,25 +23,25 @@ class ScoreGrid:
         (L, h, w) float32.
     height, width
         Of the image.
-    every
+    stride
         Pixels between two of them, down and across.
     centred
-        Whether (i, j) stands for the middle of a square of `every` x `every` pixels, as maps of
-        networks with strides do, or for the pixel (i * every, j * every) itself.
+        Whether (i, j) is the middle of a square of `stride` x `stride` pixels, as in a strided
+        network's map, or the pixel (i * stride, j * stride) itself.
     """
 
     scores: Tensor
     height: int
     width: int
-    every: int = 1
+    stride: int = 1
     centred: bool = False
 
     def rows(self, top: int, below: int) -> Tensor:
-        """Scores (L, below - top, W) of some rows of pixels, bilinear between those of the grid.
+        """Scores (L, below - top, W) of some rows of pixels, interpolated bilinearly.
 
         They are the same, to the last bit, whatever rows are asked for together.
         """
-        if self.every == 1:
+        if self.stride == 1:
             return self.scores[:, top:below, : self.width]
         if self.centred:
             return self._between_middles(top, below)
@@ -50,19 +50,19 @@ class ScoreGrid:
     def _between_middles(self, top: int, below: int) -> Tensor:
         # As `interpolate` without `align_corners`, in half its time: the pixels between two middles
         # are one step, the edge's outer half one towards a copy of it.
-        every, (high, wide) = self.every, self.scores.shape[1:]
-        half = every - every // 2
+        stride, (high, wide) = self.stride, self.scores.shape[1:]
+        half = stride - stride // 2
         device = self.scores.device
-        share = (torch.arange(every, device=device) + (0.5 if every % 2 == 0 else 0.0)) / every
-        first = (top + half) // every
-        rows = torch.arange(first, (below - 1 + half) // every + 2, device=device)
+        share = (torch.arange(stride, device=device) + (0.5 if stride % 2 == 0 else 0.0)) / stride
+        first = (top + half) // stride
+        rows = torch.arange(first, (below - 1 + half) // stride + 2, device=device)
         columns = torch.arange(wide + 2, device=device)
         known = self.scores[:, (rows - 1).clamp(0, high - 1)]
         known = known[:, :, (columns - 1).clamp(0, wide - 1)].contiguous()
         across = torch.lerp(known[:, :, :-1, None], known[:, :, 1:, None], share).flatten(2)
         across = across[:, :, half : half + self.width].contiguous()
         dense = torch.lerp(across[:, :-1, None], across[:, 1:, None], share[:, None]).flatten(1, 2)
-        start = top + half - first * every
+        start = top + half - first * stride
         return dense[:, start : start + below - top]
 
     def _between_pixels(self, top: int, below: int) -> Tensor:
@@ -71,7 +71,7 @@ class ScoreGrid:
             (top, below, self.scores.shape[1]),
             (0, self.width, self.scores.shape[2]),
         ):
-            place = torch.arange(start, stop, device=self.scores.device) / self.every
+            place = torch.arange(start, stop, device=self.scores.device) / self.stride
             axes.append(2 * place / (known - 1) - 1 if known > 1 else 0 * place)
         points = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
         # The last ones may lie short of the edge.
@@ -84,7 +84,7 @@ class ScoreGrid:
         )[0]
 
     def strips(self) -> Iterator[Tensor]:
-        """Scores of all rows, some at a time: (L, ., W) from the top down."""
+        """Scores of all rows from the top down, some rows at a time: (L, ., W)."""
         rows = max(1, STRIP // (len(self.scores) * self.width))
         for top in range(0, self.height, rows):
             yield self.rows(top, min(self.height, top + rows))
@@ -92,6 +92,6 @@ class ScoreGrid:
     def cpu(self) -> ScoreGrid:
         """The same in the main memory."""
         return ScoreGrid(
-            scores=self.scores.cpu(), height=self.height, width=self.width, every=self.every,
+            scores=self.scores.cpu(), height=self.height, width=self.width, stride=self.stride,
             centred=self.centred,
         )  # fmt: skip

@@ -1,93 +1,31 @@
-"""A trained model as a folder: enough to predict without the dataset, nothing pickled."""
+"""A trained model in a folder: predicts without its dataset; nothing is pickled."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lhs.config import STRATEGIES, NetworkConfig
 from lhs.context.samples import centre_pixels
 from lhs.data.images import read_image
 from lhs.errors import UserError
+from lhs.evaluation.description import DESCRIPTION, ModelDescription, read_description
 from lhs.evaluation.grid import ScoreGrid
-from lhs.evaluation.prediction import (
-    Prediction,
-    best_classes,
-    best_of_superpixels,
-    best_scored,
-)
+from lhs.evaluation.prediction import Prediction, best_classes, best_of_superpixels, best_scored
 from lhs.evaluation.scoring import PixelScores, SummedNetwork, inference_network
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.precision import Precision, arithmetic
-from lhs.untrusted import parse_json, shortened
+from lhs.untrusted import shortened
 
-SCHEMA = 1
-TOGETHER = 2**22
-"""Pixels that go through a network together, at most."""
-WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
-LARGEST_DESCRIPTION = 16 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelDescription:
-    """What `model.json` says beside the weights.
-
-    Attributes
-    ----------
-    network
-        Architecture.
-    strategy
-        How it was trained.
-    dataset
-        Name of the dataset.
-    classes, colours
-        Names and (L, 3) colours of the ids it predicts.
-    outputs
-        Scores of its last layer: L, or the n subclasses under W after `hierarchical`.
-    hierarchy_digest
-        Of the hierarchy it was trained with, if any.
-    """
-
-    network: NetworkConfig
-    strategy: str
-    dataset: str
-    classes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-    outputs: int
-    hierarchy_digest: str | None
-
-    def as_json(self) -> str:
-        """The text of `model.json`."""
-        return json.dumps(
-            {
-                "schema": SCHEMA,
-                "network": self.network.model_dump(mode="json"),
-                "strategy": self.strategy,
-                "dataset": self.dataset,
-                "classes": self.classes,
-                "colours": self.colours,
-                "outputs": self.outputs,
-                "hierarchy_digest": self.hierarchy_digest,
-                "preprocessing": {
-                    "channels": "RGB",
-                    "range": [0, 255],
-                    "border": "mean colour of the image",
-                },
-            },
-            indent=2,
-        )
+MOST_PIXELS = 2**22
+"""Of a batch on a GPU."""
+WEIGHTS = "weights.safetensors"
 
 
 def save_model(folder: Path, model: nn.Module, description: ModelDescription) -> None:
@@ -111,15 +49,15 @@ class Model:
         Its classes and origin.
     device
         Where it runs.
-    every
-        Patch networks: pixels between two scores, down and across; those between are interpolated.
+    stride
+        Patch networks: pixels between two scores, down and across; others are interpolated.
     precision
-        The network's arithmetic; one that the device has, see `resolve_precision`.
+        The network's arithmetic, which the device must have: see `resolve_precision`.
 
     Raises
     ------
     ValueError
-        If `every` is none that the network has.
+        If the network cannot score at this stride.
     """
 
     def __init__(
@@ -127,15 +65,15 @@ class Model:
         network: nn.Module,
         description: ModelDescription,
         device: str = "cpu",
-        every: int = 1,
+        stride: int = 1,
         precision: Precision = "float32",
     ) -> None:
         self.device = torch.device(device)
         self.precision = precision
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        # What folds normalisations compares scores: not to be judged by TF32's.
+        # Folding compares scores: in TF32 they would differ too much.
         with arithmetic("float32", self.device):
-            self.scores = PixelScores(network, every)
+            self.scores = PixelScores(network, stride)
         self.description = description
 
     @property
@@ -164,7 +102,7 @@ class Model:
             (H, W, 3) uint8 RGB, or the path of an image file.
         superpixels
             Patch networks: (H, W) ids from 0 without gaps. Then only the patch around the centre of
-            each is scored, and its pixels get that label.
+            each is scored, and all its pixels get that label.
 
         Raises
         ------
@@ -183,7 +121,7 @@ class Model:
             )  # fmt: skip
 
     def predict_batch(self, images: Sequence[np.ndarray | str | Path]) -> list[Prediction]:
-        """Label every pixel of images of one size, together where that is quicker.
+        """Label every pixel of images of one size, in batches where that is faster.
 
         Parameters
         ----------
@@ -203,7 +141,7 @@ class Model:
             ]
 
     def label_batch(self, images: Sequence[np.ndarray]) -> list[torch.Tensor]:
-        """Class ids alone of images as of `predict_batch`, left on the device.
+        """Class ids alone, left on the device, of images as `predict_batch` takes them.
 
         Returns
         -------
@@ -215,18 +153,18 @@ class Model:
             return [best_classes(grid, len(self.classes)) for grid in self._grids(pixels)]
 
     def _grids(self, images: list[np.ndarray]) -> Iterator[ScoreGrid]:
-        # Patch networks fill a card with one image, and CPUs gain nothing from several.
-        together = 1
+        # One image of a patch network fills a GPU, and CPUs gain nothing from batches.
+        size = 1
         if self.device.type == "cuda" and self.scores.dense is None and images:
-            together = max(1, TOGETHER // (images[0].shape[0] * images[0].shape[1]))
-        for first in range(0, len(images), together):
-            tensor = self._tensor(images[first : first + together])
+            size = max(1, MOST_PIXELS // (images[0].shape[0] * images[0].shape[1]))
+        for first in range(0, len(images), size):
+            tensor = self._tensor(images[first : first + size])
             with arithmetic(self.precision, self.device):
                 grids = self.scores.grids(tensor)
             yield from grids
 
     def _tensor(self, images: list[np.ndarray]) -> torch.Tensor:
-        """(B, 3, H, W) float32 on the device; bytes travel there."""
+        """(B, 3, H, W) float32 on the device; what is copied there is uint8."""
         stacked = torch.from_numpy(np.stack(images)).to(self.device)
         return stacked.permute(0, 3, 1, 2).float()
 
@@ -260,30 +198,19 @@ def _checked(images: Sequence[np.ndarray | str | Path]) -> list[np.ndarray]:
 
 
 def load_model(
-    folder: Path, device: str = "cpu", every: int = 1, precision: Precision = "float32"
+    folder: Path, device: str = "cpu", stride: int = 1, precision: Precision = "float32"
 ) -> Model:
-    """Open a model folder; `device`, `every` and `precision` as in `Model`.
+    """Open a model folder; `device`, `stride` and `precision` as in `Model`.
 
     Raises
     ------
     UserError
-        If a file is missing, malformed or does not fit the other, or the network can't score every
-        n-th pixel alone.
+        If a file is missing, malformed or does not fit the other, or the network cannot score at
+        this stride.
     """
-    path = folder / DESCRIPTION
-    if not os.path.isfile(path):
-        raise UserError(f"{folder}: not a model, it has no {DESCRIPTION}")
+    description = read_description(folder)
     try:
-        size = path.stat().st_size
-        if size > LARGEST_DESCRIPTION:
-            raise ValueError(f"{size} bytes; allowed are {LARGEST_DESCRIPTION}")
-        description = _parse(parse_json(path.read_bytes()))
-    except (ValueError, TypeError, KeyError, OverflowError, OSError, ValidationError) as error:
-        raise UserError(
-            f"{path}: not a valid model description: {shortened(repr(error), 1000)}"
-        ) from None
-    try:
-        # Without memory first: the description may ask for any number of outputs.
+        # On the meta device first: the description may ask for any number of outputs.
         with torch.device("meta"):
             _check_weights(_build(description), folder / WEIGHTS)
         network = _build(description)
@@ -293,7 +220,7 @@ def load_model(
             f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {shortened(str(error), 1000)}"
         ) from None
     try:
-        return Model(network, description, device, every, precision)
+        return Model(network, description, device, stride, precision)
     except ValueError as error:
         raise UserError(f"{description.network.name}: {error}") from None
 
@@ -307,7 +234,7 @@ def _build(description: ModelDescription) -> nn.Module:
 
 
 def _check_weights(network: nn.Module, path: Path) -> None:
-    """Compare names and shapes with the file's header alone."""
+    """Compare names and shapes with those in the file's header."""
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     with safe_open(path, framework="pt") as file:
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -319,30 +246,3 @@ def _check_weights(network: nn.Module, path: Path) -> None:
     for name in found:
         if name not in wanted:
             raise ValueError(f'tensor "{shortened(name)}" is unknown')
-
-
-def _parse(tree: Mapping[str, Any]) -> ModelDescription:
-    if tree["schema"] != SCHEMA:
-        raise ValueError(f"schema {tree['schema']!r}, allowed is {SCHEMA}")
-    classes, colours = tuple(map(str, tree["classes"])), np.array(tree["colours"])
-    "".join(classes).encode()  # JSON may hold halves of characters, which can't be printed
-    if not 1 <= len(classes) <= 65535 or colours.shape != (len(classes), 3):
-        raise ValueError(f"{len(classes)} classes with colours of shape {colours.shape}")
-    if colours.dtype.kind != "i" or colours.min() < 0 or colours.max() > 255:
-        raise ValueError("colours must be whole numbers from 0 to 255")
-    strategy, outputs = tree["strategy"], tree["outputs"]
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy {strategy!r}, allowed are {', '.join(STRATEGIES)}")
-    # Only H has more scores than classes, and the W that sums them.
-    most = 65535 if strategy == "hierarchical" else len(classes)
-    if not isinstance(outputs, int) or not len(classes) <= outputs <= most:
-        raise ValueError(f"outputs {outputs!r}, allowed is {len(classes)} to {most}")
-    return ModelDescription(
-        network=NetworkConfig.model_validate(tree["network"]),
-        strategy=strategy,
-        dataset=str(tree["dataset"]),
-        classes=classes,
-        colours=tuple((int(r), int(g), int(b)) for r, g, b in colours),
-        outputs=outputs,
-        hierarchy_digest=tree["hierarchy_digest"],
-    )

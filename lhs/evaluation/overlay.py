@@ -1,4 +1,4 @@
-"""Classes shown over the image they were found in."""
+"""Class colours over an image."""
 
 from __future__ import annotations
 

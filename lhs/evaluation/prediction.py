@@ -1,4 +1,4 @@
-"""What a model says of one image, alone or as the mean of several looks at it."""
+"""A model's prediction for one image, and the average of several."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lhs.evaluation.overlay import label_overlay
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a model says of one image.
+    """The labels and scores of one image.
 
     Attributes
     ----------
     image
-        (H, W, 3) uint8 RGB, what was labelled.
+        (H, W, 3) uint8 RGB.
     label_map
         (H, W) class ids, uint8 (uint16 above 255 classes).
     known
-        Scores as the model gave them: those of a grid, or (N, L) of superpixels.
+        The model's scores: at a grid of pixels, or (N, L) of superpixels.
     superpixels
-        (H, W) ids into those of superpixels, if it gave such.
+        (H, W) rows of `known`, where scores are those of superpixels.
     classes
         Name of each id.
     colours
@@ -43,14 +43,14 @@ class Prediction:
 
     @property
     def scores(self) -> np.ndarray:
-        """(L, H, W) float32, worked out when they are asked for; `probabilities`: their softmax."""
+        """(L, H, W) float32, computed at each call; `probabilities` is their softmax."""
         if isinstance(self.known, ScoreGrid):
             return self.known.rows(0, self.known.height).numpy()
         return np.ascontiguousarray(self.known.T)[:, self.superpixels]
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """(L, H, W) float32 in 0..1, worked out when they are first asked for."""
+        """(L, H, W) float32 in 0..1, computed at the first call."""
         return torch.from_numpy(np.ascontiguousarray(self.scores)).softmax(dim=0).numpy()
 
     @property
@@ -73,14 +73,11 @@ def best_scored(
 
 
 def best_classes(scores: ScoreGrid, num_classes: int) -> torch.Tensor:
-    """The class with the best score at each pixel: (H, W) ids, where the scores lie.
-
-    They are uint8, uint16 above 255 classes.
-    """
+    """The class with the best score at each pixel: (H, W) uint8 (uint16 above 255 classes)."""
     # CUDA has few kernels for uint16: int16 has the same bits.
     wide = num_classes > 255
     kind = torch.int16 if wide else torch.uint8
-    # `max` is ten times as quick as `argmax` across planes.
+    # `max` is ten times as fast as `argmax` across planes.
     labels = torch.cat([strip.max(dim=0).indices.to(kind) for strip in scores.strips()])
     return labels.view(torch.uint16) if wide else labels
 
@@ -114,7 +111,7 @@ def count_pairs(
             f"prediction {tuple(predicted.shape)} and truth {tuple(truth.shape)} differ in shape"
         )
     rows, columns = _ids(truth), _ids(predicted)
-    # As a class beyond the last one, not by a mask, whose length the host would wait for.
+    # Void becomes a class of its own: the host would wait for the length of a mask.
     outside = ((rows >= num_classes) | (columns >= num_classes)) & (rows != void)
     flat = torch.where(rows == void, num_classes, rows) * num_classes + columns
     flat = torch.where(outside, (num_classes + 1) * num_classes, flat)
@@ -138,7 +135,8 @@ def best_of_superpixels(
     colours: np.ndarray,
 ) -> Prediction:
     """The prediction that takes the class with the best score (N, L) of each superpixel."""
-    labels = scores.argmax(dim=1).to(_kind(classes)).cpu().numpy()
+    kind = torch.uint8 if len(classes) <= 255 else torch.uint16
+    labels = scores.argmax(dim=1).to(kind).cpu().numpy()
     return Prediction(
         image=image,
         label_map=labels[superpixels],
@@ -149,63 +147,59 @@ def best_of_superpixels(
     )
 
 
-def _kind(classes: tuple[str, ...]) -> torch.dtype:
-    return torch.uint8 if len(classes) <= 255 else torch.uint16
-
-
-def mean_of_looks(
+def average_predictions(
     predict: Callable[[np.ndarray], Prediction],
     image: np.ndarray,
     *,
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
 ) -> Prediction:
-    """Predict an image at several scales, mirrored too, and take the mean of the probabilities.
+    """Average the probabilities of an image over scales and flips (test-time augmentation).
 
     Parameters
     ----------
     predict
-        Labels (H, W, 3) uint8 of any size.
+        Predicts (H, W, 3) uint8 of any size.
     image
         (H, W, 3) uint8 RGB.
     flip
-        Whether each scale is also looked at mirrored left to right.
+        Whether to predict each scale mirrored left to right too.
     scales
         Factors on the image's sides, above 0.
 
     Returns
     -------
     Prediction
-        Of the image at its own size.
+        At the image's own size.
     """
     height, width = image.shape[:2]
     total: np.ndarray | float = 0.0
-    looks = 0
+    count = 0
     for scale in scales:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         same = size == (width, height)
-        shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        scaled = image if same else cv2.resize(image, size, interpolation=shrinks)
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        scaled = image if same else cv2.resize(image, size, interpolation=method)
         for mirrored in (False, True) if flip else (False,):
-            seen = np.ascontiguousarray(scaled[:, ::-1]) if mirrored else scaled
-            one = predict(seen)
+            view = np.ascontiguousarray(scaled[:, ::-1]) if mirrored else scaled
+            one = predict(view)
             part = one.probabilities[:, :, ::-1] if mirrored else one.probabilities
             if not same:
                 part = np.stack([cv2.resize(plane, (width, height)) for plane in np.array(part)])
-            total, looks = total + part, looks + 1
+            total, count = total + part, count + 1
     # The softmax of a probability's logarithm is the probability.
-    scores = torch.from_numpy(np.asarray(total / looks, np.float32)).log()
+    scores = torch.from_numpy(np.asarray(total / count, np.float32)).log()
     grid = ScoreGrid(scores=scores, height=height, width=width)
     return best_scored(image, grid, one.classes, one.colours)
 
 
 def vote(prediction: Prediction, superpixels: np.ndarray) -> Prediction:
-    """Give all pixels of a superpixel the class that most of them have, the first of equal ones.
+    """Give each superpixel the most frequent class of its pixels (the lowest id of several).
 
     Parameters
     ----------
     prediction
-        Its scores stay as they are.
+        Its scores do not change.
     superpixels
         (H, W) ids from 0.
     """

@@ -34,7 +34,7 @@ class SummedNetwork(nn.Module):
 
 
 def inference_network(model: nn.Module) -> nn.Module:
-    """What must be kept of a trained model: after H, the network and the W it ended with."""
+    """The part of a trained model that predicts: after H, the network with its final W."""
     if isinstance(model, HierarchicalNetwork):
         return SummedNetwork(model.network, model.current_w().detach())
     return model
@@ -47,8 +47,8 @@ class PixelScores(nn.Module):
     ----------
     whole
         Gives class scores at its own stride.
-    every
-        Patch networks: pixels between two scores, down and across; those between are interpolated.
+    stride
+        Patch networks: pixels between two scores, down and across; others are interpolated.
 
     Attributes
     ----------
@@ -58,19 +58,19 @@ class PixelScores(nn.Module):
     Raises
     ------
     ValueError
-        If `every` is none that the network has.
+        If the network cannot score at this stride.
     """
 
-    def __init__(self, whole: nn.Module, every: int = 1) -> None:
+    def __init__(self, whole: nn.Module, stride: int = 1) -> None:
         super().__init__()
         self.whole = whole
         network = whole.network if isinstance(whole, SummedNetwork) else whole
         assert isinstance(network, SceneNetwork)
         self.network = network
         self.budget: float | None = None
-        self.dense = DenseNetwork(network, every) if isinstance(network, PatchNetwork) else None
-        if self.dense is None and every != 1:
-            raise ValueError(f"every = {every} pixels: allowed for patch networks alone")
+        self.dense = DenseNetwork(network, stride) if isinstance(network, PatchNetwork) else None
+        if self.dense is None and stride != 1:
+            raise ValueError(f"stride = {stride} pixels: allowed for patch networks alone")
         self.fast = whole if self.dense else folded(whole, network.multiple)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -78,18 +78,18 @@ class PixelScores(nn.Module):
         return self.grid(image).rows(0, image.shape[2])[None]
 
     def grid(self, image: Tensor) -> ScoreGrid:
-        """Scores of (1, 3, H, W) RGB 0..255 where the network gives them."""
+        """Scores of (1, 3, H, W) RGB 0..255 at the network's own stride."""
         return self.grids(image)[0]
 
     def grids(self, images: Tensor) -> list[ScoreGrid]:
-        """Scores of each of (B, 3, H, W) RGB 0..255 where the network gives them."""
+        """Scores of each of (B, 3, H, W) RGB 0..255 at the network's own stride."""
         height, width = images.shape[2:]
         if self.dense is not None:
             scores = dense_scores(self.dense, images, PATCH, self.budget).float()
             if isinstance(self.whole, SummedNetwork):
                 scores = class_scores(scores, self.whole.w)
             return [
-                ScoreGrid(scores=one, height=height, width=width, every=self.dense.every)
+                ScoreGrid(scores=one, height=height, width=width, stride=self.dense.stride)
                 for one in scores
             ]
         multiple = self.network.multiple
@@ -100,26 +100,26 @@ class PixelScores(nn.Module):
             padded = torch.cat([images, mean.expand(-1, 3, height, right)], dim=3)
             padded = torch.cat([padded, mean.expand(-1, 3, below, width + right)], dim=2)
         scores = self._in_tiles(padded)
-        every = padded.shape[3] // scores.shape[3]
+        stride = padded.shape[3] // scores.shape[3]
         return [
-            ScoreGrid(scores=one, height=height, width=width, every=every, centred=True)
+            ScoreGrid(scores=one, height=height, width=width, stride=stride, centred=True)
             for one in scores
         ]
 
     def _in_tiles(self, padded: Tensor) -> Tensor:
-        """The network's scores of images whose sides are multiples of what it needs.
+        """The network's scores of padded images.
 
-        A network with a `reach` scores every pixel; its tiles begin at such multiples, and each
-        sees all that its scores depend on.
+        A network with a `reach` scores every pixel. Its tiles begin at multiples of `multiple` and
+        overlap by all that scores depend on.
         """
         reach, multiple, sides = self.network.reach, self.network.multiple, padded.shape[2:]
         if reach is None or max(sides) <= TILE + 2 * reach:
-            return self._of(padded)
+            return self._scores(padded)
         scores: Tensor | None = None
         for top, below in parts(sides[0], TILE, multiple):
             for left, right in parts(sides[1], TILE, multiple):
                 y, x = max(0, top - reach), max(0, left - reach)
-                tile = self._of(padded[:, :, y : below + reach, x : right + reach])
+                tile = self._scores(padded[:, :, y : below + reach, x : right + reach])
                 if scores is None:
                     scores = tile.new_empty(len(tile), tile.shape[1], *sides)
                 scores[:, :, top:below, left:right] = tile[
@@ -128,12 +128,12 @@ class PixelScores(nn.Module):
         assert scores is not None
         return scores
 
-    def _of(self, tile: Tensor) -> Tensor:
+    def _scores(self, tile: Tensor) -> Tensor:
         scores: Tensor = self.fast(tile.contiguous(memory_format=torch.channels_last))
         return scores.float()
 
     def at(self, image: Tensor, places: Tensor) -> Tensor:
-        """Scores of single pixels by a patch network, patch by patch.
+        """Scores of single pixels, patch by patch (patch networks).
 
         Parameters
         ----------
@@ -152,5 +152,5 @@ class PixelScores(nn.Module):
         bordered = cut(image, (-half, -half), sides)
         for some in places.split(BATCH):
             patches = [bordered[:, :, y : y + PATCH, x : x + PATCH] for y, x in some.tolist()]
-            found.append(self._of(torch.cat(patches))[:, :, 0, 0])
+            found.append(self._scores(torch.cat(patches))[:, :, 0, 0])
         return torch.cat(found)

@@ -1,4 +1,4 @@
-"""What a pretrained network sees in a whole image, as one vector."""
+"""Image descriptors: globally averaged features of a pretrained network."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from lhs.networks.weights import load_weights
 
 
 def pretrained(config: NetworkConfig) -> SceneNetwork:
-    """A network with its weights, ready to describe images.
+    """A pretrained network in evaluation mode.
 
     Raises
     ------
     lhs.errors.UserError
         If its weights are missing or do not fit.
     """
-    # How many classes its last layer scores does not matter: it is not used.
+    # Its last layer is not used.
     network = build_network(config, 1)
     load_weights(network, config)
     return network.eval()
 
 
 def image_embedding(network: SceneNetwork, image: np.ndarray) -> np.ndarray:
-    """Describe an image by the mean of a network's deepest pretrained features.
+    """Describe an image by the global average of a network's deepest pretrained features.
 
     Parameters
     ----------
     network
         In its evaluation mode.
     image
-        (H, W, 3) uint8 RGB image of any size; it is squeezed to a square first, as for GIST.
+        (H, W, 3) uint8 RGB image of any size; it is resized to a square first, as for GIST.
 
     Returns
     -------
     descriptor
-        (C,) float32 of Euclidean norm 1, as label histograms have it.
+        (C,) float32 of Euclidean norm 1, like label histograms.
     """
     descriptor: np.ndarray = square_embeddings(network, [squared(image)])[0]
     return descriptor
 
 
 def square_embeddings(network: SceneNetwork, squares: Sequence[np.ndarray]) -> np.ndarray:
-    """Describe images as `image_embedding` does; on CUDA they go through the network together.
+    """Describe images as `image_embedding` does, on CUDA in one batch.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ def square_embeddings(network: SceneNetwork, squares: Sequence[np.ndarray]) -> n
         (N, C) float32.
     """
     device = next(network.parameters()).device
-    together = len(squares) if device.type == "cuda" else 1
+    batch = len(squares) if device.type == "cuda" else 1
     found = []
-    # One at a time on CPUs, so that others beside it do not change its last digits.
-    for first in range(0, len(squares), together):
-        pixels = torch.from_numpy(np.stack(squares[first : first + together])).to(device)
+    # One at a time on CPUs: the other images of a batch would change the last digits.
+    for first in range(0, len(squares), batch):
+        pixels = torch.from_numpy(np.stack(squares[first : first + batch])).to(device)
         with torch.inference_mode(), arithmetic("float32", device):
             features = network.pooled(pixels.permute(0, 3, 1, 2).float().contiguous())
-            # Row by row: a norm along an axis ends in other last digits.
+            # Row by row: a norm along an axis has other last digits.
             norms = torch.stack([row.norm() for row in features])[:, None]
             tiny = torch.finfo(features.dtype).tiny
             found.append((features / norms.clamp_min(tiny)).float().cpu().numpy())

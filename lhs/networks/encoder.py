@@ -13,7 +13,7 @@ from lhs.networks.patch import BatchDropout
 
 LITE = "tf_efficientnet_lite0"
 STRIDES = (8, 16, 32)
-"""Of the maps that the head joins; scores are upsampled from the first."""
+"""Strides of the maps that the head takes; scores are upsampled from the first."""
 
 # timm is imported where it is used: it takes 1.5 s, and most of Ray's processes build no network.
 
@@ -88,10 +88,10 @@ class EncoderNetwork(SceneNetwork):
         self.dropout = BatchDropout(0.1)
         self.last = nn.Conv2d(channels, outputs, 1)
 
-    def lower(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward_features(self, image: Tensor) -> tuple[Tensor, ...]:
         return (self.head(self.encoder(self.normalise(image))),)
 
-    def upper(self, features: tuple[Tensor, ...]) -> Tensor:
+    def forward_head(self, features: tuple[Tensor, ...]) -> Tensor:
         """Scores (B, outputs, H / 8, W / 8)."""
         return self.last(self.dropout(features[0]))
 
@@ -104,12 +104,12 @@ class EncoderNetwork(SceneNetwork):
     def new_layers(self) -> list[nn.Module]:
         return [self.head, self.last]
 
-    def renew(self, outputs: int) -> None:
+    def reset_classifier(self, outputs: int) -> None:
         self.last = nn.Conv2d(self.last.in_channels, outputs, 1)
 
 
 def _levels(backbone: str) -> tuple[int, ...]:
-    """Places of the maps at the head's strides, the deepest of each."""
+    """Indices of the deepest maps at the head's strides."""
     import timm
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lhs.networks.base import Normalise, SceneNetwork, start_plain
+from lhs.networks.base import Normalise, SceneNetwork, init_he
 from lhs.networks.patch import BatchDropout
 
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -13,7 +13,7 @@ VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)
 FINEST = {"fcn32s": 32, "fcn16s": 16, "fcn8s": 8}
 """Stride of the finest map that is scored."""
 COARSER = {"fcn16s": "fcn32s", "fcn8s": "fcn16s"}
-"""Whose weights a finer network starts from."""
+"""The network that a finer one takes its weights from."""
 
 
 class FCN(SceneNetwork):
@@ -73,20 +73,24 @@ class FCN(SceneNetwork):
             nn.ReLU(inplace=True),
             BatchDropout(0.5),
         )
-        start_plain(self)
+        init_he(self)
         self.finest = FINEST[name]
-        self.renew(outputs)
+        self.reset_classifier(outputs)
 
-    def lower(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward_features(self, image: Tensor) -> tuple[Tensor, ...]:
         """Maps (B, 4096, H / 32, W / 32) and, for finer networks, pools 4 and 3."""
-        maps, features = [], self.normalise(image)
-        for block in self.blocks:
-            features = block(features)
-            maps.append(features)
+        maps = self._pools(image)
         finer = {32: (), 16: (maps[3],), 8: (maps[3], maps[2])}[self.finest]
-        return (self.top(features), *finer)
+        return (self.top(maps[-1]), *finer)
 
-    def upper(self, features: tuple[Tensor, ...]) -> Tensor:
+    def _pools(self, image: Tensor) -> list[Tensor]:
+        """Maps behind each of the five poolings."""
+        maps = [self.normalise(image)]
+        for block in self.blocks:
+            maps.append(block(maps[-1]))
+        return maps[1:]
+
+    def forward_head(self, features: tuple[Tensor, ...]) -> Tensor:
         """Scores (B, outputs, H, W)."""
         scores = self.score(features[0])
         for up, score, finer in zip(self.up, self.score_pool, features[1:], strict=True):
@@ -94,15 +98,12 @@ class FCN(SceneNetwork):
         return self.up_last(scores)
 
     def pooled(self, image: Tensor) -> Tensor:
-        features = self.normalise(image)
-        for block in self.blocks:
-            features = block(features)
-        return features.mean(dim=(2, 3))
+        return self._pools(image)[-1].mean(dim=(2, 3))
 
     def last_layers(self) -> list[nn.Module]:
         return [self.score, self.score_pool, self.up, self.up_last]
 
-    def renew(self, outputs: int) -> None:
+    def reset_classifier(self, outputs: int) -> None:
         self.score = nn.Conv2d(4096, outputs, 1)
         self.score_pool = nn.ModuleList(
             nn.Conv2d(channels, outputs, 1)
@@ -117,7 +118,7 @@ class FCN(SceneNetwork):
         self.up_last = bilinear(outputs, self.finest)
 
     def start_from(self, coarser: FCN) -> list[str]:
-        """Take all that a trained coarser network has in the same shape; gives the names."""
+        """Copy all tensors of the same name and shape from a coarser network; their names."""
         mine = self.state_dict()
         taken = {
             name: tensor
@@ -129,7 +130,7 @@ class FCN(SceneNetwork):
 
 
 def bilinear(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """Make an upsampling by `factor` that starts as bilinear interpolation, each map alone."""
+    """A learned upsampling by `factor`, initialised as bilinear interpolation of each map."""
     up = nn.ConvTranspose2d(
         channels,
         channels,

@@ -1,4 +1,4 @@
-"""Batch normalisation as part of the convolution before it, for prediction: a quarter less time."""
+"""Batch norm folded into the convolution before it: prediction takes a quarter less time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 def folded(network: nn.Module, multiple: int) -> nn.Module:
-    """A twin that gives the same scores, but for rounding, without batch normalisations.
+    """A copy without batch norm that gives the same scores, but for rounding.
 
-    All other tensors are shared with the network. What normalises what is seen from a pass; where
-    a layer's output is also used otherwise, scores would differ, and the network itself is given
-    back.
+    It shares all other tensors with the network. A forward pass finds which convolution each batch
+    norm follows. If the copy's scores differ, as where the output of a convolution has another use
+    too, the network itself is returned.
 
     Parameters
     ----------
     network
         Trained; takes (B, 3, H, W) images.
     multiple
-        What its images' sides must be multiples of.
+        Its images' sides must be multiples of it.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def folded(network: nn.Module, multiple: int) -> nn.Module:
     network.eval()
     tensors = itertools.chain(network.parameters(), network.buffers())
     twin = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
-    # A generator of its own: in the middle of a training nothing may be drawn from torch's.
+    # Its own generator: validation during a training must not change torch's.
     draw = torch.Generator().manual_seed(0)
     image = torch.rand(1, 3, 2 * multiple, 2 * multiple, generator=draw) * 255
     image = image.to(next(network.parameters()).device)
@@ -46,7 +46,7 @@ def folded(network: nn.Module, multiple: int) -> nn.Module:
             convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps,
             norm.weight, norm.bias,
         )  # fmt: skip
-    # timm's normalisations bring their activation.
+    # timm's batch norms contain their activation.
     left = {norm: getattr(norm, "act", nn.Identity()) for _, norm in pairs}
     for parent in list(twin.modules()):
         for name, child in parent.named_children():
@@ -59,7 +59,7 @@ def folded(network: nn.Module, multiple: int) -> nn.Module:
 
 
 def _pairs(network: nn.Module, image: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions whose output, as it is, goes into a normalisation."""
+    """Convolutions whose unchanged output is the input of a batch norm."""
     made: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}
     pairs = []
 
@@ -80,7 +80,7 @@ def _pairs(network: nn.Module, image: Tensor) -> list[tuple[nn.Conv2d, nn.BatchN
             hooks.append(layer.register_forward_hook(note))
         elif isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
             hooks.append(layer.register_forward_pre_hook(match))
-    # Tensors of the inference mode do not count what is done to them.
+    # Tensors made in inference mode have no version counter.
     with torch.inference_mode(False), torch.no_grad():
         network(image)
     for hook in hooks:

@@ -29,21 +29,18 @@ class HierarchicalNetwork(nn.Module):
         self.register_buffer("matrix", matrix.clone())
         self.w = nn.Parameter(matrix.clone(), requires_grad=False)
         self.masked = masked
-        # Places in the flattened W, not masks: picking by a mask would wait for the device.
+        # Indices into the flattened W: a mask would make the host wait for the device.
         for name, value in (("ones", 1), ("zeros", 0)):
             places = (matrix == value).flatten().nonzero().flatten()
             self.register_buffer(name, places, persistent=False)
 
     def current_w(self) -> Tensor:
-        """W as it is used now, (L, n)."""
+        """W, masked where `masked`: (L, n)."""
         return self.w * self.matrix if self.masked else self.w
 
     @torch.no_grad()
     def drift(self) -> dict[str, Tensor]:
-        """How far W is from the 0/1 it began with: mean distance of its ones and of its zeros.
-
-        Scalars on W's device, which is not waited for.
-        """
+        """Mean distance of W's initial ones and zeros from one and zero: scalars on W's device."""
         apart = (self.current_w() - self.matrix).abs().flatten()
         return {
             "w_from_one": apart[self.ones].mean(),
@@ -53,7 +50,7 @@ class HierarchicalNetwork(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Subclass scores p, (B, n, ...), and W, (L, n).
 
-        W is handed out, not looked up, so that DDP sees the gradient it gets from the loss.
+        W is an output, so that DDP sees its gradient from the loss.
         """
         return self.network(image), self.current_w()
 

@@ -1,4 +1,4 @@
-"""How much of a device's memory dense prediction uses at a time."""
+"""How much of a device's memory dense prediction may use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Limits(NamedTuple):
     """Bytes that dense prediction may use."""
 
     chunk: float
-    """Of the phases of a map that go through the layers together."""
+    """For phases of a map that go through the layers as one batch."""
     tile: float
-    """Of a tile of an image, besides weights and result."""
+    """For a tile of an image, besides weights and result."""
 
 
 CPU = Limits(chunk=8e6, tile=2e9)
-"""A chunk that fits a processor's cache and still has work for its cores."""
+"""A chunk that fits a CPU's cache and still keeps its cores busy."""
 LEAST_CHUNK, MOST_CHUNK = 2**26, 2**28
 """On a GPU, where every chunk costs the start of all its kernels: `squeezenet` took 191 ms with
 chunks of 8 MB and 32 ms with 64 MB (256 x 256 pixels, one H100). With 256 MiB it has 176 operations
@@ -29,15 +29,15 @@ CHUNK_SHARE, TILE_SHARE = 1 / 256, 1 / 8
 
 @functools.cache
 def limits(device: torch.device) -> Limits:
-    """What a device may use, from the memory that is free when a process first asks.
+    """Limits on a device, by its free memory at the first call in a process.
 
-    On a GPU both are rounded down to powers of two, so that little more or less free memory does
-    not change the size of chunks and tiles, and with it the last digits of scores.
+    On a GPU both are powers of two: a small difference in free memory does not change the size of
+    chunks and tiles, and with it the last digits of scores.
     """
     if device.type != "cuda":
         return CPU
     free, _ = torch.cuda.mem_get_info(device)
-    # torch keeps what it freed, and gives it to the next tensor.
+    # Memory that torch cached is free for the next tensor.
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     chunk = min(max(_power_of_two(free * CHUNK_SHARE), LEAST_CHUNK), MOST_CHUNK)
     return Limits(chunk, _power_of_two(free * TILE_SHARE))

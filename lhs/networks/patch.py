@@ -1,11 +1,11 @@
-"""Patch networks: 227 x 227 pixels in, the class of the pixel in their middle out."""
+"""Patch networks: they classify the centre pixel of a patch of 227 x 227 pixels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from lhs.networks.base import Normalise, SceneNetwork, start_plain
+from lhs.networks.base import Normalise, SceneNetwork, init_he
 
 PATCH = 227
 """Side of a patch (paper section 4.1)."""
@@ -13,15 +13,15 @@ PATCH = 227
 
 BITS = 0xFFFFFFFF
 FACTORS = (0x7FEB352D, 0x45D9F3B)
-"""Odd and below 2^31: a value of 32 bits times one of them fits into a signed integer of 64."""
+"""Odd and below 2^31, so that the product with a value of 32 bits fits into int64."""
 
 
 class BatchDropout(nn.Dropout):
-    """Dropout whose mask of a sample depends on a key of that sample alone.
+    """Dropout whose mask of a sample depends only on that sample's key.
 
-    With `keys` (B,), one a sample as `mask_keys` makes them, the mask is the same on any device, on
-    any number of workers and in a resumed training, and nothing is drawn from torch's generators.
-    Without keys it is torch's own dropout.
+    With `keys` (B,), made by `mask_keys`, masks are the same on any device, with any number of
+    workers and in a resumed training, and torch's generators are not used. Without keys it is
+    torch's own dropout.
     """
 
     keys: Tensor | None = None
@@ -35,14 +35,14 @@ class BatchDropout(nn.Dropout):
 
 
 def mask_keys(seed: int, step: int, layer: int, places: Tensor) -> Tensor:
-    """Keys of the masks of one layer in one step.
+    """Keys of the dropout masks of one layer in one step.
 
     Parameters
     ----------
     seed, step, layer
         Whole numbers, at least 0.
     places
-        (B,) int64, where each sample stands in the global batch.
+        (B,) int64 index of each sample in the global batch.
 
     Returns
     -------
@@ -51,13 +51,13 @@ def mask_keys(seed: int, step: int, layer: int, places: Tensor) -> Tensor:
     """
     key = torch.zeros_like(places)
     for part in (seed, step, layer, places):
-        # The odd constant keeps a part of 0 from being passed over.
-        key = _mixed((key ^ part) + 0x9E3779B9 & BITS)
+        # The odd constant lets a part of 0 change the key too.
+        key = _hashed((key ^ part) + 0x9E3779B9 & BITS)
     return key
 
 
 def kept(keys: Tensor, shape: torch.Size, rate: float) -> Tensor:
-    """Which values dropout keeps: a hash of each sample's key and of the value's place in it.
+    """Which values dropout keeps, by a hash of the sample's key and the value's index.
 
     Parameters
     ----------
@@ -73,22 +73,22 @@ def kept(keys: Tensor, shape: torch.Size, rate: float) -> Tensor:
     Tensor
         (B, *shape) bool.
     """
-    places = _mixed(torch.arange(shape.numel(), device=keys.device) + 1)
-    drawn = _mixed(places.view(1, *shape) ^ keys.view(-1, *[1] * len(shape)))
+    places = _hashed(torch.arange(shape.numel(), device=keys.device) + 1)
+    drawn = _hashed(places.view(1, *shape) ^ keys.view(-1, *[1] * len(shape)))
     return drawn >= round(rate * (BITS + 1))
 
 
-def _mixed(value: Tensor) -> Tensor:
-    """Spread every bit of 32 over all, in signed integers of 64 bits, which every device has."""
+def _hashed(value: Tensor) -> Tensor:
+    """Hash 32-bit values in int64, which all devices support: each bit affects all others."""
     value = (value ^ (value >> 16)) * FACTORS[0] & BITS
     value = (value ^ (value >> 15)) * FACTORS[1] & BITS
     return value ^ (value >> 16)
 
 
 class PatchNetwork(SceneNetwork):
-    """A classifier of patches, its linear layers written as convolutions.
+    """A patch classifier whose linear layers are written as convolutions.
 
-    `forward` takes (B, 3, 227, 227) to (B, outputs, 1, 1), and larger images to a map of one
+    `forward` maps (B, 3, 227, 227) to (B, outputs, 1, 1), and larger images to a map with one
     output every `stride` pixels.
 
     Parameters
@@ -109,22 +109,22 @@ class PatchNetwork(SceneNetwork):
         self.features = features
         self.last = nn.Conv2d(channels, outputs, 1)
         self.stride = stride
-        start_plain(self.features)
-        self.renew(outputs)
+        init_he(self.features)
+        self.reset_classifier(outputs)
 
-    def lower(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward_features(self, image: Tensor) -> tuple[Tensor, ...]:
         return (self.features(self.normalise(image)),)
 
-    def upper(self, features: tuple[Tensor, ...]) -> Tensor:
+    def forward_head(self, features: tuple[Tensor, ...]) -> Tensor:
         return self.last(features[0])
 
     def pooled(self, image: Tensor) -> Tensor:
-        return self.lower(image)[0].mean(dim=(2, 3))
+        return self.forward_features(image)[0].mean(dim=(2, 3))
 
     def last_layers(self) -> list[nn.Module]:
         return [self.last]
 
-    def renew(self, outputs: int) -> None:
+    def reset_classifier(self, outputs: int) -> None:
         self.last = nn.Conv2d(self.last.in_channels, outputs, 1)
         nn.init.normal_(self.last.weight, std=0.01)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]

@@ -1,38 +1,37 @@
-"""Any patch network as a dense one: a score for every pixel by one forward pass.
+"""Dense prediction with any patch network: a score for every pixel by one forward pass.
 
 After Li, Zhao and Wang, *Highly Efficient Forward and Backward Propagation of Convolutional Neural
-Networks for Pixelwise Classification* (2014). They put what strides leave out back as dilation of
-all that follows; here a map is divided into its phases instead, which stand side by side in the
-batch. Both make the same multiplications, but in phases they are those of plain layers on maps of
-the size that the network was made for.
+Networks for Pixelwise Classification* (2014). They replace each stride by a dilation of all layers
+behind it. Here a strided layer runs at stride 1 and its map is split into phases along the batch
+(`space_to_batch`). The multiplications are the same, but they are those of plain layers on maps of
+the size that the network was designed for.
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from lhs.networks.base import Normalise
+from lhs.networks.dense_layers import (
+    Sliding,
+    batch_to_space,
+    channels_of,
+    geometry,
+    space_to_batch,
+    without_padding,
+)
 from lhs.networks.memory import Limits, limits
 from lhs.networks.patch import PATCH, PatchNetwork
-from lhs.networks.products import SummedConvolution
-from lhs.networks.squeezenet import Fire
-
-POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.BatchNorm2d, Normalise)
-"""Layers that look at one position, and so stay what they are."""
-LARGE, MANY = 6, 1024
-"""Sides of a kernel, and channels, from which matrix products are quicker than a convolution."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A layer without padding: `size` positions at a time, `stride` apart, then `phases` a side."""
+    """A layer without padding: its window and stride, and the phases its map is split into."""
 
     layer: nn.Module
     size: int
@@ -42,15 +41,15 @@ class _Step:
 
 
 class DenseNetwork(nn.Module):
-    """A patch network, with the same weights, that scores every pixel at once.
+    """A patch network that scores all pixels of an image at once, with the same weights.
 
     Parameters
     ----------
     network
-        Its strides are those of its convolutions and pools.
-    every
-        Pixels between two outputs, down and across: a divisor of the network's stride at which
-        its layers can stop (1 always is).
+        The patch network.
+    stride
+        Pixels between two outputs, down and across: a product of strides of the network's first
+        layers (1 always is allowed).
 
     Attributes
     ----------
@@ -59,36 +58,37 @@ class DenseNetwork(nn.Module):
         device of the weights.
     start
         Pixels that the first output sees before its patch begins: the padding inside the network.
-        Without any, outputs are those of the patches alone; with some, a layer sees the
-        neighbouring pixels where in the patch it would see zeros.
+        Without padding, outputs equal those of single patches. With padding, a layer sees the
+        neighbouring pixels where it would see zeros in a patch.
 
     Raises
     ------
     ValueError
-        If the network has a layer of another kind, or `every` is no such divisor.
+        If the network has a layer without a dense form, or not this stride.
     """
 
-    def __init__(self, network: PatchNetwork, every: int = 1) -> None:
+    def __init__(self, network: PatchNetwork, stride: int = 1) -> None:
         super().__init__()
-        self.every = every
+        self.stride = stride
         self.chunk: float | None = None
         self.steps: list[_Step] = []
-        self.start, stride, left, divided = 0, 1, every, 1
+        # A layer keeps its stride until the product is `stride`; the rest of it becomes phases.
+        self.start, before, left, phases = 0, 1, stride, 1
         for layer in _cheapest_order([network.normalise, *network.features, network.last]):
-            size, here, padding = _geometry(layer)
-            kept = math.gcd(here, left) if divided == 1 else 1
-            left, divided = left // max(1, kept), divided * (here // kept)
-            self.start, stride = self.start + padding * stride, stride * here
-            dense = _without_padding(layer, kept, here // kept)
-            self.steps.append(_Step(dense, size, kept, here // kept, _channels(layer)))
+            size, own, padding = geometry(layer)
+            kept = math.gcd(own, left) if phases == 1 else 1
+            left, phases = left // kept, phases * (own // kept)
+            self.start, before = self.start + padding * before, before * own
+            dense = without_padding(layer, kept, own // kept)
+            self.steps.append(_Step(dense, size, kept, own // kept, channels_of(layer)))
         if left != 1:
-            raise ValueError(f"every = {every} pixels: the network's layers end at other strides")
+            raise ValueError(f"stride = {stride} pixels: the network's layers have other strides")
         self.layers = nn.ModuleList(step.layer for step in self.steps)
         self.eval()
 
     @property
     def limits(self) -> Limits:
-        """Bytes of a chunk and of a tile, by the device of the weights."""
+        """Bytes of a chunk and of a tile on the device of the weights."""
         found = limits(next(self.parameters()).device)
         return found if self.chunk is None else found._replace(chunk=self.chunk)
 
@@ -106,7 +106,7 @@ class DenseNetwork(nn.Module):
         return sides[::-1]
 
     def memory(self, height: int, width: int) -> int:
-        """Bytes that height x width outputs of one image need at most, about, besides weights."""
+        """Estimated peak bytes for height x width outputs of one image, without the weights."""
         down, over = self._sides(height), self._sides(width)
         most = held = 0
         chunk = self.limits.chunk
@@ -126,7 +126,7 @@ class DenseNetwork(nn.Module):
 
     @torch.no_grad()
     def forward(self, canvas: Tensor) -> Tensor:
-        """Score an image with all that its outputs see around it.
+        """Score an image with the border that its outputs see.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class DenseNetwork(nn.Module):
         -------
         Tensor
             (B, outputs, h', w'): output (i, j) is that of the patch whose top left pixel is
-            (start + i * every, start + j * every).
+            (start + i * stride, start + j * stride).
         """
         return self._run(canvas.contiguous(memory_format=torch.channels_last), 0)
 
@@ -146,7 +146,7 @@ class DenseNetwork(nn.Module):
             step = self.steps[number]
             maps = step.layer(maps)
             if step.phases > 1:
-                # Pools divide what they give on their own.
+                # Pools split their own output into phases.
                 parts = maps
                 if not isinstance(step.layer, Sliding):
                     parts = space_to_batch(maps, step.phases)
@@ -162,150 +162,18 @@ class DenseNetwork(nn.Module):
         return batch_to_space(done[0] if len(done) == 1 else torch.cat(done), phases)
 
 
-def space_to_batch(maps: Tensor, phases: int) -> Tensor:
-    """(B, C, h p, w p) to its p x p phases (p p B, C, h, w), each of every p-th row and column."""
-    batch, channels, height, width = maps.shape
-    shape = (batch, height // phases, phases, width // phases, phases, channels)
-    parts = maps.permute(0, 2, 3, 1).reshape(shape).permute(2, 4, 0, 1, 3, 5)
-    return parts.reshape(-1, height // phases, width // phases, channels).permute(0, 3, 1, 2)
-
-
-def batch_to_space(parts: Tensor, phases: int) -> Tensor:
-    """The inverse of `space_to_batch`."""
-    _, channels, height, width = parts.shape
-    shape = (phases, phases, -1, height, width, channels)
-    maps = parts.permute(0, 2, 3, 1).reshape(shape).permute(2, 3, 0, 4, 1, 5)
-    return maps.reshape(-1, height * phases, width * phases, channels).permute(0, 3, 1, 2)
-
-
 def _cheapest_order(layers: list[nn.Module]) -> list[nn.Module]:
-    """Layers without dropout, and a mean behind the layer of single positions that follows it.
+    """Layers without dropout; an average pool goes behind the 1 x 1 convolution that follows it.
 
-    The two commute, and a mean of fewer maps is cheaper.
+    The two commute, and the average of fewer maps is cheaper.
     """
     order = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
     for place, (layer, following) in enumerate(itertools.pairwise(order)):
         if isinstance(layer, nn.AvgPool2d) and isinstance(following, nn.Conv2d):
-            single = _geometry(following) == (1, 1, 0) and following.groups == 1
+            single = geometry(following) == (1, 1, 0) and following.groups == 1
             if single and following.out_channels < following.in_channels:
                 order[place], order[place + 1] = following, layer
     return order
-
-
-def _geometry(layer: nn.Module) -> tuple[int, int, int]:
-    """Size, stride and padding of a layer."""
-    if isinstance(layer, Fire):
-        return 3, 1, 1
-    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        return 1, 1, 0
-    numbers = []
-    for value in (layer.kernel_size, layer.stride, layer.padding):
-        pair = value if isinstance(value, tuple) else (value, value)
-        if isinstance(value, str) or pair[0] != pair[1]:
-            raise ValueError(f"{layer}: not a layer that has a dense form: allowed are equal sides")
-        numbers.append(int(pair[0]))
-    size, stride, padding = numbers
-    return size, stride, padding
-
-
-def _channels(layer: nn.Module) -> int | None:
-    """Of a layer's maps, where it changes their number."""
-    if isinstance(layer, Fire):
-        return layer.expand1.out_channels + layer.expand3.out_channels
-    return layer.out_channels if isinstance(layer, nn.Conv2d) else None
-
-
-def _without_padding(layer: nn.Module, stride: int, phases: int) -> nn.Module:
-    if isinstance(layer, POINTWISE):
-        # A twin with the same tensors: its training or evaluation mode is its own.
-        return copy.copy(layer)
-    if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and _ones(layer.dilation):
-        size = layer.kernel_size[0]
-        large = (size >= LARGE and layer.in_channels >= 64) or layer.in_channels >= MANY
-        if large and stride == layer.groups == 1:
-            return SummedConvolution(layer)
-        twin = copy.copy(layer)
-        twin.stride, twin.padding = (stride, stride), (0, 0)
-        return twin
-    if isinstance(layer, nn.MaxPool2d) and _whole(layer) and _ones(layer.dilation):
-        return Sliding(torch.maximum, _geometry(layer)[0], stride, phases)
-    if isinstance(layer, nn.AvgPool2d) and _whole(layer):
-        return Sliding(torch.add, _geometry(layer)[0], stride, phases)
-    if isinstance(layer, Fire):
-        return DenseFire(layer)
-    raise ValueError(f"{layer}: not a layer that has a dense form here")
-
-
-def _whole(layer: nn.MaxPool2d | nn.AvgPool2d) -> bool:
-    """Whether every window lies inside the map and counts as it is."""
-    other = layer.ceil_mode or getattr(layer, "divisor_override", None)
-    return layer.padding in (0, (0, 0)) and not other
-
-
-def _ones(value: int | tuple[int, ...]) -> bool:
-    return value == 1 or value == (1, 1)
-
-
-class Sliding(nn.Module):
-    """Maximum or mean of a square at every `stride`-th position, divided into its phases."""
-
-    def __init__(
-        self, combine: Callable[..., Tensor], size: int, stride: int, phases: int = 1
-    ) -> None:
-        super().__init__()
-        self.combine, self.size, self.stride, self.phases = combine, size, stride, phases
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(p p B, C, h, w) as `space_to_batch` orders them."""
-        if self.combine is torch.add:
-            features = features.float()  # sums lose too much in bfloat16
-        batch, channels, *sides = features.shape
-        down, across = (((side - self.size) // self.stride + 1) // self.phases for side in sides)
-        parts = features.new_empty(self.phases**2 * batch, down, across, channels)
-        parts = parts.permute(0, 3, 1, 2)
-        for column in range(self.phases):
-            rows = self._along(features, 3, column, across)
-            for row in range(self.phases):
-                place = (row * self.phases + column) * batch
-                self._along(rows, 2, row, down, parts[place : place + batch])
-        return parts.div_(self.size**2) if self.combine is torch.add else parts
-
-    def _along(
-        self, features: Tensor, side: int, phase: int, length: int, out: Tensor | None = None
-    ) -> Tensor:
-        """One phase, and along one side only."""
-        step = self.stride * self.phases
-        views = [
-            features.narrow(side, phase * self.stride + k, (length - 1) * step + 1)[
-                (slice(None),) * side + (slice(None, None, step),)
-            ]
-            for k in range(self.size)
-        ]
-        total = self.combine(views[0], views[1], out=out) if self.size > 1 else views[0].clone()
-        for view in views[2:]:
-            total = self.combine(total, view, out=total)
-        return total if out is None or self.size > 1 else out.copy_(total)
-
-
-class DenseFire(nn.Module):
-    """`Fire` without its padding."""
-
-    def __init__(self, fire: Fire) -> None:
-        super().__init__()
-        # Twins, as above.
-        self.squeeze, self.expand1 = copy.copy(fire.squeeze), copy.copy(fire.expand1)
-        self.expand3 = copy.copy(fire.expand3)
-        self.expand3.padding = (0, 0)
-
-    def forward(self, features: Tensor) -> Tensor:
-        squeezed = self.squeeze(features).relu_()
-        single, wide = self.expand1(squeezed[:, :, 1:-1, 1:-1]), self.expand3(squeezed)
-        batch, channels, height, width = wide.shape
-        both = features.new_empty(batch, height, width, 2 * channels).permute(0, 3, 1, 2)
-        # Put side by side by the pass that rectifies.
-        torch.clamp_min(single, 0, out=both[:, :channels])
-        torch.clamp_min(wide, 0, out=both[:, channels:])
-        return both
 
 
 class ValidCentres(nn.Module):
@@ -336,7 +204,7 @@ class ValidCentres(nn.Module):
 
 
 def to_dense(network: PatchNetwork) -> ValidCentres:
-    """A module with the same weights that scores all patches of an image at once.
+    """A module with the same weights that scores all patches of an image in one pass.
 
     Parameters
     ----------
@@ -354,19 +222,19 @@ def to_dense(network: PatchNetwork) -> ValidCentres:
 def dense_scores(
     dense: DenseNetwork, image: Tensor, patch: int, budget: float | None = None
 ) -> Tensor:
-    """Scores of every pixel of (B, 3, H, W), or of those that `dense` scores.
+    """Scores of the pixels of (B, 3, H, W) at the dense network's stride n, tile by tile.
 
     Parameters
     ----------
     dense
-        Scores every n-th pixel.
+        Its stride is n.
     image
-        RGB 0..255. Beyond its border lies its mean colour, as around patches in training.
+        RGB 0..255; padded with its mean colour, as patches are in training.
     patch
         Side of the network's patches, odd.
     budget
         Bytes that a tile may need besides weights and result; None is what fits the device. Tiles
-        overlap by all that outputs see, so there are no seams.
+        overlap by the receptive field, so there are no seams.
 
     Returns
     -------
@@ -375,7 +243,7 @@ def dense_scores(
     """
     if budget is None:
         budget = dense.limits.tile
-    rows, columns = (-(-side // dense.every) for side in image.shape[-2:])
+    rows, columns = (-(-side // dense.stride) for side in image.shape[-2:])
     across = max(rows, columns)
     while (
         across > 1 and len(image) * dense.memory(min(across, rows), min(across, columns)) > budget
@@ -385,7 +253,7 @@ def dense_scores(
     for top, below in parts(rows, across):
         strip = []
         for left, right in parts(columns, across):
-            corner = [first * dense.every - patch // 2 - dense.start for first in (top, left)]
+            corner = [first * dense.stride - patch // 2 - dense.start for first in (top, left)]
             size = (dense.side(below - top), dense.side(right - left))
             tile = dense(cut(image, (corner[0], corner[1]), size))
             strip.append(tile[:, :, : below - top, : right - left])
@@ -394,14 +262,14 @@ def dense_scores(
 
 
 def parts(length: int, most: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
-    """Divide 0..length into parts of nearly one size, from one multiple to another."""
+    """Split 0..length at multiples of `multiple` into parts of nearly one size."""
     count = -(-length // most)
     marks = [part * (length // multiple) // count * multiple for part in range(count + 1)]
     return itertools.pairwise(marks)
 
 
 def cut(image: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """A window of (B, 3, H, W) at (y, x), which may reach beyond it; there is the mean colour."""
+    """A window of (B, 3, H, W) at (y, x); beyond the image it has the image's mean colour."""
     mean = image.mean(dim=(2, 3), keepdim=True).round()
     window = mean.expand(-1, -1, *size).clone(memory_format=torch.channels_last)
     taken, put = [slice(None)] * 2, [slice(None)] * 2

@@ -14,9 +14,9 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def resolve_precision(setting: str, device: torch.device, name: str) -> Precision:
-    """Settle a setting on the device where it will hold.
+    """Resolve a setting for a device.
 
-    `auto` is TF32 on GPUs that multiply it (compute capability 8.0 and above), else float32.
+    `auto` is TF32 on GPUs that support it (compute capability 8.0 and above), else float32.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def resolve_precision(setting: str, device: torch.device, name: str) -> Precisio
     Raises
     ------
     UserError
-        If the device does not multiply what is asked for.
+        If the device does not support it.
     """
     cuda = device.type == "cuda"
     has_tf32 = cuda and torch.cuda.get_device_capability(device) >= (8, 0)
@@ -41,7 +41,7 @@ def resolve_precision(setting: str, device: torch.device, name: str) -> Precisio
             f"{name} = tf32: found {_described(device)}, which does not multiply TF32 (GPUs of "
             "compute capability 8.0 and above do); allowed here are auto and float32"
         )
-    # Emulated bfloat16, as on a T4, is slower than float32. CPUs are left to the user.
+    # Emulated bfloat16, as on a T4, is slower than float32. On CPUs the user decides.
     emulated = cuda and not torch.cuda.is_bf16_supported(including_emulation=False)
     if setting == "bfloat16" and emulated:
         raise UserError(
@@ -53,9 +53,9 @@ def resolve_precision(setting: str, device: torch.device, name: str) -> Precisio
 
 @contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Compute so on a device while the block runs."""
+    """Context in which a device computes at a precision."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    # torch's own default lets cuDNN use TF32 unasked.
+    # By default torch lets cuDNN use TF32.
     torch.backends.cuda.matmul.allow_tf32 = precision != "float32"
     torch.backends.cudnn.allow_tf32 = precision != "float32"
     try:

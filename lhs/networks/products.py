@@ -8,19 +8,18 @@ from torch.nn import functional
 
 
 class SummedConvolution(nn.Module):
-    """A convolution; on CPUs in float32 the sum of a matrix product for each row of its kernel.
+    """A convolution; on CPUs in float32, a sum of one matrix product per row of the kernel.
 
-    The products are of torch's own BLAS, which reaches its full speed where a convolution lays its
-    large weights out anew at every call. Elsewhere it is the plain convolution: cuDNN's has
-    no such cost, and TF32 and autocast hold for it as for all other layers. The faster of
-    the two is not looked for by timing them, since two processes could then choose differently and
-    give scores with different last digits.
+    torch's CPU convolution reorders its weights at every call, which costs most of the time of
+    layers with large weights; its matrix product does not. On CUDA and under autocast this is the
+    plain convolution. The choice is not by timing: two processes could choose differently and give
+    scores with different last digits.
 
     Parameters
     ----------
     layer
-        Of stride 1, without padding, dilation and groups. Its weights are shared; those in
-        `torch.channels_last` are multiplied without a copy.
+        Of stride 1, without padding, dilation and groups. Its weights are shared; they are not
+        copied if they are in `torch.channels_last`.
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:

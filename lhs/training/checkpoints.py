@@ -1,4 +1,4 @@
-"""What a killed training goes on from: all that the next step depends on."""
+"""Checkpoints of a training: everything that its next step depends on."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 @dataclass
-class Position:
-    """How far a training is.
+class TrainState:
+    """How far a training is; the field names are stored.
 
     Attributes
     ----------
     phase
-        Number of the phase, from 0.
+        Index of the phase.
     done
-        Steps of it that are done.
+        Finished steps of the phase.
     epoch
-        Epoch that the next batch comes from, counted over all phases.
+        Epoch of the next batch, counted over all phases.
     place
-        Batches of that epoch that were used.
+        Used batches of that epoch.
     first_epoch
-        Epoch that the phase began with.
+        First epoch of the phase.
     """
 
     phase: int = 0
@@ -47,7 +47,7 @@ class Checkpoints:
     read
         Gives the stored bytes, or None.
     write
-        Stores bytes in place of those before, whole or not at all; None on workers that only read.
+        Replaces the stored bytes atomically; None on workers that only read.
     minutes, steps
         Longest time, and if set most steps, between two checkpoints.
     """
@@ -64,7 +64,7 @@ class Checkpoints:
         self.written = time.monotonic()
 
     def due(self, done: int) -> bool:
-        """Whether one should be written after so many steps of a phase."""
+        """Whether to write one after so many steps of a phase."""
         if self.write is None:
             return False
         late = time.monotonic() - self.written > self.seconds
@@ -72,21 +72,21 @@ class Checkpoints:
 
     def save(
         self,
-        position: Position,
+        train_state: TrainState,
         model: nn.Module,
         optimizer: Optimizer,
-        schedule: LRScheduler,
+        lr_scheduler: LRScheduler,
         history: list[dict[str, Any]],
     ) -> None:
-        """Write the state of a training, where this worker does."""
+        """Write the state of a training, if this worker writes."""
         if self.write is None:
             return
         stream = io.BytesIO()
         state = {
-            "position": asdict(position),
+            "position": asdict(train_state),
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
+            "schedule": lr_scheduler.state_dict(),
             "random": torch.get_rng_state(),
             "history": history,
         }
@@ -103,10 +103,10 @@ class Checkpoints:
 
 
 def restore(
-    state: Mapping[str, Any], model: nn.Module, optimizer: Optimizer, schedule: LRScheduler
+    state: Mapping[str, Any], model: nn.Module, optimizer: Optimizer, lr_scheduler: LRScheduler
 ) -> None:
-    """Put a loaded state into objects made anew for its phase."""
+    """Load a stored state into new objects of its phase."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    lr_scheduler.load_state_dict(state["schedule"])
     torch.set_rng_state(state["random"])

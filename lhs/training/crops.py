@@ -11,16 +11,16 @@ import torch
 
 from lhs.config import TrainConfig
 from lhs.data.patches import mean_colour
+from lhs.training.data_source import Batch, DataSource, prefetched, small_ids
 from lhs.training.decoded import Example, TrainingScenes
-from lhs.training.feed import CPU, Batch, own_places, prefetched, small_ids
 
 
 def random_crop(
     example: Example, config: TrainConfig, void: int, void_subclass: int, rng: np.random.Generator
 ) -> Example:
-    """A scaled, perhaps mirrored crop of (crop_height, crop_width).
+    """A scaled and randomly mirrored crop of (crop_height, crop_width).
 
-    Beyond the image stand its mean colour and void.
+    Beyond the image it has the image's mean colour and void.
     """
     height, width = example.label_map.shape
     scale = rng.uniform(1 - config.scale_jitter, 1 + config.scale_jitter)
@@ -52,86 +52,53 @@ def _nearest(ids: np.ndarray, matrix: np.ndarray, size: tuple[int, int], void: i
     )
 
 
-def steps_in_epoch(images: int, batch_size: int) -> int:
-    """Whole batches of an epoch; the images left over come in other epochs' batches."""
-    return max(1, images // batch_size)
-
-
 @dataclass(frozen=True)
-class CropFeed:
-    """A worker's share of random crops.
+class CropSource(DataSource):
+    """Random crops of all training images, one of each image an epoch.
 
-    Crops depend on (seed, epoch, place in the epoch) only, not on the number of workers.
+    A crop depends only on (seed, epoch, its index in the epoch), not on the number of workers.
 
     Parameters
     ----------
     scenes
         All training images.
-    config
-        Batch size over all workers, crop size, seed.
     void, void_subclass
         Ids beyond the border.
-    rank, world_size
-        Which share is this worker's.
-    threads
-        Threads that decode and crop ahead of the network.
-    device
-        Where the batches will go.
     """
 
     scenes: TrainingScenes
-    config: TrainConfig
     void: int
     void_subclass: int
-    rank: int = 0
-    world_size: int = 1
-    threads: int = 2
-    device: torch.device = CPU
 
     @property
-    def batch_size(self) -> int:
-        """Crops of a global batch."""
-        return min(self.config.batch_size, len(self.scenes))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches of an epoch."""
-        return steps_in_epoch(len(self.scenes), self.config.batch_size)
+    def examples(self) -> int:
+        """Training images."""
+        return len(self.scenes)
 
     def batches(self, epoch: int, first: int) -> Iterator[list[Batch]]:
-        """This worker's share of each global batch.
+        """This worker's shard of each global batch: see `DataSource`."""
+        order, shard = self.shuffled(epoch), self.shard()
 
-        Parameters
-        ----------
-        epoch
-            Counted over all phases, so that no two epochs draw the same crops.
-        first
-            Number of the first batch wanted.
-        """
-        seed, size = self.config.seed, self.batch_size
-        order = np.random.default_rng([seed, epoch]).permutation(len(self.scenes))
-        own = own_places(size, self.rank, self.world_size)
-
-        def share(step: int) -> list[Batch]:
+        def make(step: int) -> list[Batch]:
             crops = [
                 random_crop(
-                    self.scenes.example(int(order[place])),
-                    self.config,
+                    self.scenes.example(int(order[step, index])),
+                    self.train,
                     self.void,
                     self.void_subclass,
-                    np.random.default_rng([seed, epoch, place]),
+                    np.random.default_rng([self.train.seed, epoch, step * self.batch_size + index]),
                 )
-                for place in (step * size + own).tolist()
+                for index in shard.tolist()
             ]
-            return [stacked(crops, own)]
+            return [stacked(crops, shard)]
 
         steps = range(first, self.steps_per_epoch)
-        yield from prefetched(share, steps, self.threads, self.device)
+        yield from prefetched(make, steps, self.threads, self.device)
 
 
 def stacked(examples: Sequence[Example], places: Sequence[int] | np.ndarray) -> Batch:
-    """Examples of one size as tensors, and their places in the global batch."""
-    # Channels stay last in memory, as the network takes them.
+    """Examples of one size as tensors, with their indices in the global batch."""
+    # Channels stay last in memory, as networks run faster.
     images = torch.from_numpy(np.stack([example.image for example in examples]))
     return Batch(
         images.permute(0, 3, 1, 2),

@@ -1,4 +1,4 @@
-"""Training images as their files have them, decoded once and kept within a bound of memory."""
+"""Training images, decoded once and cached within a bound of memory."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Example(NamedTuple):
 class TrainingScenes:
     """Training images with their label and subclass maps.
 
-    What is decoded or computed is kept while there is room, in the order in which it is needed;
-    what does not fit is made again. Threads may ask at once.
+    Decoded images and computed maps are cached while there is room, and computed again where they
+    do not fit. Safe for several threads.
 
     Parameters
     ----------
     scenes
         The training split.
     hierarchy
-        Makes the subclass maps; without one they are the label maps.
+        Gives the subclass maps; None for the label maps.
     cache_mb
-        Memory to keep arrays in.
+        Size of the cache in MiB.
     """
 
     def __init__(self, scenes: Sequence[Scene], hierarchy: Hierarchy | None, cache_mb: int):
@@ -50,7 +50,7 @@ class TrainingScenes:
         return len(self.scenes)
 
     def image(self, index: int) -> np.ndarray:
-        """The image (H, W, 3) uint8 alone, for those that know their labels."""
+        """The image (H, W, 3) uint8 alone."""
         return self._cached(("image", index, 0), lambda: (self.scenes[index].image(),))[0]
 
     def size(self, index: int) -> tuple[int, int]:
@@ -70,7 +70,7 @@ class TrainingScenes:
     def variant(self, index: int, number: int, *, seed: int, void: int) -> Example:
         """An augmented variant, see `lhs.data.augmentation.variant`; 0 is the image itself.
 
-        Subclasses are those of the changed label map.
+        Subclasses are those of the augmented label map.
         """
         if number == 0:
             return self.example(index)

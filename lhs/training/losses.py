@@ -24,7 +24,7 @@ def label_loss(scores: Tensor, label: Tensor, void: int, count: Tensor | None = 
     void
         The id that carries no loss.
     count
-        Labelled pixels that the mean is over, where these are a part of a batch.
+        Number of pixels that the mean is over, where these are part of a larger batch.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def hierarchical_loss(
     """Joint loss on subclasses and classes (paper Eqs. 2 to 4, without the weight decay).
 
     mean over labelled pixels of CE(softmax(p), subclass) + alpha CE(softmax(W p), class).
-    It is the scores that W sums, not the probabilities.
+    W sums scores, not probabilities.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def hierarchical_loss(
     """
     labelled = label != void
     fine = masked_cross_entropy(scores, subclass, labelled, count)
-    # W and the upsampling commute, and there are fewer classes than subclasses to upsample.
+    # W and the upsampling commute, and upsampling fewer classes is cheaper.
     coarse = masked_cross_entropy(class_scores(scores, matrix), label, labelled, count)
     return fine + alpha * coarse
 
@@ -87,14 +87,14 @@ def masked_cross_entropy(
     target
         (B, ...) ids below n wherever `counted`.
     count
-        As in `label_loss`; without it, the pixels that are counted here.
+        As in `label_loss`; None for the pixels counted here.
     """
     if scores.shape[2:] != target.shape[1:]:
         scores = functional.interpolate(
             scores, size=target.shape[1:], mode="bilinear", align_corners=False
         )
     ignored = torch.where(counted, target.long(), IGNORE).flatten()
-    # A row a pixel: on a CPU the softmax along the last dimension takes half the time.
+    # One row per pixel: on CPUs the softmax along the last dimension takes half the time.
     rows = scores.movedim(1, -1).flatten(0, -2)
     total = functional.cross_entropy(rows, ignored, ignore_index=IGNORE, reduction="sum")
     return total / (counted.sum() if count is None else count).clamp(min=1)

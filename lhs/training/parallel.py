@@ -1,4 +1,4 @@
-"""What several workers of one training share: sums, and the statistics of batch norm."""
+"""Data-parallel training: sums over workers, batch norm, DDP."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def total(value: Tensor) -> Tensor:
     size = world()[1]
     if size == 1:
         return value.clone()
-    # Half the time of an all_reduce of a few values with gloo, and in the same order everywhere.
+    # For few values half the time of gloo's all_reduce, and summed in the same order everywhere.
     of_all = value.new_empty(size * value.numel())
     distributed.all_gather_single(of_all, value.flatten())
     return of_all.view(size, *value.shape).sum(0)
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether examples of a batch see each other in training."""
+    """Whether the network has batch norm, and so depends on the composition of a batch."""
     kind = nn.modules.batchnorm._BatchNorm
     return any(isinstance(module, kind) for module in network.modules())
 
 
 def share_batch_norm(network: nn.Module, device: torch.device) -> None:
-    """Let batch norm see the global batch, where several workers train on GPUs.
+    """Synchronise batch norm where several workers train on GPUs.
 
-    On CPUs, for which PyTorch has no such batch norm, each worker has its own statistics, and all
-    take over rank 0's running ones: see `shared`.
+    PyTorch has none for CPUs: there each worker normalises its own shard, and rank 0's running
+    statistics are broadcast (see `shared`).
     """
     if world()[1] == 1 or device.type != "cuda":
         return
@@ -47,9 +47,9 @@ def share_batch_norm(network: nn.Module, device: torch.device) -> None:
 
 
 def shared(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model under DDP where several workers train, else as it is."""
+    """The model, under DDP where several workers train."""
     if world()[1] == 1:
         return model
-    # Buffers other than batch norm's are the same everywhere, and so are those on GPUs.
+    # All other buffers are equal on all workers, on GPUs those of batch norm too.
     broadcast = has_batch_norm(model) and device.type == "cpu"
     return DistributedDataParallel(model, broadcast_buffers=broadcast, gradient_as_bucket_view=True)

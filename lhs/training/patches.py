@@ -9,11 +9,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from lhs.config import TrainConfig
 from lhs.data.augmentation import variant_image
 from lhs.data.patches import cut_patch
+from lhs.training.data_source import Batch, DataSource, prefetched, small_ids
 from lhs.training.decoded import TrainingScenes
-from lhs.training.feed import CPU, Batch, own_places, prefetched, small_ids
 
 WINDOW = 2**18
 """Rows held and mixed at a time. They are in random order already: mixing a window at a time makes
@@ -125,8 +124,8 @@ class SampleIndexRows(Protocol):
 
 
 @dataclass(frozen=True)
-class PatchFeed:
-    """A worker's share of the patches around all samples, cut in threads, never written.
+class PatchSource(DataSource):
+    """The patches around all samples, cut in threads, never written.
 
     Parameters
     ----------
@@ -134,35 +133,21 @@ class PatchFeed:
         The training images, in the order that the rows count them in.
     rows
         The samples.
-    train
-        Batch size over all workers, seed, sampling.
     variants_seed
         Of the augmentation, `context.seed`.
     side
         Pixels of a patch, odd.
-    rank, world_size, threads, device
-        As for `CropFeed`.
     """
 
     scenes: TrainingScenes
     rows: SampleIndexRows
-    train: TrainConfig
     variants_seed: int
     side: int
-    rank: int = 0
-    world_size: int = 1
-    threads: int = 2
-    device: torch.device = CPU
 
     @property
-    def batch_size(self) -> int:
-        """Patches of a global batch."""
-        return min(self.train.batch_size, self.rows.total)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches of an epoch."""
-        return self.rows.total // self.batch_size
+    def examples(self) -> int:
+        """Samples."""
+        return self.rows.total
 
     def order(self, epoch: int, first: int = 0) -> Iterator[SampleIndex]:
         """The rows of each global batch of an epoch, from number `first` on."""
@@ -178,23 +163,23 @@ class PatchFeed:
         )
 
     def batches(self, epoch: int, first: int) -> Iterator[list[Batch]]:
-        """This worker's share of each global batch."""
-        own = own_places(self.batch_size, self.rank, self.world_size)
+        """This worker's shard of each global batch: see `DataSource`."""
+        shard = self.shard()
 
-        def share(index: SampleIndex) -> list[Batch]:
-            rows = index.take(own)
+        def make(index: SampleIndex) -> list[Batch]:
+            rows = index.take(shard)
             patches = cut_patches(self.scenes, rows, side=self.side, seed=self.variants_seed)
             labels, subclasses = (
                 small_ids(column).view(-1, 1, 1) for column in (rows.labels, rows.subclasses)
             )
             images = torch.from_numpy(patches).permute(0, 3, 1, 2)
-            return [Batch(images, labels, subclasses, torch.from_numpy(own))]
+            return [Batch(images, labels, subclasses, torch.from_numpy(shard))]
 
-        yield from prefetched(share, self.order(epoch, first), self.threads, self.device)
+        yield from prefetched(make, self.order(epoch, first), self.threads, self.device)
 
 
 def cut_patches(scenes: TrainingScenes, rows: SampleIndex, *, side: int, seed: int) -> np.ndarray:
-    """Augment and cut; each image variant is made once, however many of the patches are from it.
+    """Augment and cut; each image variant is made once, whatever the number of its patches.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from lhs.config import PhaseConfig, TrainConfig
@@ -13,20 +13,20 @@ Trains = Literal["new", "last", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One stretch of training.
+    """One phase of training.
 
     Attributes
     ----------
     name
         The phase's name in the configuration.
     target
-        What the loss asks for: `class`, `subclass`, or `both` joined by W.
+        Target of the loss: `class`, `subclass`, or `both` joined by W.
     trains
         `new`: layers without pretrained weights; `last`: the last layer; `all`.
     fresh_last_layer
-        Whether the phase begins with a new, random last layer for its target.
+        Whether the phase starts with a new, random last layer for its target.
     learns_w
-        Whether W moves (second step of H).
+        Whether W is learned (second step of H).
     """
 
     name: str
@@ -35,69 +35,55 @@ class Phase:
     epochs: int
     steps: int | None
     learning_rate: float
-    fresh_last_layer: bool = False
-    learns_w: bool = False
+    fresh_last_layer: bool
+    learns_w: bool
 
     def length(self, steps_per_epoch: int, max_steps: int | None) -> int:
-        """Steps of the phase: as set, or whole epochs; at most `max_steps`."""
+        """Steps of the phase: as configured, or whole epochs; at most `max_steps`."""
         steps = self.epochs * steps_per_epoch if self.steps is None else self.steps
         return steps if max_steps is None else min(steps, max_steps)
 
 
-def phases(config: TrainConfig, *, trained: bool = False) -> list[Phase]:
-    """The phases of `config.strategy`, those that are switched off or of length 0 left out.
+PHASES: dict[str, list[tuple[str, Target, Trains]]] = {
+    "baseline": [("new_layers", "class", "new"), ("all_layers", "class", "all")],
+    "sequential": [
+        ("subclass_new_layers", "subclass", "new"),
+        ("subclass_all_layers", "subclass", "all"),
+        ("class_last_layer", "class", "last"),
+        ("class_all_layers", "class", "all"),
+    ],
+    "hierarchical": [("fixed_w", "both", "all"), ("learned_w", "both", "all")],
+}
 
-    A new last layer does not vanish with its phase: where S skips step 1 or 3, the step after it
-    starts with the new layer.
+
+def phases(config: TrainConfig, *, trained: bool = False) -> list[Phase]:
+    """The enabled phases of `config.strategy`.
+
+    Where a phase that starts with a new last layer is disabled (step 1 or 3 of S), the phase after
+    it starts with the new layer.
 
     Parameters
     ----------
     config
         The strategy, and the length, rate and switch of each of its phases.
     trained
-        Whether the network comes with a last layer trained on the classes, to be kept.
+        Whether the network's last layer is trained on the classes already, and kept.
     """
-    every: list[Phase | None]
-    match config.strategy:
-        case "baseline":
-            b = config.baseline
-            every = [
-                _phase("new_layers", b.new_layers, "class", "new"),
-                _phase("all_layers", b.all_layers, "class", "all"),
-            ]
-        case "sequential":
-            s = config.sequential
-            every = [
-                _phase("subclass_new_layers", s.subclass_new_layers, "subclass", "new"),
-                _phase("subclass_all_layers", s.subclass_all_layers, "subclass", "all"),
-                _phase("class_last_layer", s.class_last_layer, "class", "last"),
-                _phase("class_all_layers", s.class_all_layers, "class", "all"),
-            ]
-        case "hierarchical":
-            h = config.hierarchical
-            every = [
-                _phase("fixed_w", h.fixed_w, "both", "all"),
-                _phase("learned_w", h.learned_w, "both", "all", learns_w=True),
-            ]
     kept: list[Phase] = []
     last = "class" if trained else None
-    for phase in filter(None, every):
-        kept.append(replace(phase, fresh_last_layer=phase.target != last))
-        last = phase.target
+    for name, target, trains in PHASES[config.strategy]:
+        settings: PhaseConfig = getattr(getattr(config, config.strategy), name)
+        if settings.on:
+            phase = Phase(
+                name=name,
+                target=target,
+                trains=trains,
+                epochs=settings.epochs,
+                steps=settings.steps,
+                learning_rate=settings.learning_rate,
+                fresh_last_layer=target != last,
+                learns_w=name == "learned_w",
+            )
+            kept.append(phase)
+            last = target
     return kept
-
-
-def _phase(
-    name: str, config: PhaseConfig, target: Target, trains: Trains, *, learns_w: bool = False
-) -> Phase | None:
-    if not config.on:
-        return None
-    return Phase(
-        name=name,
-        target=target,
-        trains=trains,
-        epochs=config.epochs,
-        steps=config.steps,
-        learning_rate=config.learning_rate,
-        learns_w=learns_w,
-    )

@@ -4,88 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-import torch
 
-from lhs.config import ContextConfig, TrainConfig
+from lhs.config import ContextConfig
 from lhs.data.patches import mean_colour
-from lhs.training.crops import stacked, steps_in_epoch
+from lhs.training.crops import stacked
+from lhs.training.data_source import Batch, DataSource, prefetched
 from lhs.training.decoded import Example, TrainingScenes
-from lhs.training.feed import CPU, Batch, own_places, prefetched
 
 
 @dataclass(frozen=True)
-class VariantFeed:
-    """A worker's share of all variants of all training images.
+class VariantSource(DataSource):
+    """All augmented variants of all training images.
 
-    Example i is variant i % (variants + 1) of image i // (variants + 1): the same pixels whenever
-    it comes, its sides filled up to a multiple with mean colour and void.
+    Example i is variant i % (variants + 1) of image i // (variants + 1), the same in every epoch,
+    its sides padded to a multiple with mean colour and void.
 
     Parameters
     ----------
     scenes
         All training images.
-    train, context
-        Batch size over all workers and seed; number and seed of the variants.
+    context
+        Number and seed of the variants.
     void, void_subclass
         Ids beyond the border.
     multiple
-        What the sides of an example are multiples of.
+        Sides of examples are multiples of it.
     one_size
-        Whether all examples of a global batch are filled up to the largest, for networks with batch
-        norm: their workers must pass the network equally often.
-    rank, world_size, threads, device
-        As for `CropFeed`.
+        Whether to pad all examples of a global batch to the largest. Networks with batch norm need
+        it: their workers must pass the network equally often.
     """
 
     scenes: TrainingScenes
-    train: TrainConfig
     context: ContextConfig
     void: int
     void_subclass: int
     multiple: int
     one_size: bool
-    rank: int = 0
-    world_size: int = 1
-    threads: int = 2
-    device: torch.device = CPU
 
     @property
     def examples(self) -> int:
         """Variants of all images."""
         return len(self.scenes) * (self.context.variants + 1)
 
-    @property
-    def batch_size(self) -> int:
-        """Examples of a global batch."""
-        return min(self.train.batch_size, self.examples)
-
-    @cached_property
-    def steps_per_epoch(self) -> int:
-        """Whole batches of an epoch."""
-        return steps_in_epoch(self.examples, self.train.batch_size)
-
-    def order(self, epoch: int) -> np.ndarray:
-        """(steps, batch size) numbers of the examples of each global batch of an epoch."""
-        order = np.random.default_rng([self.train.seed, epoch]).permutation(self.examples)
-        shape = self.steps_per_epoch, self.batch_size
-        return order[: shape[0] * shape[1]].reshape(shape)
-
     def example(self, number: int, sides: tuple[int, int] | None = None) -> Example:
-        """Decode, augment and relabel one example, filled up to multiples or to given sides."""
+        """Decode, augment, relabel and pad one example, to multiples or to given sides."""
         image, variant = divmod(number, self.context.variants + 1)
         found = self.scenes.variant(image, variant, seed=self.context.seed, void=self.void)
-        sides = self._up(found.label_map.shape) if sides is None else sides
-        return filled_up(found, sides, self.void, self.void_subclass)
+        sides = self._rounded_up(found.label_map.shape) if sides is None else sides
+        return padded(found, sides, self.void, self.void_subclass)
 
     def batches(self, epoch: int, first: int) -> Iterator[list[Batch]]:
-        """This worker's share of each global batch; images of one size together."""
-        order = self.order(epoch)
-        own = own_places(self.batch_size, self.rank, self.world_size)
+        """This worker's shard of each global batch: see `DataSource`."""
+        order, shard = self.shuffled(epoch), self.shard()
 
-        def share(step: int) -> list[Batch]:
+        def make(step: int) -> list[Batch]:
             numbers = order[step].tolist()
             sides = None
             if self.one_size:
@@ -93,25 +67,25 @@ class VariantFeed:
                 heights, widths = zip(*map(self._sides, numbers), strict=True)
                 sides = max(heights), max(widths)
             groups: dict[tuple[int, ...], list[tuple[Example, int]]] = {}
-            for place in own.tolist():
-                example = self.example(numbers[place], sides)
-                groups.setdefault(example.label_map.shape, []).append((example, place))
+            for index in shard.tolist():
+                example = self.example(numbers[index], sides)
+                groups.setdefault(example.label_map.shape, []).append((example, index))
             return [stacked(*zip(*group, strict=True)) for group in groups.values()]
 
         steps = range(first, self.steps_per_epoch)
-        yield from prefetched(share, steps, self.threads, self.device)
+        yield from prefetched(make, steps, self.threads, self.device)
 
     def _sides(self, number: int) -> tuple[int, int]:
-        return self._up(self.scenes.size(number // (self.context.variants + 1)))
+        return self._rounded_up(self.scenes.size(number // (self.context.variants + 1)))
 
-    def _up(self, size: tuple[int, ...]) -> tuple[int, int]:
-        """Height and width, raised to multiples."""
+    def _rounded_up(self, size: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width, rounded up to multiples."""
         height, width = size
         return height + -height % self.multiple, width + -width % self.multiple
 
 
-def filled_up(example: Example, sides: tuple[int, int], void: int, void_subclass: int) -> Example:
-    """Fill an example's right and lower side up to a height and width, with mean colour and void.
+def padded(example: Example, sides: tuple[int, int], void: int, void_subclass: int) -> Example:
+    """Pad an example on the right and at the bottom with mean colour and void.
 
     Sides that are long enough stay.
     """

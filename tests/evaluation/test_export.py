@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from lhs.config import NetworkConfig
+from lhs.evaluation.description import ModelDescription
 from lhs.evaluation.export import CLASSES, SUFFIXES, export_model, share_alike
-from lhs.evaluation.model import Model, ModelDescription
+from lhs.evaluation.model import Model
 from lhs.evaluation.scoring import SummedNetwork
 from lhs.networks.build import build_network
 from tests.data.builders import noise_image

@@ -66,9 +66,9 @@ def test_scores_worked_out_by_hand():
         name: getattr(got, name)
         for name in ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
     }
-    told = json.loads(json.dumps(got.as_dict()))
-    assert told["iou"] == [pytest.approx(6 / 9), pytest.approx(3 / 8), 0.5, None]
-    assert told["per_class_accuracy"] == [0.75, 0.75, 0.5, None]
+    parsed = json.loads(json.dumps(got.as_dict()))
+    assert parsed["iou"] == [pytest.approx(6 / 9), pytest.approx(3 / 8), 0.5, None]
+    assert parsed["per_class_accuracy"] == [0.75, 0.75, 0.5, None]
 
 
 def test_one_class_alone():
@@ -121,7 +121,7 @@ def test_ids_out_of_range_are_refused(predicted, truth):
         confusion_counts(np.array(predicted), np.array(truth), 3, 255)
 
 
-def test_an_id_out_of_range_under_void_is_not_looked_at():
+def test_an_id_out_of_range_under_void_is_ignored():
     counts = confusion_counts(np.array([9, 1]), np.array([255, 1]), 3, 255)
     assert counts[1, 1] == counts.sum() == 1
 

@@ -1,4 +1,4 @@
-"""The model folder: what is written is what is read, and what does not fit is told."""
+"""The model folder: what is written is what is read, and what does not fit is refused."""
 
 import contextlib
 import json
@@ -17,14 +17,9 @@ import lhs
 from lhs.config import NetworkConfig
 from lhs.errors import UserError
 from lhs.evaluation import model as model_module
-from lhs.evaluation.model import (
-    LARGEST_DESCRIPTION,
-    Model,
-    ModelDescription,
-    inference_network,
-    load_model,
-    save_model,
-)
+from lhs.evaluation.description import LARGEST_DESCRIPTION, ModelDescription
+from lhs.evaluation.model import Model, load_model, save_model
+from lhs.evaluation.scoring import inference_network
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
 
@@ -292,7 +287,7 @@ def test_subclass_scores_without_w_are_no_model(models, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["schema", "network", "strategy", "classes", "colours", "outputs"])
-def test_a_missing_key_is_told(folder, key):
+def test_a_missing_key_is_named(folder, key):
     tree = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     del tree[key]
     (folder / DESCRIPTION).write_text(json.dumps(tree), encoding="utf-8")
@@ -413,14 +408,14 @@ def test_nothing_that_unpickles_is_called_on_the_way(folder, monkeypatch):
 # Several images
 
 
-@pytest.mark.parametrize("together", [1, 2, 8])
-def test_images_of_one_size_are_labelled_as_each_alone(folder, monkeypatch, together):
-    """Also together, as on CUDA; with sides that have to be padded."""
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_images_of_one_size_are_labelled_as_each_alone(folder, monkeypatch, size):
+    """Also in batches, as on CUDA; with sides that have to be padded."""
     model = load_model(folder)
     images = [picture(33, 65), picture(33, 65)[::-1].copy(), picture(33, 65)[:, ::-1].copy()]
     alone = [model.predict(image) for image in images]
-    if together > 1:
-        monkeypatch.setattr(model_module, "TOGETHER", together * 33 * 65)
+    if size > 1:
+        monkeypatch.setattr(model_module, "MOST_PIXELS", size * 33 * 65)
         monkeypatch.setattr(model, "device", SimpleNamespace(type="cuda"))
         monkeypatch.setattr(model_module, "arithmetic", lambda *_: contextlib.nullcontext())
         monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Several looks at an image, votes within superpixels, overlays."""
+"""Averages over scales and flips, votes within superpixels, overlays."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from lhs.evaluation.grid import ScoreGrid
 from lhs.evaluation.metrics import confusion_counts
 from lhs.evaluation.prediction import (
     Prediction,
+    average_predictions,
     best_classes,
     best_of_superpixels,
     best_scored,
     count_pairs,
-    mean_of_looks,
     vote,
 )
 from tests.data.builders import noise_image
@@ -29,7 +29,7 @@ def best(image: np.ndarray, scores: torch.Tensor, classes=CLASSES) -> Prediction
 
 
 def by_brightness(image: np.ndarray) -> Prediction:
-    """A model that looks at each pixel alone: mirroring and looking again change nothing."""
+    """A model of single pixels: mirroring changes nothing."""
     value = image[:, :, 0].astype(np.float32) / 255
     probabilities = np.stack([value / 2, (1 - value) / 2, np.full_like(value, 0.5)])
     return best(image, torch.from_numpy(probabilities).log())
@@ -46,26 +46,26 @@ def by_column(image: np.ndarray) -> Prediction:
 @given(st.integers(1, 9), st.integers(1, 9), st.booleans())
 def test_a_model_of_single_pixels_says_the_same_mirrored(height, width, flip):
     image = noise_image(3, height, width)
-    found = mean_of_looks(by_brightness, image, flip=flip)
+    found = average_predictions(by_brightness, image, flip=flip)
     np.testing.assert_allclose(found.probabilities, by_brightness(image).probabilities, atol=1e-6)
     assert found.probabilities.dtype == np.float32
     np.testing.assert_array_equal(found.image, image)
 
 
-def test_looks_are_averaged():
+def test_predictions_are_averaged():
     image = noise_image(1, 4, 5)
-    found = mean_of_looks(by_column, image, flip=True)
+    found = average_predictions(by_column, image, flip=True)
     np.testing.assert_allclose(found.probabilities[:2], 0.5, atol=1e-6)
 
 
-def test_every_scale_is_looked_at_and_comes_back_at_the_images_size():
+def test_every_scale_is_predicted_and_resized_to_the_image():
     seen = []
 
     def predict(image):
         seen.append(image.shape[:2])
         return by_brightness(np.full_like(image, 51))
 
-    found = mean_of_looks(predict, noise_image(1, 10, 21), scales=(0.5, 1.0, 2.0), flip=True)
+    found = average_predictions(predict, noise_image(1, 10, 21), scales=(0.5, 1.0, 2.0), flip=True)
     assert seen == [(5, 10)] * 2 + [(10, 21)] * 2 + [(20, 42)] * 2
     assert found.probabilities.shape == (3, 10, 21)
     np.testing.assert_allclose(found.probabilities[0], 0.1, atol=1e-6)

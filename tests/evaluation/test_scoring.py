@@ -89,17 +89,18 @@ import re, sys, numpy as np
 from pathlib import Path
 from lhs.config import NetworkConfig
 from lhs.context.superpixels import segment
-from lhs.evaluation.model import Model, ModelDescription
+from lhs.evaluation.description import ModelDescription
+from lhs.evaluation.model import Model
 from lhs.networks.build import build_network
 
-name, every, centres = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+name, stride, centres = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 classes = tuple(map(str, range(33)))
 config = NetworkConfig(name=name, weights="none")
 description = ModelDescription(
     network=config, strategy="baseline", dataset="", classes=classes,
     colours=((0, 0, 0),) * 33, outputs=33, hierarchy_digest=None,
 )
-model = Model(build_network(config, 33), description, every=every)
+model = Model(build_network(config, 33), description, stride=stride)
 photo = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)
 found = model.predict(photo)
 found.overlay
@@ -112,12 +113,12 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's counters")
 @pytest.mark.parametrize(
-    ("name", "every", "centres"),
+    ("name", "stride", "centres"),
     [("lite", 1, 0), ("squeezenet", 8, 30_000)],
 )
-def test_a_photo_of_twelve_megapixels_fits_four_gibibytes(name, every, centres):
+def test_a_photo_of_twelve_megapixels_fits_four_gibibytes(name, stride, centres):
     """All of the process: programs, weights, photo, labels, overlay."""
-    command = [sys.executable, "-c", PHOTO, name, str(every), str(centres)]
+    command = [sys.executable, "-c", PHOTO, name, str(stride), str(centres)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 4 * 2**20

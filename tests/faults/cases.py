@@ -53,7 +53,7 @@ class Stage:
 
 
 TRAINED = ("model", "evaluation")
-STEP = "lhs.training.loop:_PhaseRun._tell"
+STEP = "lhs.training.trainer:PhaseTrainer._record"
 NO_RAY = "no Ray"
 NO_MLFLOW = "no MLflow"
 
@@ -88,7 +88,7 @@ STAGES = [
         ("evaluation",),
     ),
     Stage(
-        "prediction", "predict", "lhs.engine.inference.prediction:look", 3,
+        "prediction", "predict", "lhs.engine.inference.prediction:predict_with_tta", 3,
         left_out={"mlflow": NO_MLFLOW},
     ),
     Stage("sweep", "sweep", "lhs.engine.pipeline:log_training", 1, on_node=STEP),

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhs.config import NetworkConfig
-from lhs.evaluation.model import DESCRIPTION, WEIGHTS, ModelDescription, load_model, save_model
+from lhs.evaluation.description import DESCRIPTION, ModelDescription
+from lhs.evaluation.model import WEIGHTS, load_model, save_model
 from lhs.networks.build import build_network
 from tests.fuzz.guard import changed_tree, changes, edited, edits, ends_well, fuzzed
 

@@ -1,15 +1,65 @@
-"""What the tests of several networks measure alike."""
+"""Networks for tests, and measurements that several tests share."""
 
 import re
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lhs.config import PATCH_NETWORKS, NetworkConfig
+from lhs.networks.base import IMAGENET_MEAN, IMAGENET_STD, SceneNetwork
+from lhs.networks.build import build_network
+from lhs.networks.fcn import FINEST
 from lhs.networks.patch import PatchNetwork
 from lhs.networks.pixelwise import DenseNetwork
 
+LARGE = {*PATCH_NETWORKS, *FINEST} - {"squeezenet"}
+OUTPUTS = 3
+UNFILLED = 7.0
+CAFFE_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.Dropout)
+
+
+def shapes_of(name: str, outputs: int = OUTPUTS, **settings) -> SceneNetwork:
+    """A network without values: for shapes alone."""
+    config = NetworkConfig(name=name, weights="none", channels=8, **settings)
+    with torch.device("meta"):
+        return build_network(config, outputs).eval()
+
+
+def built(name: str, outputs: int = OUTPUTS, **settings) -> SceneNetwork:
+    """A network with random weights; a large one repeats one block of random numbers."""
+    torch.manual_seed(0)
+    if name not in LARGE:
+        config = NetworkConfig(name=name, weights="none", channels=8, **settings)
+        return build_network(config, outputs).eval()
+    network = shapes_of(name, outputs, **settings).to_empty(device="cpu")
+    # Of a prime length, so that no two filters are the same.
+    block = torch.randn(65_537)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 1:
+                parameter.zero_()
+                continue
+            scaled, flat = block * (2 / parameter[0].numel()) ** 0.5, parameter.view(-1)
+            whole = len(flat) // len(block) * len(block)
+            flat[:whole].view(-1, len(block)).copy_(scaled.expand(whole // len(block), -1))
+            flat[whole:].copy_(scaled[: len(flat) - whole])
+    network.normalise.set(IMAGENET_MEAN, IMAGENET_STD)
+    network.reset_classifier(outputs)
+    return network
+
+
+def unfilled(build, *args) -> nn.Module:
+    """A large network without the time that random weights take; every number is 7."""
+    with torch.device("meta"):
+        network = build(*args)
+    network.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.fill_(UNFILLED)
+    return network.eval()
 
 
 def count(module: nn.Module) -> int:

@@ -35,7 +35,7 @@ def test_it_is_the_mean_of_the_deepest_maps_of_the_whole_image():
     network.encoder.blocks[-1].register_forward_hook(lambda *parts: kept.append(parts[2]))
     found = image_embedding(network, picture())
     with torch.inference_mode():
-        network.lower(torch.from_numpy(square.transpose(2, 0, 1))[None].float())
+        network.forward_features(torch.from_numpy(square.transpose(2, 0, 1))[None].float())
     [_, features] = kept
     expected = features[0].numpy().reshape(320, -1).mean(axis=1)
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-5)

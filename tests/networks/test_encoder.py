@@ -1,18 +1,14 @@
 """The encoder networks: shapes, size, what is pretrained and what is not."""
 
-from importlib import metadata
-
-import cv2
 import pytest
 import timm
 import torch
 
 from lhs.config import NetworkConfig
 from lhs.errors import UserError
-from lhs.networks.build import build_network
 from lhs.networks.encoder import EncoderNetwork
-from lhs.networks.weights import EFFICIENTNET_LITE0_PACKAGE, load_weights
-from tests.networks.geometry import count, sums, untouched
+from lhs.networks.weights import load_weights
+from tests.networks.geometry import count
 
 LITE = NetworkConfig(channels=8)
 
@@ -21,14 +17,6 @@ LITE = NetworkConfig(channels=8)
 def network():
     torch.manual_seed(0)
     return EncoderNetwork(11, 96).eval()
-
-
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 64), (64, 96), (160, 32)])
-def test_scores_stand_at_stride_8(network, height, width):
-    with torch.inference_mode():
-        scores = network(torch.rand(2, 3, height, width) * 255)
-    assert scores.shape == (2, 11, height // 8, width // 8)
-    assert torch.isfinite(scores).all()
 
 
 def test_every_pixel_sees_the_whole_scene(network):
@@ -78,38 +66,6 @@ def test_new_layers_are_exactly_what_has_no_pretrained_weights():
     assert set(network.last_layers()) < set(network.new_layers())
 
 
-def test_lower_and_upper_are_its_two_halves(network):
-    image = torch.rand(2, 3, 64, 96) * 255
-    with torch.inference_mode():
-        (features,) = network.lower(image)
-        assert features.shape == (2, 96, 8, 12)
-        torch.testing.assert_close(network.upper((features,)), network(image))
-
-
-def test_renewing_changes_the_last_layer_alone():
-    network = EncoderNetwork(3, 8).eval()
-    before = sums(network)
-    network.renew(3)
-    after = sums(network)
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"last.weight", "last.bias"}
-    assert network.last_layers() == [network.last]
-    network.renew(5)
-    assert network(torch.rand(1, 3, 32, 32)).shape == (1, 5, 4, 4)
-
-
-@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "resnet18"])
-def test_gradients_reach_every_weight(backbone):
-    torch.manual_seed(0)
-    network = EncoderNetwork(3, 8, backbone)
-    network.dropout.p = 0.0
-    for module in network.modules():
-        # timm starts the last norm of a residual branch at zero, which hides the branch at first.
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.ones_(module.weight)
-    assert untouched(network, torch.rand(2, 3, 64, 64) * 255) == []
-
-
 # Other backbones
 
 
@@ -132,105 +88,3 @@ def test_images_are_normalised_as_the_backbone_had_them():
 def test_a_backbone_that_gives_no_such_maps_is_refused(backbone):
     with pytest.raises(UserError, match=rf"network\.name = timm:{backbone}: .*(allowed|needed)"):
         EncoderNetwork(2, 8, backbone)
-
-
-# ImageNet weights
-
-
-def source_file() -> str:
-    (file,) = [f for f in metadata.files(EFFICIENTNET_LITE0_PACKAGE) if f.suffix == ".pth"]
-    return str(file.locate())
-
-
-def test_imagenet_fills_every_tensor_of_the_encoder():
-    torch.manual_seed(0)
-    network = EncoderNetwork(3, 8)
-    random_head = {name: t.clone() for name, t in network.head.state_dict().items()}
-    for tensor in network.encoder.state_dict().values():
-        tensor.zero_()
-    taken = load_weights(network, LITE)
-    state = network.encoder.state_dict()
-    assert taken == [f"encoder.{name}" for name in state]
-    source = torch.load(source_file(), weights_only=True)
-    theirs = {(tuple(t.shape), float(t.double().sum())) for t in source.values()}
-    for name, tensor in state.items():
-        assert (tuple(tensor.shape), float(tensor.double().sum())) in theirs, name
-    for name, tensor in network.head.state_dict().items():
-        assert torch.equal(tensor, random_head[name])
-    assert network.normalise.mean.flatten().tolist() == [127] * 3
-    assert network.normalise.std.flatten().tolist() == [128] * 3
-
-
-def test_position_matches_by_meaning_too():
-    """What stands at one place is the same kind of tensor under both names."""
-    source = torch.load(source_file(), weights_only=True)
-    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
-    for ours, theirs in zip(whole, source, strict=True):
-        assert ours.rpartition(".")[2] == theirs.rpartition(".")[2]
-
-
-def test_the_weights_know_a_cat_when_they_see_one():
-    """The whole classifier on scikit-image's cat: ImageNet's classes 281 to 285 are cats."""
-    data = pytest.importorskip("skimage.data")
-    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    network = EncoderNetwork(2, 8)
-    load_weights(network, LITE)
-    source = torch.load(source_file(), weights_only=True)
-    whole.load_state_dict(dict(zip(whole.state_dict(), source.values(), strict=True)))
-    whole.load_state_dict(network.encoder.state_dict(), strict=False)
-    cat = cv2.resize(data.chelsea()[:, 75:375], (224, 224), interpolation=cv2.INTER_AREA)
-    image = torch.from_numpy(cat).permute(2, 0, 1)[None].float()
-    with torch.inference_mode():
-        scores = whole(network.normalise(image))[0]
-    assert 281 <= int(scores.argmax()) <= 285
-
-
-def test_a_wrong_shape_is_refused(monkeypatch):
-    source = torch.load(source_file(), weights_only=True)
-    name = list(source)[17]
-    source[name] = torch.zeros(*source[name].shape, 2)
-    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: source)
-    with pytest.raises(UserError, match=r"\.pth: .* has shape") as caught:
-        load_weights(EncoderNetwork(3, 8), LITE)
-    assert name in str(caught.value)
-
-
-def test_a_missing_tensor_is_refused(monkeypatch):
-    source = torch.load(source_file(), weights_only=True)
-    del source[list(source)[-1]]
-    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: source)
-    with pytest.raises(UserError, match=r"\.pth: found 295 tensors, expected 296"):
-        load_weights(EncoderNetwork(3, 8), LITE)
-
-
-def test_the_file_is_read_without_unpickling(monkeypatch):
-    real, asked = torch.load, []
-
-    def load(*args, **kwargs):
-        asked.append(kwargs.get("weights_only"))
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(torch, "load", load)
-    load_weights(EncoderNetwork(3, 8), LITE)
-    assert asked == [True]
-
-
-def test_without_the_package_the_message_says_what_to_do(monkeypatch):
-    def gone(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "files", gone)
-    with pytest.raises(UserError, match=r"network\.weights=none"):
-        load_weights(EncoderNetwork(3, 8), LITE)
-
-
-def test_weights_are_loaded_only_where_asked_for():
-    torch.manual_seed(4)
-    network = build_network(LITE, 5)
-    before = sums(network)
-    assert load_weights(network, NetworkConfig(weights="none", channels=8)) == []
-    assert sums(network) == before
-    load_weights(network, LITE)
-    after = sums(network)
-    changed = {name.partition(".")[0] for name in before if before[name] != after[name]}
-    assert changed == {"encoder", "normalise"}

@@ -6,7 +6,6 @@ from torch import nn
 
 from lhs.networks.base import IMAGENET_MEAN, IMAGENET_STD, Normalise
 from lhs.networks.patch import BatchDropout, PatchNetwork, kept, mask_keys
-from tests.networks.geometry import sums
 
 
 def small(outputs: int = 3) -> PatchNetwork:
@@ -38,35 +37,6 @@ def test_a_larger_image_becomes_a_score_every_stride_pixels():
         for column in range(2):
             patch = image[:, :, 4 * row : 4 * row + 15, 4 * column : 4 * column + 15]
             torch.testing.assert_close(scores[:, :, row, column], network(patch)[:, :, 0, 0])
-
-
-def test_lower_and_upper_are_its_two_halves():
-    network, image = small(), torch.rand(2, 3, 15, 15) * 255
-    (features,) = network.lower(image)
-    assert features.shape == (2, 10, 1, 1)
-    torch.testing.assert_close(features, network.features(network.normalise(image)))
-    torch.testing.assert_close(network.upper((features,)), network(image))
-
-
-def test_renewing_changes_the_last_layer_alone():
-    network, image = small(), torch.rand(2, 3, 15, 15) * 255
-    before, (features,) = sums(network), network.lower(image)
-    network.renew(3)
-    after = sums(network)
-    assert {name for name in before if before[name] != after[name]} == {"last.weight"}
-    network.renew(7)
-    assert network(image).shape == (2, 7, 1, 1)
-    torch.testing.assert_close(network.lower(image)[0], features)
-
-
-def test_its_last_layer_is_all_that_depends_on_the_outputs():
-    network = small()
-    assert network.last_layers() == network.new_layers() == [network.last]
-    network.renew(8)
-    assert network.last_layers() == [network.last]
-    few, many = small(2).state_dict(), small(9).state_dict()
-    differing = {name for name in few if few[name].shape != many[name].shape}
-    assert differing == {"last.weight", "last.bias"}
 
 
 def test_scores_start_small_and_without_a_favourite():

@@ -13,7 +13,7 @@ from tests.training.test_loop import (
     CPU,
     MATRIX,
     VOID,
-    GivenFeed,
+    GivenSource,
     config_of,
     new_network,
     tiny_batches,
@@ -55,7 +55,7 @@ def attempt(strategy, shelf, kill_at=None, *, network=None, keep=None):
         classes=CLASSES,
         matrix=None if strategy == "baseline" else MATRIX,
         void=VOID,
-        feed=GivenFeed(tiny_batches),
+        data=GivenSource(tiny_batches),
         device=CPU,
         on_step=on_step,
         on_resume=resumed.extend,
@@ -86,7 +86,7 @@ def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy):
         again, again_losses, resumed = attempt(strategy, shelf, network=fresh)
         same(again, weights)
         assert again_losses == losses
-        # A step that was told of and not yet written is done again, one at most.
+        # At most one step, reported but not yet written, is repeated.
         assert len(resumed) == step - 1
 
 

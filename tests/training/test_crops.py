@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lhs.data.scenes import Scene
 from lhs.errors import UserError
 from lhs.loading import build_config
-from lhs.training.crops import CropFeed, random_crop, steps_in_epoch
+from lhs.training.crops import CropSource, random_crop
 from lhs.training.decoded import Example, TrainingScenes
 
 VOID, VOID_SUBCLASS = 255, 65535
@@ -31,7 +31,7 @@ def crop_config(height: int, width: int, **settings):
 
 
 class Scripted:
-    """A generator that draws what it is told: scale, offsets (as a share of the range), flip."""
+    """A generator that draws given values: scale, offsets (as a share of the range), flip."""
 
     def __init__(self, scale=1.0, top=0.0, left=0.0, coin=0.0):
         self.uniforms, self.coin, self.ranges = [scale, top, left], coin, []
@@ -176,8 +176,10 @@ def numbered(count: int) -> list[NumberedScene]:
 
 def epoch_of(scenes, config, epoch=0, rank=0, world_size=1, threads=2):
     training = TrainingScenes(scenes, None, 64)
-    feed = CropFeed(training, config, VOID, VOID, rank, world_size, threads)
-    return [batch for (batch,) in feed.batches(epoch, 0)]
+    source = CropSource(
+        training, VOID, VOID, train=config, rank=rank, world_size=world_size, threads=threads
+    )
+    return [batch for (batch,) in source.batches(epoch, 0)]
 
 
 def config_of(batch_size=4, **settings):
@@ -191,7 +193,7 @@ def shown(batches) -> list[int]:
 @pytest.mark.parametrize(("images", "batch"), [(12, 4), (13, 4), (4, 4), (3, 8), (1, 2), (7, 1)])
 def test_an_epoch_shows_every_image_at_most_once(images, batch):
     batches = epoch_of(numbered(images), config_of(batch))
-    assert len(batches) == steps_in_epoch(images, batch) == max(1, images // batch)
+    assert len(batches) == max(1, images // batch)
     for one in batches:
         size = min(batch, images)
         assert one.images.shape == (size, 3, 32, 32)
@@ -254,8 +256,8 @@ def test_the_number_of_threads_does_not_matter(threads):
 
 def test_an_abandoned_epoch_leaves_no_thread():
     before = threading.active_count()
-    feed = CropFeed(TrainingScenes(numbered(40), None, 64), config_of(2), VOID, VOID)
-    batches = feed.batches(0, 0)
+    scenes = TrainingScenes(numbered(40), None, 64)
+    batches = CropSource(scenes, VOID, VOID, train=config_of(2)).batches(0, 0)
     next(batches)
     batches.close()
     assert threading.active_count() == before
@@ -276,7 +278,7 @@ def test_a_bad_image_stops_the_epoch_with_its_own_error():
 
 
 class TenMore:
-    """Stands in for a hierarchy: subclass = class + 10, and checks what it is told."""
+    """Stands in for a hierarchy: subclass = class + 10, and checks its arguments."""
 
     def scene_of(self, scene):
         return f"the {scene.name}"

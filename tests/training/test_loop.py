@@ -10,7 +10,7 @@ import torch
 from lhs.loading import build_config
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
-from lhs.training.feed import Batch
+from lhs.training.data_source import Batch
 from lhs.training.loop import train
 
 VOID = 255
@@ -55,8 +55,8 @@ def new_network(seed: int = 0) -> EncoderNetwork:
     return EncoderNetwork(CLASSES, 8)
 
 
-class GivenFeed:
-    """A feed of what `batches(epoch)` gives, three batches an epoch."""
+class GivenSource:
+    """A data source of what `batches(epoch)` gives, three batches an epoch."""
 
     steps_per_epoch, batch_size = 3, 2
 
@@ -79,7 +79,7 @@ def trained(
         classes=CLASSES,
         matrix=None if strategy == "baseline" else MATRIX,
         void=VOID,
-        feed=GivenFeed(batches),
+        data=GivenSource(batches),
         device=CPU,
         precision=precision,
         on_step=on_step or (lambda row, total: None),
@@ -90,7 +90,7 @@ def trained(
 @pytest.fixture(scope="module")
 def stories():
     """For each strategy: the state at the start and after every step, with the step's phase."""
-    told = {}
+    reported = {}
     for strategy in ("baseline", "sequential", "hierarchical"):
         network = new_network()
         rows = [("start", snapshot(network), None)]
@@ -100,8 +100,8 @@ def stories():
             rows.append((row["phase"], snapshot(network), flags))
 
         model, history = trained(strategy, network, keep)
-        told[strategy] = (model, history, rows, network)
-    return told
+        reported[strategy] = (model, history, rows, network)
+    return reported
 
 
 def snapshot(network):
@@ -234,21 +234,21 @@ def test_epochs_are_counted_over_all_phases():
 
 
 @pytest.mark.parametrize("max_steps", [None, 4])
-def test_epochs_are_told_and_who_looks_at_the_model_changes_nothing(max_steps):
-    told = []
+def test_on_epoch_is_called_and_may_change_the_models_mode(max_steps):
+    reported = []
 
-    def look(epoch, phase, model):
-        told.append((epoch, phase.name))
+    def evaluate(epoch, phase, model):
+        reported.append((epoch, phase.name))
         model.eval()
 
     settings = {
         "max_steps": max_steps,
         "baseline": {"new_layers": {"epochs": 2}, "all_layers": {"epochs": 1}},
     }
-    seen, _ = trained("baseline", on_epoch=look, **settings)
+    seen, _ = trained("baseline", on_epoch=evaluate, **settings)
     unseen, _ = trained("baseline", **settings)
     # An epoch is three steps; one that the phase cuts short counts too.
-    assert told == [(1, "new_layers"), (2, "new_layers"), (3, "all_layers")]
+    assert reported == [(1, "new_layers"), (2, "new_layers"), (3, "all_layers")]
     for name, tensor in snapshot(unseen).items():
         assert torch.equal(tensor, snapshot(seen)[name])
 
@@ -416,11 +416,11 @@ def test_bfloat16_trains_about_as_float32_does():
 
 
 def test_losses_are_read_when_they_are_logged_and_are_the_same(monkeypatch):
-    monkeypatch.setattr("lhs.training.loop.PATIENCE", math.inf)
-    told = []
+    monkeypatch.setattr("lhs.training.trainer.LONGEST_UNREAD", math.inf)
+    reported = []
 
     def bursts(log_every):
-        told.clear()
+        reported.clear()
         done = []
 
         def batches(epoch):
@@ -431,7 +431,7 @@ def test_losses_are_read_when_they_are_logged_and_are_the_same(monkeypatch):
         _, history = trained(
             "hierarchical",
             batches=batches,
-            on_step=lambda row, total: told.append((row["step"], len(done))),
+            on_step=lambda row, total: reported.append((row["step"], len(done))),
             max_steps=None,
             log_every=log_every,
             hierarchical={"fixed_w": {"epochs": 2}, "learned_w": {"epochs": 1}},
@@ -439,10 +439,10 @@ def test_losses_are_read_when_they_are_logged_and_are_the_same(monkeypatch):
         return [{k: v for k, v in r.items() if k not in ("seconds", "waited")} for r in history]
 
     single = bursts(1)
-    assert told == [(step, step) for step in range(1, 10)]
+    assert reported == [(step, step) for step in range(1, 10)]
     # Also at each epoch's end, where scores on held-out images may follow.
     assert bursts(2) == single
-    assert told == [(1, 2), (2, 2), (3, 3), (4, 5), (5, 5), (6, 6), (7, 8), (8, 8), (9, 9)]
+    assert reported == [(1, 2), (2, 2), (3, 3), (4, 5), (5, 5), (6, 6), (7, 8), (8, 8), (9, 9)]
     assert all("w_from_one" in row for row in single)
 
 

@@ -111,11 +111,11 @@ def test_what_the_scores_are_on_void_does_not_matter():
     scores, subclass, label = (torch.tensor(part) for part in drawn(6, (2, 5, 5), 0.5))
     wild = torch.where((label == VOID)[:, None], torch.full_like(scores, 1e6), scores)
     for alpha in (0.0, 2.0):
-        told = [
+        losses = [
             hierarchical_loss(s, subclass, label, torch.tensor(MATRIX), alpha, VOID)
             for s in (scores, wild)
         ]
-        torch.testing.assert_close(told[0], told[1])
+        torch.testing.assert_close(losses[0], losses[1])
 
 
 @settings(max_examples=30, deadline=None)

@@ -8,17 +8,18 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from lhs.data.scenes import Scene
+from lhs.errors import UserError
 from lhs.loading import build_config
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.patch import BatchDropout
 from lhs.networks.weights import load_weights
 from lhs.training import parallel
+from lhs.training.data_source import Batch
 from lhs.training.decoded import TrainingScenes
-from lhs.training.feed import Batch
 from lhs.training.loop import train
 from lhs.training.parallel import has_batch_norm, share_batch_norm, shared, total, world
-from lhs.training.variants import VariantFeed
+from lhs.training.variants import VariantSource
 
 VOID = 255
 CPU = torch.device("cpu")
@@ -36,22 +37,22 @@ class PlainNetwork(SceneNetwork):
             nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.ReLU(), BatchDropout(0.4),
             nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), BatchDropout(0.4),
         )  # fmt: skip
-        self.renew(3)
+        self.reset_classifier(3)
 
-    def lower(self, image):
+    def forward_features(self, image):
         return (self.body(image / 255),)
 
-    def upper(self, features):
+    def forward_head(self, features):
         return self.last(features[0])
 
     def last_layers(self):
         return [self.last]
 
-    def renew(self, outputs):
+    def reset_classifier(self, outputs):
         self.last = nn.Conv2d(8, outputs, 1)
 
 
-class SharedFeed:
+class SharedSource:
     """Seven random images a step; worker r has numbers r, r + world, ... of them."""
 
     steps_per_epoch, batch_size = 3, 7
@@ -90,14 +91,14 @@ def settings(strategy, **more):
     return build_config({"train": tree}).train
 
 
-def trained(network, config, feed):
+def trained(network, config, data):
     model, history = train(
         network,
         config,
         classes=3,
         matrix=None if config.strategy == "baseline" else MATRIX,
         void=VOID,
-        feed=feed,
+        data=data,
         device=CPU,
         on_step=lambda row, total: None,
     )
@@ -113,7 +114,7 @@ def curve(rank, size, name, strategy, more):
         config = build_config({"network": {"name": name, "channels": 16}}).network
         network = build_network(config, 3)
         load_weights(network, config)
-    return trained(network, settings(strategy, **more), SharedFeed(rank, size))
+    return trained(network, settings(strategy, **more), SharedSource(rank, size))
 
 
 def _join(rank, size, folder, work, arguments):
@@ -189,12 +190,12 @@ def of_two_sizes(rank, size, name):
     network = PlainNetwork() if name == "plain" else build_network(config.network, 3)
     scenes = [Noise(id=str(number), split="train", num_classes=3) for number in range(11)]
     train = settings("baseline", batch_size=5)
-    feed = VariantFeed(
-        TrainingScenes(scenes, None, 1), train, config.context, VOID, VOID, 32,
-        has_batch_norm(network), rank, size,
+    data = VariantSource(
+        TrainingScenes(scenes, None, 1), config.context, VOID, VOID, 32, has_batch_norm(network),
+        train=train, rank=rank, world_size=size,
     )  # fmt: skip
-    passes = [len(share) for share in feed.batches(0, 0)]
-    return *trained(network, train, feed), passes
+    passes = [len(shard) for shard in data.batches(0, 0)]
+    return *trained(network, train, data), passes
 
 
 def test_sizes_need_not_lie_evenly_without_batch_norm(tmp_path):
@@ -222,10 +223,11 @@ def few_examples(rank, size):
     }  # fmt: skip
     train = settings("sequential", batch_size=4, sequential=phases)
     scenes = [Noise(id=str(number), split="train", num_classes=3) for number in range(9)]
-    feed = VariantFeed(
-        TrainingScenes(scenes, None, 1), train, context, VOID, VOID, 32, False, rank, size
-    )
-    return trained(PlainNetwork(), train, feed)
+    data = VariantSource(
+        TrainingScenes(scenes, None, 1), context, VOID, VOID, 32, False,
+        train=train, rank=rank, world_size=size,
+    )  # fmt: skip
+    return trained(PlainNetwork(), train, data)
 
 
 def test_a_frozen_phase_of_several_epochs_comes_through(tmp_path):
@@ -240,12 +242,20 @@ def test_a_frozen_phase_of_several_epochs_comes_through(tmp_path):
 
 
 def test_every_worker_needs_an_example_of_each_batch():
-    from lhs.errors import UserError
-    from lhs.training.feed import own_places
+    def shard(size, rank, world_size):
+        context = build_config({"context": {"variants": 0}}).context
+        scenes = TrainingScenes(
+            [Noise(id=str(n), split="train", num_classes=3) for n in range(9)], None, 1
+        )
+        train = settings("baseline", batch_size=size)
+        source = VariantSource(
+            scenes, context, VOID, VOID, 32, False, train=train, rank=rank, world_size=world_size
+        )
+        return source.shard().tolist()
 
-    assert own_places(5, 1, 2).tolist() == [1, 3]
-    with pytest.raises(UserError, match=r"train\.workers = 3: a batch has 2 examples"):
-        own_places(2, 0, 3)
+    assert shard(5, 1, 2) == [1, 3]
+    with pytest.raises(UserError, match=r"train\.workers = 3: must not exceed .* \(2\)"):
+        shard(2, 0, 3)
 
 
 def test_batch_norm_is_converted_where_workers_have_gpus(monkeypatch):
@@ -288,13 +298,3 @@ def test_alone_nothing_changes():
     value = torch.ones(2)
     assert torch.equal(total(value), value)
     assert world() == (0, 1)
-
-
-def test_every_dropout_of_the_networks_is_one_of_the_batch():
-    """Another kind would draw other masks on two workers than on one."""
-    for name in ("lite", "squeezenet", "timm:resnet18"):
-        config = build_config({"network": {"name": name, "weights": "none"}}).network
-        network = build_network(config, 2)
-        assert isinstance(network, SceneNetwork)
-        kinds = {type(m) for m in network.modules() if "Drop" in type(m).__name__}
-        assert kinds <= {BatchDropout}, name

@@ -12,7 +12,7 @@ from lhs.data.augmentation import variant
 from lhs.data.scenes import Scene
 from lhs.loading import build_config
 from lhs.training.decoded import TrainingScenes
-from lhs.training.patches import PatchFeed, SampleIndex, cut_patches, joined, ordered_batches
+from lhs.training.patches import PatchSource, SampleIndex, cut_patches, joined, ordered_batches
 
 CLASSES = np.array([0.7, 0.2, 0.1])
 
@@ -175,7 +175,7 @@ def test_images_are_decoded_once_while_they_fit(scenes):
     assert scenes[1].reads == ["1"]
 
 
-# The feed
+# The data source
 
 
 class Rows:
@@ -197,19 +197,20 @@ class Rows:
         return self.rows.take(slice(start, stop))
 
 
-def feed(scenes, rank=0, world_size=1, threads=2, **settings):
+def source(scenes, rank=0, world_size=1, threads=2, **settings):
     train = build_config({"train": {"batch_size": 6, **settings}}).train
     kept = TrainingScenes(scenes, None, 1)
-    return PatchFeed(kept, Rows(), train, 4, 11, rank, world_size, threads)
+    shard = {"rank": rank, "world_size": world_size, "threads": threads}
+    return PatchSource(kept, Rows(), 4, 11, train=train, **shard)
 
 
 def test_batches_hold_the_patches_of_their_rows(scenes):
-    fed = feed(scenes)
-    batches = [batch for (batch,) in fed.batches(1, 0)]
-    orders = list(fed.order(1))
-    assert len(batches) == len(orders) == fed.steps_per_epoch == 6
+    patches = source(scenes)
+    batches = [batch for (batch,) in patches.batches(1, 0)]
+    orders = list(patches.order(1))
+    assert len(batches) == len(orders) == patches.steps_per_epoch == 6
     for batch, rows in zip(batches, orders, strict=True):
-        expected = cut_patches(fed.scenes, rows, side=11, seed=4)
+        expected = cut_patches(patches.scenes, rows, side=11, seed=4)
         np.testing.assert_array_equal(batch.images.permute(0, 2, 3, 1).numpy(), expected)
         assert batch.labels.flatten().tolist() == rows.labels.tolist()
         assert batch.subclasses.flatten().tolist() == rows.subclasses.tolist()
@@ -219,17 +220,17 @@ def test_batches_hold_the_patches_of_their_rows(scenes):
         assert batch.places.tolist() == list(range(6))
 
 
-def test_a_feed_goes_on_from_any_batch_and_threads_do_not_matter(scenes):
-    whole = [batch for (batch,) in feed(scenes).batches(0, 0)]
-    rest = [batch for (batch,) in feed(scenes, threads=5).batches(0, 4)]
+def test_a_source_goes_on_from_any_batch_and_threads_do_not_matter(scenes):
+    whole = [batch for (batch,) in source(scenes).batches(0, 0)]
+    rest = [batch for (batch,) in source(scenes, threads=5).batches(0, 4)]
     for one, other in zip(rest, whole[4:], strict=True):
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
 
 
 def test_workers_share_each_batch_of_patches_without_overlap(scenes):
-    whole = [batch for (batch,) in feed(scenes).batches(0, 0)]
+    whole = [batch for (batch,) in source(scenes).batches(0, 0)]
     for rank in range(4):
-        for (part,), all_of_it in zip(feed(scenes, rank, 4).batches(0, 0), whole, strict=True):
+        for (part,), all_of_it in zip(source(scenes, rank, 4).batches(0, 0), whole, strict=True):
             assert part.places.tolist() == list(range(rank, 6, 4))
             assert torch.equal(part.images, all_of_it.images[rank::4])
             assert torch.equal(part.labels, all_of_it.labels[rank::4])
@@ -237,7 +238,7 @@ def test_workers_share_each_batch_of_patches_without_overlap(scenes):
 
 def test_balanced_batches_repeat_rare_classes(scenes):
     drawn = np.concatenate(
-        [rows.labels for epoch in range(40) for rows in feed(scenes, sampling="balanced")
+        [rows.labels for epoch in range(40) for rows in source(scenes, sampling="balanced")
          .order(epoch)]
     )  # fmt: skip
     np.testing.assert_allclose(np.bincount(drawn) / len(drawn), 1 / 3, atol=0.05)

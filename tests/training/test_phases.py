@@ -38,19 +38,19 @@ def plan(strategy, epochs):
     return phases(build_config({"train": {"strategy": strategy, strategy: steps}}).train)
 
 
-def told(strategy, *epochs):
+def listed(strategy, *epochs):
     return [(p.name, p.target, p.trains, p.fresh_last_layer) for p in plan(strategy, epochs)]
 
 
 def test_baseline():
-    assert told("baseline", 1, 10) == [
+    assert listed("baseline", 1, 10) == [
         ("new_layers", "class", "new", True),
         ("all_layers", "class", "all", False),
     ]
 
 
 def test_sequential():
-    assert told("sequential", 1, 6, 1, 6) == [
+    assert listed("sequential", 1, 6, 1, 6) == [
         ("subclass_new_layers", "subclass", "new", True),
         ("subclass_all_layers", "subclass", "all", False),
         ("class_last_layer", "class", "last", True),
@@ -59,7 +59,7 @@ def test_sequential():
 
 
 def test_hierarchical():
-    assert told("hierarchical", 8, 4) == [
+    assert listed("hierarchical", 8, 4) == [
         ("fixed_w", "both", "all", True),
         ("learned_w", "both", "all", False),
     ]
@@ -73,11 +73,11 @@ def test_only_the_second_step_of_h_learns_w():
 
 
 def test_without_step_1_the_subclasses_still_get_their_new_layer():
-    assert told("sequential", 0, 6, 1, 6)[0] == ("subclass_all_layers", "subclass", "all", True)
+    assert listed("sequential", 0, 6, 1, 6)[0] == ("subclass_all_layers", "subclass", "all", True)
 
 
 def test_without_step_3_the_classes_still_get_their_new_layer():
-    assert told("sequential", 1, 6, 0, 6)[-1] == ("class_all_layers", "class", "all", True)
+    assert listed("sequential", 1, 6, 0, 6)[-1] == ("class_all_layers", "class", "all", True)
 
 
 @pytest.mark.parametrize("strategy", STEPS)

@@ -8,7 +8,7 @@ from lhs.data.augmentation import variant, variant_label_map
 from lhs.data.scenes import Scene
 from lhs.loading import build_config
 from lhs.training.decoded import Example, TrainingScenes
-from lhs.training.variants import VariantFeed, filled_up
+from lhs.training.variants import VariantSource, padded
 from tests.hierarchy.test_hierarchy import cluster_hierarchy
 
 VOID = 255
@@ -32,10 +32,12 @@ SCENES = [Noise(id=str(number), split="train", num_classes=4) for number in rang
 CONTEXT = build_config({"context": {"variants": 2, "seed": 3}}).context
 
 
-def feed(rank=0, world_size=1, batch_size=4, one_size=False):
+def source(rank=0, world_size=1, batch_size=4, one_size=False):
     train = build_config({"train": {"batch_size": batch_size, "workers": 1}}).train
     scenes = TrainingScenes(SCENES, None, 1)
-    return VariantFeed(scenes, train, CONTEXT, VOID, VOID, 32, one_size, rank, world_size)
+    return VariantSource(
+        scenes, CONTEXT, VOID, VOID, 32, one_size, train=train, rank=rank, world_size=world_size
+    )
 
 
 def expected(number):
@@ -44,7 +46,7 @@ def expected(number):
         *scene.load(), seed=3, image_id=scene.id, number=number % 3, void=VOID
     )
     sides = tuple(-(-side // 32) * 32 for side in label_map.shape)
-    return filled_up(Example(image, label_map, label_map), sides, VOID, VOID)
+    return padded(Example(image, label_map, label_map), sides, VOID, VOID)
 
 
 class Sparse(Noise):
@@ -65,7 +67,7 @@ def test_subclasses_are_found_in_the_context_label_map():
     crops = TrainingScenes([scene], hierarchy, cache_mb=0)
     train = build_config({}).train
     kept = TrainingScenes([scene], hierarchy, cache_mb=1)
-    whole = VariantFeed(kept, train, CONTEXT, VOID, hierarchy.void_subclass, 8, False)
+    whole = VariantSource(kept, CONTEXT, VOID, hierarchy.void_subclass, 8, False, train=train)
     change = {"seed": 3, "image_id": "1", "void": VOID}
     for example, number in ((crops.example(0), 0), (whole.example(0), 0), (whole.example(1), 1)):
         label_map = variant_label_map(scene.label_map(), number=number, **change)
@@ -81,16 +83,16 @@ def test_subclasses_are_found_in_the_context_label_map():
 def by_id(shares, epoch, first=0):
     """Numbers of the examples, and what came for them; places tell which they are."""
     return {
-        int(feed_order[place]): (image, labels)
-        for share, feed_order in zip(shares, feed().order(epoch)[first:], strict=False)
+        int(order[place]): (image, labels)
+        for share, order in zip(shares, source().shuffled(epoch)[first:], strict=False)
         for part in share
         for place, image, labels in zip(part.places, part.images, part.labels, strict=True)
     }
 
 
 def test_an_epoch_brings_every_variant_at_most_once_whole():
-    shares = list(feed().batches(0, 0))
-    assert len(shares) == feed().steps_per_epoch == 3
+    shares = list(source().batches(0, 0))
+    assert len(shares) == source().steps_per_epoch == 3
     assert [sorted(int(p) for part in share for p in part.places) for share in shares] == [
         [0, 1, 2, 3]
     ] * 3
@@ -103,7 +105,7 @@ def test_an_epoch_brings_every_variant_at_most_once_whole():
 
 
 def test_images_of_one_size_lie_together():
-    for share in feed(batch_size=10).batches(0, 0):
+    for share in source(batch_size=10).batches(0, 0):
         shapes = [tuple(part.labels.shape[1:]) for part in share]
         assert sorted(shapes) == sorted(set(shapes))
         assert set(shapes) <= {(64, 64), (64, 64), (48 + 16, 50 + 14)}
@@ -111,15 +113,15 @@ def test_images_of_one_size_lie_together():
 
 @pytest.mark.parametrize("first", [0, 1, 2])
 def test_an_epoch_goes_on_from_any_batch(first):
-    whole, rest = list(feed().batches(1, 0)), list(feed().batches(1, first))
+    whole, rest = list(source().batches(1, 0)), list(source().batches(1, first))
     assert sorted(by_id(rest, 1, first)) == sorted(by_id(whole[first:], 1, first))
     for one, other in zip(rest, whole[first:], strict=True):
         assert [part.images.sum() for part in one] == [part.images.sum() for part in other]
 
 
 def test_workers_share_each_batch_without_overlap():
-    alone = by_id(feed().batches(2, 0), 2)
-    shared = [by_id(feed(rank, 3).batches(2, 0), 2) for rank in range(3)]
+    alone = by_id(source().batches(2, 0), 2)
+    shared = [by_id(source(rank, 3).batches(2, 0), 2) for rank in range(3)]
     assert sum(map(len, shared)) == len(alone)
     for number, (image, labels) in {k: v for part in shared for k, v in part.items()}.items():
         assert (image == alone[number][0]).all()
@@ -136,13 +138,15 @@ class Wide(Noise):
 def test_one_size_is_the_same_on_every_worker(world_size):
     scenes = [Wide(id=str(number), split="train", num_classes=4) for number in range(6)]
     train = build_config({"train": {"batch_size": 5, "seed": 1}}).train
-    feeds = [
-        VariantFeed(TrainingScenes(scenes, None, 1), train, CONTEXT, VOID, VOID, 32, True, rank,
-                    world_size)
+    kept = TrainingScenes(scenes, None, 1)
+    sources = [
+        VariantSource(
+            kept, CONTEXT, VOID, VOID, 32, True, train=train, rank=rank, world_size=world_size
+        )
         for rank in range(world_size)
-    ]  # fmt: skip
-    order = feeds[0].order(0)
-    for step, shares in enumerate(zip(*(fed.batches(0, 0) for fed in feeds), strict=True)):
+    ]
+    order = sources[0].shuffled(0)
+    for step, shares in enumerate(zip(*(one.batches(0, 0) for one in sources), strict=True)):
         sizes = [scenes[number // 3].size for number in order[step]]
         expected = max(h for h, _ in sizes), max(w for _, w in sizes)
         for share in shares:
@@ -171,11 +175,11 @@ def test_sizes_come_from_headers(tmp_path):
     assert scenes.size(0) == (40, 50)
 
 
-def test_filled_up_to_a_multiple_with_mean_and_void():
+def test_padded_to_a_multiple_with_mean_and_void():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (33, 64, 3), np.uint8)
     labels = rng.integers(0, 3, (33, 64)).astype(np.uint8)
-    got = filled_up(Example(image, labels, labels.astype(np.uint16)), (64, 64), VOID, 65535)
+    got = padded(Example(image, labels, labels.astype(np.uint16)), (64, 64), VOID, 65535)
     assert got.image.shape == (64, 64, 3)
     np.testing.assert_array_equal(got.image[:33], image)
     np.testing.assert_array_equal(
@@ -184,4 +188,4 @@ def test_filled_up_to_a_multiple_with_mean_and_void():
     assert (got.label_map[33:] == VOID).all()
     assert (got.subclass_map[33:] == 65535).all()
     whole = Example(image[:32], labels[:32], labels[:32])
-    assert filled_up(whole, (32, 64), VOID, VOID) is whole
+    assert padded(whole, (32, 64), VOID, VOID) is whole

@@ -1,1 +1,1 @@
-"""Trained models at work: `lhs predict`, `lhs export`, where models and images come from."""
+"""Prediction and export with trained models: `lhs predict`, `lhs export`."""

@@ -1,4 +1,4 @@
-"""`lhs export`: a model as one file, compared with the model before it is handed out."""
+"""`lhs export`: a model as one file, compared with the model before it is written."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from lhs.evaluation.model import load_model
 from lhs.networks.patch import PatchNetwork
 
 ALIKE = 0.9999
-"""Share of pixels that a file must label as the model does."""
+"""Share of pixels on which a file must agree with the model."""
 PROCEDURAL = 4
-"""Scenes of the embedded dataset that a file is checked on where no images are given."""
+"""Number of procedural scenes to check a file on where no images are given."""
 
 
 def export_file(
     folder: Path, kind: str, out: str | None, size: tuple[int, int] | None, check: list[str]
 ) -> int:
-    """Export a model, and compare the file with it on images.
+    """Export a model and compare the file with it on images.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ def export_file(
     out
         The file; None for `model` with the format's suffix in the current folder.
     size
-        Height and width of images; None for any. Checked images are brought to it.
+        Height and width of images, to which checked images are resized; None for any.
     check
         Files, folders, patterns or URIs of images; empty for procedural scenes.
 
     Returns
     -------
     int
-        Exit code: 1 if the file labels too many pixels otherwise; then it is not kept.
+        Exit code: 1 if too many labels differ; then the file is not kept.
 
     Raises
     ------

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from lhs.engine.pyfunc import INSIDE
 from lhs.errors import UserError
-from lhs.evaluation.model import DESCRIPTION, Model, load_model
+from lhs.evaluation.description import DESCRIPTION
+from lhs.evaluation.model import Model, load_model
 
 
-def open_model(address: str, device: str = "cpu", every: int = 1) -> Model:
+def open_model(address: str, device: str = "cpu", stride: int = 1) -> Model:
     """Open a model for prediction.
 
     Parameters
     ----------
     address
         A model folder, the folder above it, or `runs:/RUN_ID`.
-    device, every
+    device, stride
         As in `Model`.
 
     Raises
@@ -29,12 +30,12 @@ def open_model(address: str, device: str = "cpu", every: int = 1) -> Model:
         If there is no model.
     """
     with model_folder(address) as folder:
-        return load_model(folder, device, every)
+        return load_model(folder, device, stride)
 
 
 @contextmanager
 def model_folder(address: str) -> Iterator[Path]:
-    """The local folder of a model by its address, as long as the block runs."""
+    """Context with the local folder of a model."""
     if not address.startswith("runs:/"):
         folder = Path(os.path.expanduser(address))
         inner = folder / "model"

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from lhs.data.images import read_label_picture
 from lhs.engine.inference.sources import Source, find_sources
-from lhs.engine.inference.tta import PLAIN, Looks, look, opened_for
+from lhs.engine.inference.tta import PredictOptions, load_model_for, predict_with_tta
 from lhs.engine.runtime.devices import precision_on
 from lhs.engine.runtime.model_pool import (
     IMAGE,
@@ -42,17 +42,21 @@ if TYPE_CHECKING:
     from lhs.networks.precision import Precision
 
 BATCH = 4
-"""Images that travel to a model together: photographs may be large."""
+"""Images sent to a model at a time: photographs may be large."""
 ENDINGS = {".png": "label map", "_overlay.png": "overlay", "_probabilities.npy": "probabilities"}
 SETTINGS, TABLE, LEGEND = "predict.json", "pixels.csv", "legend.png"
 
 
 def predict_files(
-    model: Path, images: list[str], out: str, looks: Looks = PLAIN, workers: int | None = None
+    model: Path,
+    images: list[str],
+    out: str,
+    options: PredictOptions | None = None,
+    workers: int | None = None,
 ) -> int:
-    """Label images; what can't be read is told, the others are done.
+    """Label images; unreadable ones are reported, and all others labelled.
 
-    A label map is written last, whole or not at all: an image that has one is not labelled again.
+    An image's label map is written last, atomically: an image that has one is not labelled again.
 
     Parameters
     ----------
@@ -64,10 +68,10 @@ def predict_files(
         Folder or URI that gets, for each image, `NAME.png` (ids), `NAME_overlay.png` and, where
         asked for, `NAME_probabilities.npy` (L, H, W) float16; and once `pixels.csv` (pixels of each
         class in each image), `legend.png` and `predict.json` (by which model, and how).
-    looks
-        How.
+    options
+        How to label them; None for the defaults.
     workers
-        Models at a time at most; None for one a GPU, or one a node.
+        Most models at once; None for one per GPU, or one per node without GPUs.
 
     Returns
     -------
@@ -80,21 +84,23 @@ def predict_files(
         If `out` can't be written, holds results of another model or other settings, or a result
         would replace another or an image.
     """
+    options = options or PredictOptions()
     sources, storage = find_sources(images), Storage(out)
     _nothing_replaced(sources, storage)
     files = folder_files(model)
-    opened = opened_for(model, looks)
+    opened = load_model_for(model, options)
     gpu = wants_gpu("auto")
     precision = precision_on("auto", gpu, "evaluation.precision")
     storage.make_folder(storage.path())
-    _same_settings(storage, files, looks, precision)
-    job = _LabelJob(stored_model(files, looks.every, precision), storage, looks, opened.colours)
+    _same_settings(storage, files, options, precision)
+    stored = stored_model(files, options.stride, precision)
+    job = _LabelJob(stored, storage, options, opened.colours)
     table = _labelled(job, sources, gpu, workers)
     bad = [row for row in table if row["error"]]
     for row in bad:
         say(f"lhs: {row['error']}")
     done = [row for row in table if not row["error"]]
-    _tell_all(storage, done, opened.classes, opened.colours)
+    _write_summary(storage, done, opened.classes, opened.colours)
     kept = sum(row["kept"] for row in done)
     print(
         f"{len(done)} images labelled{f' ({kept} of them before)' * bool(kept)}, "
@@ -129,10 +135,12 @@ def _nothing_replaced(sources: list[Source], storage: Storage) -> None:
 
 
 def _same_settings(
-    storage: Storage, files: Mapping[str, bytes], looks: Looks, precision: Precision
+    storage: Storage, files: Mapping[str, bytes], options: PredictOptions, precision: Precision
 ) -> None:
-    """Results in one folder are of one model, looked through in one way."""
-    own = {"model": hashlib.sha256(files.get(WEIGHTS, b"")).hexdigest(), **asdict(looks)}
+    """Refuse a folder with results of another model or other options."""
+    own = {"model": hashlib.sha256(files.get(WEIGHTS, b"")).hexdigest(), **asdict(options)}
+    # The stored name, from before the option was renamed.
+    own["every"] = own.pop("stride")
     if precision != "float32":
         own["precision"] = precision
     own = json.loads(json.dumps(own))
@@ -146,8 +154,9 @@ def _same_settings(
             differ = [
                 key for key in own if not isinstance(before, dict) or before.get(key) != own[key]
             ]
+            names = ", ".join("stride" if key == "every" else key for key in differ)
             raise UserError(
-                f"--out {storage.uri}: holds results with another {', '.join(differ)} "
+                f"--out {storage.uri}: holds results with another {names} "
                 f"({SETTINGS}); choose another folder, or delete this one"
             )
         return
@@ -176,11 +185,11 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class _LabelJob(ImageJob):
-    """Label image files; an image's label map is written after its other files."""
+    """Label image files; an image's label map is written last."""
 
     model: StoredModel
     storage: Storage
-    looks: Looks
+    options: PredictOptions
     colours: np.ndarray
 
     schema = _SCHEMA
@@ -196,13 +205,13 @@ class _LabelJob(ImageJob):
 
     def compute(self, model: Model, images: Sequence[Arrays]) -> list[Arrays]:
         pixels = [one[IMAGE] for one in images]
-        if self.looks == replace(PLAIN, every=self.looks.every):
+        if self.options == PredictOptions(stride=self.options.stride):
             labels = [one.cpu().numpy() for one in model.label_batch(pixels)]
             return [{IMAGE: a, "labels": b} for a, b in zip(pixels, labels, strict=True)]
         found: list[Arrays] = []
-        for prediction in look(model, pixels, self.looks):
+        for prediction in predict_with_tta(model, pixels, self.options):
             arrays = {IMAGE: prediction.image, "labels": prediction.label_map}
-            if self.looks.probabilities:
+            if self.options.probabilities:
                 arrays["probabilities"] = prediction.probabilities.astype(np.float16)
             found.append(arrays)
         return found
@@ -211,7 +220,7 @@ class _LabelJob(ImageJob):
         path = self.storage.path(item.name)
         if "/" in item.name:
             self.storage.make_folder(path.rpartition("/")[0])
-        if self.looks.probabilities:
+        if self.options.probabilities:
             stream = io.BytesIO()
             np.save(stream, arrays["probabilities"])
             self.storage.replace(f"{path}_probabilities.npy", stream.getvalue())
@@ -236,10 +245,10 @@ class _LabelJob(ImageJob):
         return {"name": item.name, "kept": kept, "error": "", "counts": counts}
 
 
-def _tell_all(
+def _write_summary(
     storage: Storage, rows: list[dict[str, Any]], classes: tuple[str, ...], colours: np.ndarray
 ) -> None:
-    """Table and legend of all images that are labelled."""
+    """Write the table and the legend of all labelled images."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "class", "pixels", "share"])

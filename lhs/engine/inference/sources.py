@@ -25,7 +25,7 @@ class Source:
     address
         Its path or URI.
     name
-        Of its results below `--out`, without suffix: the file's own, under a given folder with the
+        Of its results below `--out`, without suffix: the file's name, below a given folder with its
         sub-folders.
     """
 
@@ -52,7 +52,7 @@ class Source:
 
 
 def find_sources(given: list[str]) -> list[Source]:
-    """Find the images that a person named.
+    """Find the images that the user named.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def find_sources(given: list[str]) -> list[Source]:
     Returns
     -------
     list of Source
-        In the order given, folders and patterns sorted; a file that is named and not there is
-        among them, for the message it gets with the unreadable ones.
+        In the order given, folders and patterns sorted. A named file that is missing is among
+        them, and is reported with the unreadable ones.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def _found(given: str) -> list[Source]:
     if "://" in given:
         return _of_uri(given)
     path = Path(os.path.expanduser(given))
-    # os.path's own, which find no file where a name is longer than names can be.
+    # os.path: pathlib raises for names that are too long.
     if os.path.isdir(path):
         files = sorted(each for each in path.rglob("*") if _is_image(each.name) and each.is_file())
         found = [Source(str(each), each.relative_to(path).with_suffix("").as_posix())

@@ -1,4 +1,4 @@
-"""How a model looks at an image that it labels."""
+"""How `lhs predict` labels an image: test-time augmentation, superpixels, stride."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy as np
 from lhs.context.superpixels import segment
 from lhs.errors import UserError
 from lhs.evaluation.model import Model, load_model
-from lhs.evaluation.prediction import Prediction, mean_of_looks, vote
+from lhs.evaluation.prediction import Prediction, average_predictions, vote
 from lhs.networks.patch import PatchNetwork
 
 
 @dataclass(frozen=True)
-class Looks:
-    """How a model looks at an image, and what is kept.
+class PredictOptions:
+    """How to label an image, and what to keep.
 
     Attributes
     ----------
-    every
-        Patch networks: pixels between two scores; those between are interpolated.
+    stride
+        Patch networks: pixels between two scores; others are interpolated.
     flip
-        Also look at the mirrored image.
+        Average with the prediction of the mirrored image.
     scales
-        Look at the image at these scales.
+        Average over predictions at these scales.
     superpixels
         Mean size, in pixels, of the superpixels that vote on their label; 0 for no vote.
     centres
-        Patch networks: mean size, in pixels, of the superpixels of which only the centres are
-        scored; 0 for every pixel.
+        Patch networks: mean size, in pixels, of superpixels of which only the centres are scored;
+        0 for every pixel.
     probabilities
-        Whether they are written too.
+        Whether to write them too.
     """
 
-    every: int = 1
+    stride: int = 1
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
     superpixels: int = 0
@@ -44,20 +44,16 @@ class Looks:
     probabilities: bool = False
 
 
-PLAIN = Looks()
-"""At every pixel, once."""
-
-
-def opened_for(folder: Path, looks: Looks) -> Model:
-    """Open a model folder to look at images in this way.
+def load_model_for(folder: Path, options: PredictOptions) -> Model:
+    """Open a model folder to predict with these options.
 
     Raises
     ------
     UserError
-        If the model can't.
+        If the model does not support them.
     """
-    model = load_model(folder, every=looks.every)
-    if looks.centres:
+    model = load_model(folder, stride=options.stride)
+    if options.centres:
         name = model.description.network.name
         if not isinstance(model.network, PatchNetwork):
             raise UserError(
@@ -65,10 +61,10 @@ def opened_for(folder: Path, looks: Looks) -> Model:
                 "allowed for patch networks alone"
             )
         used = {
-            "--every": looks.every != 1,
-            "--flip": looks.flip,
-            "--scales": looks.scales != (1.0,),
-            "--superpixels": bool(looks.superpixels),
+            "--stride": options.stride != 1,
+            "--flip": options.flip,
+            "--scales": options.scales != (1.0,),
+            "--superpixels": bool(options.superpixels),
         }
         if any(used.values()):
             others = ", ".join(name for name, given in used.items() if given)
@@ -76,17 +72,19 @@ def opened_for(folder: Path, looks: Looks) -> Model:
     return model
 
 
-def look(model: Model, images: Sequence[np.ndarray], looks: Looks) -> list[Prediction]:
-    """Label images (H, W, 3) uint8 of one size as asked."""
-    if looks.centres:
-        return [model.predict(image, segment(image, looks.centres)) for image in images]
-    if looks.flip or looks.scales != (1.0,):
+def predict_with_tta(
+    model: Model, images: Sequence[np.ndarray], options: PredictOptions
+) -> list[Prediction]:
+    """Label images (H, W, 3) uint8 of one size."""
+    if options.centres:
+        return [model.predict(image, segment(image, options.centres)) for image in images]
+    if options.flip or options.scales != (1.0,):
         found = [
-            mean_of_looks(model.predict, image, flip=looks.flip, scales=looks.scales)
+            average_predictions(model.predict, image, flip=options.flip, scales=options.scales)
             for image in images
         ]
     else:
         found = model.predict_batch(images)
-    if looks.superpixels:
-        found = [vote(each, segment(each.image, looks.superpixels)) for each in found]
+    if options.superpixels:
+        found = [vote(each, segment(each.image, options.superpixels)) for each in found]
     return found

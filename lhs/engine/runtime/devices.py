@@ -1,4 +1,4 @@
-"""Which device a process may use, and what the cluster's GPUs can do."""
+"""The device of a process, and what the cluster's GPUs support."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 
-# torch is imported where it is used: who only plans a run, or makes clusters, does without.
+# torch is imported where it is used: planning a run and clustering do not need it.
 if TYPE_CHECKING:
     import torch
 
     from lhs.networks.precision import Precision
 
-TRIFLE = 0.001
-"""Of a GPU: what a task books that only looks at it. Shares leave room for it."""
+QUERY_SHARE = 0.001
+"""Share of a GPU that a task reserves only to query it; other shares leave room for it."""
 
 
 def granted_device() -> torch.device:
     """The device of this process: CUDA only where Ray granted it a GPU and torch sees one.
 
-    Ray leaves all cards visible to processes that booked none, and books *logical* GPUs on machines
-    without a card.
+    Ray leaves all GPUs visible to processes that reserved none, and it can have *logical* GPUs on
+    machines without a card.
     """
     import torch
 
@@ -30,33 +30,29 @@ def granted_device() -> torch.device:
 
 
 class Probe(NamedTuple):
-    """What a process sees that booked a GPU."""
+    """What a process with a reserved GPU sees."""
 
     cuda: bool
-    """Whether torch sees a card; not so where the GPU is only logical."""
+    """Whether torch sees the GPU; it does not see a logical one."""
     name: str
 
 
-def booked_gpu() -> Probe:
-    """Look at a booked GPU of the cluster, once a process; waits where none is free."""
-    return _probe()
-
-
 @functools.cache
-def _probe() -> Probe:
-    found: Probe = ray.get(look_task()(_look).remote())
+def booked_gpu() -> Probe:
+    """Query a GPU of the cluster, once per process; waits until one has room."""
+    found: Probe = ray.get(gpu_query_task()(_query).remote())
     return found
 
 
-def look_task() -> Any:
-    """What makes a function a task that books a trifle of a GPU.
+def gpu_query_task() -> Any:
+    """Decorator for a task that queries a GPU anywhere in the cluster.
 
-    Anywhere in the cluster: a trial of Tune's would keep it to what the trial itself has booked.
+    With the default scheduling strategy: a trial of Tune would restrict it to its own resources.
     """
-    return ray.remote(num_cpus=0, num_gpus=TRIFLE, scheduling_strategy="DEFAULT")
+    return ray.remote(num_cpus=0, num_gpus=QUERY_SHARE, scheduling_strategy="DEFAULT")
 
 
-def _look() -> Probe:
+def _query() -> Probe:
     import torch
 
     device = granted_device()
@@ -65,34 +61,34 @@ def _look() -> Probe:
 
 
 def precision_on(setting: str, gpu: bool, name: str) -> Precision:
-    """Settle `train.precision` or `evaluation.precision` on the device that will be used.
+    """Resolve `train.precision` or `evaluation.precision` for the device that will be used.
 
     Parameters
     ----------
     setting, name
         See `resolve_precision`.
     gpu
-        Whether a GPU will be booked.
+        Whether a GPU will be used.
 
     Raises
     ------
     UserError
-        If the device does not multiply what is asked for.
+        If the device does not support it.
     """
     if setting == "float32":
         return "float32"
     if not gpu:
         return _resolved(setting, "cpu", name)
-    return _precision_there(setting, name)
+    return _precision_on_gpu(setting, name)
 
 
 @functools.cache
-def _precision_there(setting: str, name: str) -> Precision:
-    settled: Precision = ray.get(look_task()(_resolve_there).remote(setting, name))
-    return settled
+def _precision_on_gpu(setting: str, name: str) -> Precision:
+    resolved: Precision = ray.get(gpu_query_task()(_resolve_on_gpu).remote(setting, name))
+    return resolved
 
 
-def _resolve_there(setting: str, name: str) -> Precision:
+def _resolve_on_gpu(setting: str, name: str) -> Precision:
     return _resolved(setting, str(granted_device()), name)
 
 
@@ -105,8 +101,5 @@ def _resolved(setting: str, device: str, name: str) -> Precision:
 
 
 def booked_share(share: float) -> float:
-    """What a training or a model books of a GPU for a share of it, a trifle less than that below 1.
-
-    Eight of 0.125 leave room for tasks that book a trifle.
-    """
-    return share if share == 1 else max(TRIFLE, round(share - TRIFLE, 4))
+    """GPUs to reserve for a share of one; below 1 it leaves room for tasks that query the GPU."""
+    return share if share == 1 else max(QUERY_SHARE, round(share - QUERY_SHARE, 4))

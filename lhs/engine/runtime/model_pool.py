@@ -1,11 +1,11 @@
-"""Ray Data: one model over many images. CPU tasks read, actors with the model label, CPU tasks
-write; evaluation, pseudo-labels, `lhs predict` and image embeddings all run like this."""
+"""One model over many images with Ray Data: CPU tasks read, a pool of actors runs the model, CPU
+tasks write. For evaluation, pseudo-labels, `lhs predict` and image embeddings."""
 
 from __future__ import annotations
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,13 @@ import ray
 
 from lhs.engine.runtime.cluster import cores
 from lhs.engine.runtime.devices import booked_share
+from lhs.engine.runtime.image_batch import ImageArrays, ImageBatch, from_table, to_table
 from lhs.engine.runtime.progress import Progress
 from lhs.engine.runtime.resources import models_at_once
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
 
-# torch is imported where a model is: processes that read and write do without.
+# torch is imported in processes with a model only.
 if TYPE_CHECKING:
     import torch
 
@@ -29,18 +30,17 @@ if TYPE_CHECKING:
     from lhs.networks.precision import Precision
 
 TASK_CPUS, MODEL_CPUS = 0.05, 0.1
-"""CPUs that a task and an actor book: with one of each kind a fifth of one, which also two
-trainings on two CPUs leave. How many run is bounded by their number."""
+"""CPUs that a task and an actor reserve: one of each kind needs a fifth of a CPU, which is free
+beside two trainings on two CPUs. Their number, not their CPUs, limits how many run."""
 IMAGE = "image"
-"""Name of the array (H, W, 3) uint8 that goes through the model."""
-
+"""Name of the model's input, (H, W, 3) uint8."""
 Arrays = Mapping[str, np.ndarray]
 
 
 class ImageJob(ABC):
-    """What is done with each image; travels to workers, so it holds no path of the driver.
+    """What to do with each image. It is sent to workers, so it must hold no path of the driver.
 
-    `read`, `compute` and `write` run one after another, in processes of their own.
+    `read`, `compute` and `write` run one after another, each in a process of its own.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class ImageJob(ABC):
     schema: pa.Schema
 
     def done(self, item: Any) -> bool:
-        """Whether an earlier run wrote what this one would; only where results lie in files."""
+        """Whether an earlier run wrote this image's results; only for jobs that write files."""
         return False
 
     @abstractmethod
@@ -61,27 +61,27 @@ class ImageJob(ABC):
         Raises
         ------
         UserError
-            Where `write_failed` takes the message, it gets it; elsewhere the work ends with it.
+            If it cannot be read; passed to `write_failed`, which may accept it.
         """
 
     @abstractmethod
     def load(self, device: torch.device) -> Any:
-        """Load the model, once an actor."""
+        """Load the model, once per actor."""
 
     @abstractmethod
     def compute(self, model: Any, images: Sequence[Arrays]) -> Sequence[Arrays]:
-        """What travels on for each of some images of one size."""
+        """Run the model on images of one size; what `write` needs of each."""
 
     @abstractmethod
     def write(self, item: Any, arrays: Arrays) -> dict[str, Any]:
-        """Write an image's files, if any; its row."""
+        """Write an image's files, if any; returns its row."""
 
     def write_done(self, item: Any) -> dict[str, Any]:
-        """The row of an image that is `done`, from what was written."""
+        """The row of an image that is `done`, read from its files."""
         raise NotImplementedError
 
     def write_failed(self, item: Any, error: str) -> dict[str, Any] | None:
-        """The row of an image that could not be read; None where that ends the work."""
+        """The row of an unreadable image; None to stop with the error."""
         return None
 
 
@@ -93,12 +93,12 @@ class StoredModel:
     ----------
     files
         Reference to a dictionary, name to bytes.
-    every, precision
+    stride, precision
         As in `Model`.
     """
 
     files: Any
-    every: int
+    stride: int
     precision: Precision
 
     def load(self, device: torch.device) -> Model:
@@ -108,12 +108,12 @@ class StoredModel:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in ray.get(self.files).items():
                 (Path(folder) / name).write_bytes(content)
-            return load_model(Path(folder), str(device), self.every, self.precision)
+            return load_model(Path(folder), str(device), self.stride, self.precision)
 
 
-def stored_model(files: Mapping[str, bytes], every: int, precision: Precision) -> StoredModel:
-    """Put a model folder's files where every worker can read them."""
-    return StoredModel(ray.put(dict(files)), every, precision)
+def stored_model(files: Mapping[str, bytes], stride: int, precision: Precision) -> StoredModel:
+    """Put a model folder's files into the object store."""
+    return StoredModel(ray.put(dict(files)), stride, precision)
 
 
 def model_files(storage: Storage, folder: str) -> dict[str, bytes]:
@@ -131,41 +131,41 @@ def over_images(
     share: float = 1.0,
     models: int | None = None,
 ) -> ray.data.Dataset:
-    """Run a job over images; a row an image, in no order.
+    """Run a job over images; one row per image, in no order.
 
-    Batches are cut from the items as they are given, whatever is done already: what an image's
-    neighbours in a batch do to its last digits is the same in a run that was killed and goes on. A
-    batch that is done is not read; of one that is partly done only what is missing is written.
+    Batches do not depend on what is done already: the neighbours of an image in its batch can
+    change its last digits, and a resumed run must give the same. A finished batch is not read; of
+    an unfinished one only missing results are written.
 
     Parameters
     ----------
     job
         What to do.
     items
-        One an image, sorted; each travels to workers.
+        One per image, sorted; all are sent to workers.
     progress
-        Hears of each image.
+        Counts finished images.
     batch
-        Images that travel together.
+        Images sent to a model at a time.
     gpu
-        Whether each model books GPUs.
+        Whether each model gets a GPU.
     share
-        Of a GPU that each model gets.
+        Share of a GPU for each model.
     models
-        At most so many at a time; None is as many as the cluster holds. The pool starts with one.
+        Most models at once; None for as many as the cluster holds. The pool starts with one.
     """
     batches = -(-len(items) // batch)
     fitting = models_at_once(gpu, share)
     most = max(1, min(models or fitting, batches))
     there = int(ray.cluster_resources().get("CPU", 0))
-    # Beside models on CPUs, which have all cores, one task of each kind a node is enough.
+    # Models on CPUs use all cores: one task of each kind per node is enough beside them.
     wanted = (there // 2, there // 4) if gpu else (fitting, fitting)
     # Ray Data warns of more tasks than there are batches.
     readers, writers = (max(1, min(tasks, batches)) for tasks in wanted)
     step: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": 1}
-    # In a list: Ray Data would put the items themselves in the place of a bare reference.
+    # In a list: Ray Data would replace a bare reference by its items.
     work = _Work(job, [ray.put(list(items))], batch, progress)
-    # A batch is one row: Ray Data may join and cut blocks of rows.
+    # One row per batch: Ray Data may merge and split blocks of rows.
     return (
         ray.data.from_items(
             [{"batch": number} for number in range(batches)], override_num_blocks=max(1, batches)
@@ -195,7 +195,7 @@ def over_images(
 
 @dataclass(frozen=True)
 class _Work:
-    """The steps in CPU tasks."""
+    """The reading and the writing step."""
 
     job: ImageJob
     items: list[Any]
@@ -203,29 +203,29 @@ class _Work:
     progress: Progress
 
     def read(self, table: pa.Table) -> pa.Table:
-        """Rows `_BATCHES` of the batches that a table names."""
-        return _table(self._read(number) for number in table["batch"].to_pylist())
+        """Read the batches whose numbers a table has."""
+        return to_table(self._read(number) for number in table["batch"].to_pylist())
 
-    def _read(self, number: int) -> _Batch:
+    def _read(self, number: int) -> ImageBatch:
         items = self._items(number)
         done = [self.job.done(item) for item in items]
-        images: list[_Image] = []
+        images: list[ImageArrays] = []
         for item, before in zip(items, done, strict=True):
             if all(done):
-                images.append(_Image(True, "", {}))
+                images.append(ImageArrays(True, "", {}))
                 continue
             try:
-                images.append(_Image(before, "", self.job.read(item)))
+                images.append(ImageArrays(before, "", self.job.read(item)))
             except UserError as error:
                 if self.job.write_failed(item, str(error)) is None:
                     raise
-                images.append(_Image(before, str(error), {}))
-        return _Batch(number, images)
+                images.append(ImageArrays(before, str(error), {}))
+        return ImageBatch(number, images)
 
     def write(self, table: pa.Table) -> pa.Table:
-        """Rows of the job's own schema."""
+        """Write batches; rows of the job's schema."""
         rows = []
-        for found in _batches(table):
+        for found in from_table(table):
             items = self._items(found.number)
             for item, image in zip(items, found.images, strict=True):
                 if image.done:
@@ -239,7 +239,7 @@ class _Work:
         return pa.Table.from_pylist(rows, schema=self.job.schema)
 
     def _items(self, number: int) -> list[Any]:
-        """Those of a batch; all of them are read once a process."""
+        """The items of a batch; a process fetches the list once."""
         [reference] = self.items
         key = reference.hex()
         if key not in _read_items:
@@ -252,10 +252,7 @@ _read_items: dict[str, list[Any]] = {}
 
 
 class _ModelActor:
-    """An actor: a model, and the images it labels.
-
-    The model is loaded with the first image: where all is done already, there is none.
-    """
+    """An actor with a model, which is loaded for the first image that needs it."""
 
     def __init__(self, job: ImageJob, beside: int) -> None:
         self.job, self.beside = job, beside
@@ -263,9 +260,9 @@ class _ModelActor:
         self.together = False
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return _table(self._labelled(found) for found in _batches(table))
+        return to_table(self._labelled(found) for found in from_table(table))
 
-    def _labelled(self, batch: _Batch) -> _Batch:
+    def _labelled(self, batch: ImageBatch) -> ImageBatch:
         images = list(batch.images)
         wanted = [place for place, image in enumerate(images) if image.arrays]
         if wanted and self.model is None:
@@ -274,10 +271,10 @@ class _ModelActor:
             places = [wanted[n] for n in group]
             found = self.job.compute(self.model, [images[n].arrays for n in places])
             for place, arrays in zip(places, found, strict=True):
-                # Of what is done, nothing is written again.
+                # Finished images are not written again.
                 kept = {} if images[place].done else arrays
-                images[place] = _Image(images[place].done, "", kept)
-        return _Batch(batch.number, images)
+                images[place] = ImageArrays(images[place].done, "", kept)
+        return ImageBatch(batch.number, images)
 
     def _load(self) -> None:
         import torch
@@ -287,92 +284,16 @@ class _ModelActor:
         device = granted_device()
         if device.type == "cpu":
             torch.set_num_threads(max(1, cores() // self.beside))
-        # One at a time where batching buys nothing: scores are then those of `Model.predict`.
+        # One at a time on CPUs, where batches are no faster: scores equal those of `Model.predict`.
         self.together = device.type == "cuda"
         self.model = self.job.load(device)
 
 
 def groups(shapes: Sequence[tuple[int, ...]], together: bool) -> list[list[int]]:
-    """Places of images that go through a model together: those of one size, or each alone."""
+    """Indices of images to batch: those of one size, or each alone."""
     if not together:
         return [[place] for place in range(len(shapes))]
     found: dict[tuple[int, ...], list[int]] = {}
     for place, shape in enumerate(shapes):
         found.setdefault(shape, []).append(place)
     return list(found.values())
-
-
-@dataclass(frozen=True)
-class _Image:
-    """An image on its way, with its arrays by name."""
-
-    done: bool
-    error: str
-    arrays: Arrays
-
-
-@dataclass(frozen=True)
-class _Batch:
-    number: int
-    images: list[_Image]
-
-
-_ARRAY = pa.struct(
-    [
-        ("name", pa.string()),
-        ("kind", pa.string()),
-        ("shape", pa.list_(pa.int64())),
-        # Pixels of a batch may be more than 2 GB.
-        ("data", pa.large_binary()),
-    ]
-)
-_IMAGE = pa.struct(
-    [
-        ("done", pa.bool_()),
-        ("error", pa.string()),
-        ("arrays", pa.list_(_ARRAY)),
-    ]
-)
-_BATCHES = pa.schema([("batch", pa.int64()), ("images", pa.list_(_IMAGE))])
-
-
-def _table(batches: Iterator[_Batch]) -> pa.Table:
-    rows = [
-        {
-            "batch": batch.number,
-            "images": [
-                {
-                    "done": image.done,
-                    "error": image.error,
-                    "arrays": [
-                        {
-                            "name": name,
-                            "kind": array.dtype.str,
-                            "shape": array.shape,
-                            "data": array.tobytes(),
-                        }
-                        for name, array in image.arrays.items()
-                    ],
-                }
-                for image in batch.images
-            ],
-        }
-        for batch in batches
-    ]
-    return pa.Table.from_pylist(rows, schema=_BATCHES)
-
-
-def _batches(table: pa.Table) -> Iterator[_Batch]:
-    for row in table.to_pylist():
-        images = [
-            _Image(
-                image["done"],
-                image["error"],
-                {
-                    one["name"]: np.frombuffer(one["data"], one["kind"]).reshape(one["shape"])
-                    for one in image["arrays"]
-                },
-            )
-            for image in row["images"]
-        ]
-        yield _Batch(row["batch"], images)

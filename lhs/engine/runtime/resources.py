@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import ray
 
 from lhs.config import Config
-from lhs.engine.runtime.devices import booked_share, look_task, precision_on
+from lhs.engine.runtime.devices import booked_share, gpu_query_task, precision_on
 from lhs.errors import UserError
 from lhs.hierarchy.kmeans import NO_GPU, Backend, CumlProbe, pick_backend, probe_cuml
 
@@ -64,7 +64,7 @@ def _picked(setting: str, probe: CumlProbe) -> Backend:
 @functools.cache
 def _cuml_on_a_gpu() -> CumlProbe:
     # A trifle of a GPU; where trainings hold all of them, it is waited for.
-    found: CumlProbe = ray.get(look_task()(probe_cuml).remote())
+    found: CumlProbe = ray.get(gpu_query_task()(probe_cuml).remote())
     return found
 
 

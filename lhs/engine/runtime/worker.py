@@ -28,7 +28,8 @@ from lhs.engine.stages.sample_index import SampleIndexReader
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import tracker as tracking
 from lhs.errors import UserError
-from lhs.evaluation.model import ModelDescription, load_model, save_model
+from lhs.evaluation.description import ModelDescription
+from lhs.evaluation.model import load_model, save_model
 from lhs.hierarchy import Hierarchy
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
@@ -38,14 +39,15 @@ from lhs.networks.patch import PATCH
 from lhs.networks.precision import Precision
 from lhs.networks.weights import load_weights
 from lhs.training.checkpoints import Checkpoints
-from lhs.training.crops import CropFeed
+from lhs.training.crops import CropSource
+from lhs.training.data_source import DataSource
 from lhs.training.decoded import TrainingScenes
-from lhs.training.feed import Feed
-from lhs.training.loop import History, train
+from lhs.training.loop import train
 from lhs.training.parallel import has_batch_norm
-from lhs.training.patches import PatchFeed
+from lhs.training.patches import PatchSource
 from lhs.training.phases import Phase
-from lhs.training.variants import VariantFeed
+from lhs.training.trainer import History
+from lhs.training.variants import VariantSource
 
 STATE, FACTS = "state.pt", "facts.json"
 
@@ -121,7 +123,7 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
         classes=len(job.classes),
         matrix=None if hierarchy is None else torch.from_numpy(hierarchy.matrix()),
         void=job.void,
-        feed=_feed(job, storage, network, hierarchy, rank, world, max(2, share), device),
+        data=_data_source(job, storage, network, hierarchy, rank, world, max(2, share), device),
         device=device,
         precision=job.precision,
         on_step=voice,
@@ -129,7 +131,7 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
         on_epoch=_validation(job, hierarchy, voice),
         trained=job.start is not None,
         checkpoints=_checkpoints(job, storage, rank),
-        say=voice.say,
+        log=voice.say,
     )
     if rank == 0:
         voice.curves.finish()
@@ -168,7 +170,7 @@ def gpus_here() -> float:
     return float(node["Resources"].get("GPU", 1))
 
 
-def _feed(
+def _data_source(
     job: TrainingJob,
     storage: Storage,
     network: SceneNetwork,
@@ -177,10 +179,11 @@ def _feed(
     world: int,
     threads: int,
     device: torch.device,
-) -> Feed:
+) -> DataSource:
     config = job.config
     scenes = TrainingScenes(job.scenes, hierarchy, config.train.cache_mb)
-    place: dict[str, Any] = {
+    common: dict[str, Any] = {
+        "train": config.train,
         "rank": rank,
         "world_size": world,
         "threads": threads,
@@ -188,14 +191,14 @@ def _feed(
     }
     if job.sample_index is not None:
         rows = SampleIndexReader(storage, f"{job.sample_index}/rows")
-        return PatchFeed(scenes, rows, config.train, config.context.seed, PATCH, **place)
+        return PatchSource(scenes, rows, config.context.seed, PATCH, **common)
     void_subclass = job.void if hierarchy is None else hierarchy.void_subclass
     if config.examples == "variants":
-        return VariantFeed(
-            scenes, config.train, config.context, job.void, void_subclass, network.multiple,
-            has_batch_norm(network), **place,
+        return VariantSource(
+            scenes, config.context, job.void, void_subclass, network.multiple,
+            has_batch_norm(network), **common,
         )  # fmt: skip
-    return CropFeed(scenes, config.train, job.void, void_subclass, **place)
+    return CropSource(scenes, job.void, void_subclass, **common)
 
 
 def _validation(

@@ -176,7 +176,7 @@ def evaluate_folder(
     from lhs.evaluation.model import load_model
 
     dataset = open_dataset(config)
-    model = load_model(folder, "cpu", stride)
+    model = load_model(folder, stride=stride)
     if model.classes != tuple(dataset.classes):
         raise UserError(
             f"{folder}: the model predicts {len(model.classes)} classes of "

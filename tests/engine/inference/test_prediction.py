@@ -18,7 +18,7 @@ from PIL import Image
 
 from lhs.context.superpixels import segment
 from lhs.engine.inference.prediction import predict_files
-from lhs.engine.inference.tta import Looks
+from lhs.engine.inference.tta import PredictOptions
 from lhs.engine.pipeline import Outcome
 from lhs.engine.runtime.model_pool import stored_model
 from lhs.engine.stages.evaluation import folder_files, predict_scenes
@@ -60,8 +60,8 @@ def test_results_are_those_of_the_model(
     save_image(tmp_path / "in" / "scene.png", scene)
     save_image(tmp_path / "in" / "sub" / "odd.png", noise_image(1, 50, 71))
     out = tmp_path / "new" / "out"
-    looks = Looks(probabilities=True)
-    assert predict_files(trained, [str(tmp_path / "in")], str(out), looks) == 0
+    options = PredictOptions(probabilities=True)
+    assert predict_files(trained, [str(tmp_path / "in")], str(out), options) == 0
     assert list(files(out)) == [
         "legend.png", "pixels.csv", "predict.json",
         "scene.png", "scene_overlay.png", "scene_probabilities.npy",
@@ -83,15 +83,17 @@ def test_results_are_those_of_the_model(
     assert "2 images labelled, 0 not readable" in capsys.readouterr().out
 
 
-def test_looks_change_what_is_predicted(trained: Path, outcome: Outcome, tmp_path: Path) -> None:
+def test_options_change_what_is_predicted(trained: Path, outcome: Outcome, tmp_path: Path) -> None:
     from lhs.context.superpixels import segment
-    from lhs.evaluation.prediction import mean_of_looks, vote
+    from lhs.evaluation.prediction import average_predictions, vote
 
     image = outcome.scenes.split("test")[1].image()
     save_image(tmp_path / "scene.png", image)
-    looks = Looks(flip=True, scales=(0.75, 1.0), superpixels=100)
-    assert predict_files(trained, [str(tmp_path / "scene.png")], str(tmp_path / "out"), looks) == 0
-    mean = mean_of_looks(load_model(trained).predict, image, flip=True, scales=(0.75, 1.0))
+    options = PredictOptions(flip=True, scales=(0.75, 1.0), superpixels=100)
+    assert (
+        predict_files(trained, [str(tmp_path / "scene.png")], str(tmp_path / "out"), options) == 0
+    )
+    mean = average_predictions(load_model(trained).predict, image, flip=True, scales=(0.75, 1.0))
     expected = vote(mean, segment(image, 100)).label_map
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / "scene.png")), expected)
 
@@ -131,14 +133,14 @@ def test_what_is_there_is_kept(
     assert "3 images labelled (2 of them before)" in capsys.readouterr().out
 
 
-def test_results_of_another_model_or_other_looks_are_not_mixed(
+def test_results_of_another_model_or_other_options_are_not_mixed(
     trained: Path, tmp_path: Path
 ) -> None:
     image = str(save_image(tmp_path / "x.png"))
     out = tmp_path / "out"
     assert predict_files(trained, [image], str(out)) == 0
     with pytest.raises(UserError, match=r"holds results with another flip, superpixels"):
-        predict_files(trained, [image], str(out), Looks(flip=True, superpixels=50))
+        predict_files(trained, [image], str(out), PredictOptions(flip=True, superpixels=50))
     (out / "predict.json").write_text(
         json.dumps({**json.loads((out / "predict.json").read_text()), "model": "0"})
     )
@@ -147,7 +149,7 @@ def test_results_of_another_model_or_other_looks_are_not_mixed(
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (("x.png", "x_overlay.png"), r"overwrite each other: x_overlay\.png"),
         (("a/x.jpg", "b/x.png"), r"x\.jpg and .*x\.png would overwrite each other: x\.png; label"),
@@ -155,10 +157,10 @@ def test_results_of_another_model_or_other_looks_are_not_mixed(
     ],
 )
 def test_names_that_are_taken(
-    trained: Path, tmp_path: Path, names: tuple[str, ...], told: str
+    trained: Path, tmp_path: Path, names: tuple[str, ...], message: str
 ) -> None:
     images = [str(save_image(tmp_path / name)) for name in names]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         predict_files(trained, images, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -219,17 +221,19 @@ def test_killed_half_way_it_ends_as_undisturbed(
 
 
 @pytest.mark.parametrize(
-    ("looks", "told"),
+    ("options", "message"),
     [
-        (Looks(centres=300), "--centres: the model is lite, which scores whole images"),
-        (Looks(every=2), "lite: every = 2 pixels: allowed for patch networks alone"),
+        (PredictOptions(centres=300), "--centres: the model is lite, which scores whole images"),
+        (PredictOptions(stride=2), "lite: stride = 2 pixels: allowed for patch networks alone"),
     ],
 )
-def test_looks_that_a_model_does_not_have(
-    trained: Path, tmp_path: Path, looks: Looks, told: str
+def test_options_that_a_model_does_not_support(
+    trained: Path, tmp_path: Path, options: PredictOptions, message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
-        predict_files(trained, [str(save_image(tmp_path / "x.png"))], str(tmp_path / "out"), looks)
+    with pytest.raises(UserError, match=message):
+        predict_files(
+            trained, [str(save_image(tmp_path / "x.png"))], str(tmp_path / "out"), options
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -242,11 +246,14 @@ def test_centres_are_scored_alone(tmp_path: Path) -> None:
     image = noise_image(1, 40, 50)
     address = str(save_image(tmp_path / "x.png", image))
     out = str(tmp_path / "out")
-    for others in (Looks(centres=200, flip=True), Looks(centres=200, every=2, superpixels=9)):
+    for others in (
+        PredictOptions(centres=200, flip=True),
+        PredictOptions(centres=200, stride=2, superpixels=9),
+    ):
         with pytest.raises(UserError, match=r"--centres: found together with --.*, allowed alone"):
             predict_files(folder, [address], out, others)
-    looks = Looks(centres=200, probabilities=True)
-    assert predict_files(folder, [address], out, looks) == 0
+    options = PredictOptions(centres=200, probabilities=True)
+    assert predict_files(folder, [address], out, options) == 0
     expected = model.predict(image, segment(image, 200))
     labels = np.array(Image.open(tmp_path / "out" / "x.png"))
     np.testing.assert_array_equal(labels, expected.label_map)

@@ -156,7 +156,8 @@ def model(folder: Path) -> Path:
 
     from lhs.config import NetworkConfig
     from lhs.data import open_dataset
-    from lhs.evaluation.model import ModelDescription, save_model
+    from lhs.evaluation.description import ModelDescription
+    from lhs.evaluation.model import save_model
     from lhs.networks.build import build_network
 
     path = folder / "model"

@@ -4,7 +4,7 @@ import pytest
 
 from lhs.config import Config
 from lhs.engine.runtime import resources
-from lhs.engine.runtime.devices import TRIFLE, booked_share
+from lhs.engine.runtime.devices import QUERY_SHARE, booked_share
 from lhs.engine.runtime.preflight import preflight
 from lhs.engine.runtime.resources import (
     clustering_backend,
@@ -94,7 +94,7 @@ def test_workers(cluster_of, there, train, count) -> None:
 def test_shares_of_as_many_trainings_as_fit_leave_room_for_who_only_looks() -> None:
     for share in (0.5, 0.25, 0.125, 0.1):
         left = 1 - shares_of(1, share) * booked_share(share)
-        assert left >= 2 * TRIFLE
+        assert left >= 2 * QUERY_SHARE
     assert booked_share(1) == 1
 
 

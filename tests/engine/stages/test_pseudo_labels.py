@@ -41,7 +41,8 @@ from lhs.engine.storage import Storage
 from lhs.engine.tracking import reporting
 from lhs.engine.tuning.plan import check_scenes, make_shared, plan_text
 from lhs.errors import UserError
-from lhs.evaluation.model import ModelDescription, load_model, save_model
+from lhs.evaluation.description import ModelDescription
+from lhs.evaluation.model import load_model, save_model
 from lhs.networks.build import build_network
 from tests.data import partly_labelled
 from tests.engine.conftest import pretend, stage, tiny

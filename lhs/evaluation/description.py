@@ -1,0 +1,119 @@
+"""`model.json`: what a model folder says beside its weights, read with care."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from lhs.config import STRATEGIES, NetworkConfig
+from lhs.errors import UserError
+from lhs.untrusted import parse_json, shortened
+
+SCHEMA = 1
+DESCRIPTION = "model.json"
+LARGEST_DESCRIPTION = 16 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """The content of `model.json`.
+
+    Attributes
+    ----------
+    network
+        Architecture.
+    strategy
+        How it was trained.
+    dataset
+        Name of the dataset.
+    classes, colours
+        Names and (L, 3) colours of the ids it predicts.
+    outputs
+        Scores of its last layer: L, or the n subclasses below W after `hierarchical`.
+    hierarchy_digest
+        Digest of the hierarchy it was trained with, if any.
+    """
+
+    network: NetworkConfig
+    strategy: str
+    dataset: str
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    outputs: int
+    hierarchy_digest: str | None
+
+    def as_json(self) -> str:
+        """The JSON text of `model.json`."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "network": self.network.model_dump(mode="json"),
+                "strategy": self.strategy,
+                "dataset": self.dataset,
+                "classes": self.classes,
+                "colours": self.colours,
+                "outputs": self.outputs,
+                "hierarchy_digest": self.hierarchy_digest,
+                "preprocessing": {
+                    "channels": "RGB",
+                    "range": [0, 255],
+                    "border": "mean colour of the image",
+                },
+            },
+            indent=2,
+        )
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """The description in a model folder.
+
+    Raises
+    ------
+    UserError
+        If it is missing or malformed.
+    """
+    path = folder / DESCRIPTION
+    if not os.path.isfile(path):
+        raise UserError(f"{folder}: not a model, it has no {DESCRIPTION}")
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_DESCRIPTION:
+            raise ValueError(f"{size} bytes; allowed are {LARGEST_DESCRIPTION}")
+        return _parse(path.read_bytes())
+    except (ValueError, TypeError, KeyError, OverflowError, OSError, ValidationError) as error:
+        raise UserError(
+            f"{path}: not a valid model description: {shortened(repr(error), 1000)}"
+        ) from None
+
+
+def _parse(content: bytes) -> ModelDescription:
+    tree = parse_json(content)
+    if tree["schema"] != SCHEMA:
+        raise ValueError(f"schema {tree['schema']!r}, allowed is {SCHEMA}")
+    classes, colours = tuple(map(str, tree["classes"])), np.array(tree["colours"])
+    "".join(classes).encode()  # JSON may hold halves of characters, which can't be printed
+    if not 1 <= len(classes) <= 65535 or colours.shape != (len(classes), 3):
+        raise ValueError(f"{len(classes)} classes with colours of shape {colours.shape}")
+    if colours.dtype.kind != "i" or colours.min() < 0 or colours.max() > 255:
+        raise ValueError("colours must be whole numbers from 0 to 255")
+    strategy, outputs = tree["strategy"], tree["outputs"]
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy {strategy!r}, allowed are {', '.join(STRATEGIES)}")
+    # Only H has more scores than classes, and the W that sums them.
+    most = 65535 if strategy == "hierarchical" else len(classes)
+    if not isinstance(outputs, int) or not len(classes) <= outputs <= most:
+        raise ValueError(f"outputs {outputs!r}, allowed is {len(classes)} to {most}")
+    return ModelDescription(
+        network=NetworkConfig.model_validate(tree["network"]),
+        strategy=strategy,
+        dataset=str(tree["dataset"]),
+        classes=classes,
+        colours=tuple((int(r), int(g), int(b)) for r, g, b in colours),
+        outputs=outputs,
+        hierarchy_digest=tree["hierarchy_digest"],
+    )

@@ -1,0 +1,222 @@
+"""The training loop of one phase: epochs, steps, micro-batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
+
+from lhs.config import TrainConfig
+from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.networks.patch import BatchDropout, mask_keys
+from lhs.networks.precision import Precision, arithmetic
+from lhs.training.checkpoints import Checkpoints, TrainState
+from lhs.training.data_source import Batch, DataSource
+from lhs.training.losses import hierarchical_loss, label_loss, masked_cross_entropy
+from lhs.training.parallel import has_batch_norm, shared, total, world
+from lhs.training.phases import Phase
+
+History = list[dict[str, Any]]
+"""One row per step: step, phase, epoch, loss, learning_rate, seconds, waited (for data).
+
+A GPU works asynchronously: not the seconds of a single step count, but their sum over
+`train.log_every` steps."""
+
+LONGEST_UNREAD = 5.0
+"""Seconds after which losses are read from the device, even before `train.log_every` steps."""
+
+
+@dataclass
+class PhaseTrainer:
+    """One phase, from any state to its end."""
+
+    phase: Phase
+    length: int
+    total: int
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: LRScheduler
+    config: TrainConfig
+    void: int
+    data: DataSource
+    device: torch.device
+    precision: Precision
+    history: History
+    on_step: Callable[[dict[str, Any], int], None]
+    on_epoch: Callable[[int, Phase, nn.Module], None]
+    checkpoints: Checkpoints | None
+    unread: list[tuple[dict[str, Any], dict[str, Tensor]]] = field(default_factory=list)
+    """Rows whose loss, and distance of W from the hierarchy, are still on the device."""
+    last_read: float = field(default_factory=time.monotonic)
+
+    def train(self, state: TrainState) -> TrainState:
+        """Run the rest of the phase."""
+        self.parallel_model = shared(
+            torch.compile(self.model) if self.config.compile else self.model,  # type: ignore[arg-type]
+            self.device,
+        )
+        self.dropouts = dropouts_of(self.model)
+        self.gradient_accumulation_steps = self._gradient_accumulation_steps()
+        while state.done < self.length:
+            asked = time.perf_counter()
+            for shard in self.data.batches(state.epoch, state.place):
+                started = time.perf_counter()
+                learning_rate = self.optimizer.param_groups[0]["lr"]
+                loss = self.train_step(shard)
+                state = replace(state, done=state.done + 1, place=state.place + 1)
+                self._record(
+                    epoch=state.epoch - state.first_epoch + 1,
+                    loss=loss,
+                    learning_rate=learning_rate,
+                    waited=started - asked,
+                    seconds=time.perf_counter() - asked,
+                )
+                late = time.monotonic() - self.last_read > LONGEST_UNREAD
+                if late or len(self.unread) >= self.config.log_every:
+                    self._read_losses()
+                if state.done == self.length:
+                    break
+                if self.checkpoints is not None and self.checkpoints.due(state.done):
+                    self._save_checkpoint(state)
+                asked = time.perf_counter()
+            else:
+                state = self._end_epoch(state)
+        if state.place:
+            # The next phase begins with an epoch of its own.
+            state = self._end_epoch(state)
+        self._save_checkpoint(state)
+        return state
+
+    def _end_epoch(self, state: TrainState) -> TrainState:
+        self._read_losses()
+        epoch = state.epoch + 1
+        modes = [(part, part.training) for part in self.model.modules()]
+        self.on_epoch(epoch, self.phase, self.model)
+        for part, mode in modes:
+            part.training = mode
+        return replace(state, epoch=epoch, place=0)
+
+    def _gradient_accumulation_steps(self) -> int:
+        """Fewest micro-batches of a step.
+
+        Workers with synchronised batch norm wait for each other in each forward pass, so all must
+        make equally many.
+        """
+        if self.config.micro_batch is None or not has_batch_norm(self.model):
+            return 1
+        size, workers = self.data.batch_size, world()[1]
+        largest = -(-size // workers)
+        return min(-(-largest // self.config.micro_batch), size // workers)
+
+    def train_step(self, shard: list[Batch]) -> Tensor:
+        """One step of the optimizer on this worker's shard of a global batch; the global loss."""
+        workers = world()[1]
+        shard = [self._to_device(batch) for batch in shard]
+        labelled = sum((batch.labels != self.void).sum() for batch in shard) + torch.zeros(
+            (), device=self.device
+        )
+        # DDP averages the workers' gradients; the loss is the mean over all labelled pixels.
+        count = total(labelled) / workers
+        most = None if has_batch_norm(self.model) else self.config.micro_batch
+        micro_batches = [
+            part
+            for batch in shard
+            for part in batch.micro_batches(most, self.gradient_accumulation_steps)
+        ]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=self.device)
+        for number, batch in enumerate(micro_batches):
+            # DDP communicates in the last backward pass alone.
+            local = isinstance(self.parallel_model, DistributedDataParallel) and (
+                number < len(micro_batches) - 1
+            )
+            with self.parallel_model.no_sync() if local else nullcontext():  # type: ignore[operator]
+                loss += self.forward_backward_step(batch, count)
+        self.optimizer.step()
+        self.lr_scheduler.step()
+        return total(loss) / workers
+
+    def forward_backward_step(self, batch: Batch, count: Tensor) -> Tensor:
+        """Add the gradients of a micro-batch; its part of the loss, a mean over `count` pixels."""
+        with arithmetic(self.precision, self.device):
+            step = len(self.history) + len(self.unread)
+            for number, layer in enumerate(self.dropouts):
+                layer.keys = mask_keys(self.config.seed, step, number, batch.places)
+            images = batch.images.to(torch.float32, memory_format=torch.channels_last)
+            output = self.parallel_model(images)
+            with torch.autocast(self.device.type, enabled=False):
+                loss = self._loss(output, batch.labels, batch.subclasses, count)
+                loss.backward()
+        return loss.detach()
+
+    def _to_device(self, batch: Batch) -> Batch:
+        # Copies are small integers, and asynchronous from pinned memory.
+        images, labels, subclasses, places = (
+            part.to(self.device, non_blocking=True) for part in batch
+        )
+        return Batch(images, labels.long(), subclasses.long(), places)
+
+    def _loss(
+        self, output: Tensor | tuple[Tensor, Tensor], labels: Tensor, subclasses: Tensor,
+        count: Tensor,
+    ) -> Tensor:  # fmt: skip
+        if not isinstance(output, Tensor):
+            scores, w = output
+            alpha = self.config.alpha
+            return hierarchical_loss(scores.float(), subclasses, labels, w, alpha, self.void, count)
+        if self.phase.target == "subclass":
+            return masked_cross_entropy(output.float(), subclasses, labels != self.void, count)
+        return label_loss(output.float(), labels, self.void, count)
+
+    def _record(
+        self, *, epoch: int, loss: Tensor, learning_rate: float, waited: float, seconds: float
+    ) -> None:
+        """Note a step; values on the device are read later."""
+        row = {
+            "step": len(self.history) + len(self.unread) + 1,
+            "phase": self.phase.name,
+            "epoch": epoch,
+            "loss": 0.0,
+            "learning_rate": learning_rate,
+            "waited": waited,
+            "seconds": seconds,
+        }
+        found = {"loss": loss}
+        if isinstance(self.model, HierarchicalNetwork):
+            found |= self.model.drift()
+        self.unread.append((row, found))
+
+    def _read_losses(self) -> None:
+        """Wait for the device, then complete and report the rows of all steps since last time."""
+        unread, self.unread, self.last_read = self.unread, [], time.monotonic()
+        if not unread:
+            return
+        asked = time.perf_counter()
+        values = torch.stack([value for _, found in unread for value in found.values()]).tolist()
+        # The device's remaining work belongs to all of these steps.
+        more = (time.perf_counter() - asked) / len(unread)
+        for row, found in unread:
+            row |= dict(zip(found, values[: len(found)], strict=True))
+            row["seconds"] += more
+            del values[: len(found)]
+            self.history.append(row)
+            self.on_step(row, self.total)
+
+    def _save_checkpoint(self, state: TrainState) -> None:
+        self._read_losses()
+        if self.checkpoints is not None:
+            self.checkpoints.save(
+                state, self.model, self.optimizer, self.lr_scheduler, self.history
+            )
+
+
+def dropouts_of(model: nn.Module) -> list[BatchDropout]:
+    """All dropout layers, in order."""
+    return [module for module in model.modules() if isinstance(module, BatchDropout)]
