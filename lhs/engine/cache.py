@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lhs.config import Config
-from lhs.engine.runtime.progress import say
 from lhs.engine.stage import Key, Stage, StageResult, Work, stage_key
 from lhs.engine.storage import Storage
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ray.train import UserCallback
 
     from lhs.engine.tracking.tracker import Tracker
+
+logger = logging.getLogger("lhs")
 
 SUCCESS = "_SUCCESS.json"
 
@@ -114,7 +116,7 @@ class Stages:
                     result = self._build(stage, key, work)
         self.storage.delete(work.unfinished)
         how = "reused (made" if result.reused else "made"
-        say(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
+        logger.info(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
         self._made[key.digest] = result
         self.done.append(result)
         return result
@@ -180,7 +182,7 @@ class Stages:
             "stages", stage.name, f".partial-{digest[:16]}-{uuid.uuid4().hex[:8]}"
         )
         if digest in self._known.stale:
-            say(f"{stage.name}: {self._known.stale.pop(digest)}")
+            logger.info(f"{stage.name}: {self._known.stale.pop(digest)}")
             storage.delete(path)
         started = time.perf_counter()
         storage.make_folder(partial)

@@ -1,4 +1,4 @@
-"""Before a run: what the cluster has, and what of the run will be where."""
+"""Before a run: what the cluster has, and where the run will use it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lhs.engine.runtime.resources import (
 
 
 def preflight(config: Config) -> str:
-    """Two lines for people: the cluster; samples, clustering and training in it.
+    """Two log lines: the cluster; where samples, clustering and training run in it.
 
     Raises
     ------
     UserError
-        If clustering, training or evaluation is to use what the cluster does not have.
+        If clustering, training or evaluation needs what the cluster does not have.
     """
     there = ray.cluster_resources()
     if config.evaluation.precision != "auto":
-        # Refused now, not when the network is trained.
+        # Fails now, not after the training.
         inference_precision(config)
     nodes = sum(node["Alive"] for node in ray.nodes())
     kinds = sorted(n.partition(":")[2] for n in there if n.startswith("accelerator_type:"))

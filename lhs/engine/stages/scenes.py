@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ import ray
 from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
 from lhs.data.scenes import SPLITS, Dataset, Scene
-from lhs.engine.runtime.progress import Progress, followed, say
+from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.pseudo_label_maps import Fills
 from lhs.engine.storage import explained
 from lhs.errors import BadImageError, UserError
+
+logger = logging.getLogger("lhs")
 
 BLOCK = 50
 """Images in one task: a few seconds of work, beside which the pause between two tasks is little."""
@@ -74,7 +77,7 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
     config, storage = work.config.data, work.storage
     dataset = open_dataset(config)
     rows = [{"id": scene.id} for split in SPLITS for scene in dataset.split(split)]
-    say(f"{dataset.name}: {len(rows)} images, {len(dataset.classes)} classes")
+    logger.info(f"{dataset.name}: {len(rows)} images, {len(dataset.classes)} classes")
     with followed("scenes read", len(rows)) as progress:
         checked = (
             ray.data.from_items(rows, override_num_blocks=blocks(len(rows)))
@@ -158,7 +161,7 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
             raise UserError(
                 f"{told}\nmend or remove them, or leave them out with --set data.on_bad_image=skip"
             )
-        say(f"{told}\nleft out: data.on_bad_image = skip")
+        logger.warning(f"{told}\nleft out: data.on_bad_image = skip")
     checked = CheckedScenes(
         dataset=dataset,
         key=checked_key(result),

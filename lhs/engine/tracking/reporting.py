@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,6 @@ from lhs.engine.graph import (
     context_scenes,
     has_hierarchy,
 )
-from lhs.engine.runtime.progress import say
 from lhs.engine.stage import StageResult
 from lhs.engine.stages.evaluation import Evaluation, read_evaluation, read_predictions
 from lhs.engine.stages.hierarchy import HIERARCHY_FILE, read_hierarchy
@@ -38,6 +38,8 @@ from lhs.report.assemble import Examples, HierarchyArrays, assemble
 from lhs.report.content import ReportData, ReportFigure, ReportTable
 from lhs.report.page import render_comparison, render_page
 from lhs.report.paper import Run, as_html, as_markdown, paper_tables
+
+logger = logging.getLogger("lhs")
 
 PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
 COMPARISON = "comparison.html"
@@ -88,7 +90,7 @@ def write_report(
         ids = ", ".join(list(scenes.skipped)[:10])
         notes.append(f"{len(scenes.skipped)} unreadable images were left out, such as {ids}.")
     if note:
-        say(note)
+        logger.warning(note)
     with storage.filesystem.open_input_file(f"{model.path}/history.parquet") as stream:
         history = pq.read_table(stream).to_pandas()
     folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")

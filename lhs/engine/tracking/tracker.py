@@ -22,10 +22,11 @@ from mlflow.exceptions import MlflowException
 from lhs.config import Config, TrainConfig
 from lhs.engine.cache import Stages
 from lhs.engine.pyfunc import save_pyfunc
-from lhs.engine.runtime.progress import say
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
+
+logger = logging.getLogger("lhs")
 
 LONGEST = 6000
 """Characters of a parameter's value that MLflow keeps."""
@@ -113,7 +114,7 @@ def patiently(uri: str, call: Callable[[], Any]) -> None:
             if not _away(error) or time.monotonic() > limit:
                 raise
             if pause == 0.5:
-                say("MLflow's store does not answer; waiting for it")
+                logger.warning("MLflow's store does not answer; waiting for it")
             time.sleep(pause)
             pause = min(2 * pause, 20.0)
 

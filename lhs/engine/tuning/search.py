@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 from lhs.config import Config
 from lhs.engine.cache import Stages
 from lhs.engine.runtime.preflight import preflight
-from lhs.engine.runtime.progress import Progress, say
+from lhs.engine.runtime.progress import Progress
 from lhs.engine.runtime.relay import heard
 from lhs.engine.runtime.resources import trainings_that_fit
 from lhs.engine.stage import StageResult
@@ -42,6 +43,8 @@ from lhs.engine.tuning.trials import (
 from lhs.loading import build_config
 from lhs.report.sensitivity import SCORES
 from lhs.sweeps import Between, Search, Trial
+
+logger = logging.getLogger("lhs")
 
 DIGITS = 3
 """Of a proposed number: more of them say nothing."""
@@ -93,8 +96,8 @@ def run_search(
     storage = Storage(base.storage)
     folder = storage.path("sweeps", name)
     trainings_that_fit(base)
-    say(preflight(base))
-    say(f"== search {name}: {search.count} trials of {recipe}")
+    logger.info(preflight(base))
+    logger.info(f"== search {name}: {search.count} trials of {recipe}")
     stages = Stages(storage)
     check_scenes(stages, [base])
     state = begin(
@@ -102,13 +105,13 @@ def run_search(
         {"name": name, "recipe": recipe, "until": "evaluation", "trials": [settings_of(base)],
          "search": _described(search)},
     )  # fmt: skip
-    say(plan_text(stages, [base], trained=True, searched=search.count))
+    logger.info(plan_text(stages, [base], trained=True, searched=search.count))
     tracker = parent_run(storage, state, base.data.dataset)
     with noted(tracker):
         [shared] = make_shared(stages, [base])
         ended, begun = _so_far(storage, folder, search.count)
         if ended:
-            say(f"{len(ended)} trials are ended, {search.count - len(ended)} left")
+            logger.info(f"{len(ended)} trials are ended, {search.count - len(ended)} left")
         if len(ended) < search.count:
             _run(storage, folder, search, base, shared, tracker, ended, begun, at_once)
         records = list(_so_far(storage, folder, search.count)[0].values())
@@ -273,4 +276,6 @@ def _stopped(
         stopped.tags({"lhs.stopped_after": metrics["epoch"]})
         stopped.ended("KILLED")
     storage.replace_json(record_path(folder, trial.number), record)
-    say(f"[{trial.number} {trial.name}] stopped after epoch {metrics['epoch']}: it stays behind")
+    logger.info(
+        f"[{trial.number} {trial.name}] stopped after epoch {metrics['epoch']}: it stays behind"
+    )

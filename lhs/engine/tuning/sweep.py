@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any
 from lhs.config import Config
 from lhs.engine.cache import Stages
 from lhs.engine.runtime.preflight import preflight
-from lhs.engine.runtime.progress import say
 from lhs.engine.runtime.resources import trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
@@ -28,6 +28,8 @@ from lhs.engine.tuning.plan import check_scenes, make_shared, plan_text
 from lhs.engine.tuning.trials import mistake_path, record_of, record_path, run_trials
 from lhs.errors import UserError
 from lhs.sweeps import Trial
+
+logger = logging.getLogger("lhs")
 
 STATE = "sweep.json"
 TRIAL, TOKEN = "lhs.trial", "lhs.sweep"
@@ -93,9 +95,9 @@ def run_sweep(
     if until == "evaluation":
         for trial in trials:
             trainings_that_fit(trial.config)
-        say(preflight(trials[0].config))
+        logger.info(preflight(trials[0].config))
     configs = [trial.config for trial in trials]
-    say(f"== sweep {name}: {len(trials)} trials of {recipe}")
+    logger.info(f"== sweep {name}: {len(trials)} trials of {recipe}")
     stages = Stages(storage)
     check_scenes(stages, configs)
     # Only now, so that a mistake in what was said so far leaves nothing to clean.
@@ -104,12 +106,12 @@ def run_sweep(
         {"name": name, "recipe": recipe, "until": until,
          "trials": [settings_of(config) for config in configs]},
     )  # fmt: skip
-    say(plan_text(stages, configs, trained=until == "evaluation"))
+    logger.info(plan_text(stages, configs, trained=until == "evaluation"))
     tracker = parent_run(storage, state, trials[0].config.data.dataset)
     with noted(tracker):
         left = [trial for trial in trials if not _finished(storage, folder, trial)]
         if len(left) < len(trials):
-            say(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
+            logger.info(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
         if left:
             shared = make_shared(stages, [trial.config for trial in left])
             _run(storage, folder, left, shared, tracker, until, at_once)
