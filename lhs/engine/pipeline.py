@@ -18,8 +18,9 @@ from lhs.engine.stages.evaluation import Evaluation, read_evaluation
 from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
+from lhs.engine.tracking.metrics import log_outcome, log_training
 from lhs.engine.tracking.reporting import write_report
-from lhs.engine.tracking.tracker import Tracker, log_outcome, log_training, tracked
+from lhs.engine.tracking.tracker import Tracker, tracked
 
 logger = logging.getLogger("lhs")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lhs.config import Config
 from lhs.engine.runtime.progress import INTERVAL, Progress, clock
-from lhs.engine.tracking.tracker import Curves, mean_of
+from lhs.engine.tracking.metrics import Curves, mean_of
 from lhs.training.loop import History
 
 

@@ -26,7 +26,8 @@ from lhs.engine.runtime.validation import Validation
 from lhs.engine.stages.hierarchy import HIERARCHY_FILE, read_hierarchy
 from lhs.engine.stages.sample_index import TargetReader
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import tracker as tracking
+from lhs.engine.tracking.metrics import Curves
+from lhs.engine.tracking.tracker import Tracker
 from lhs.errors import UserError
 from lhs.evaluation.model import ModelDescription, load_model, save_model
 from lhs.hierarchy import Hierarchy
@@ -75,7 +76,7 @@ class TrainingJob:
     """Folder in the storage for the model."""
     resume: str
     """Folder in the storage for checkpoints."""
-    tracker: tracking.Tracker | None
+    tracker: Tracker | None
 
 
 def train_worker(job: TrainingJob, storage: Storage, progress: Progress) -> None:
@@ -108,7 +109,7 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
     hierarchy = None
     if job.hierarchy is not None:
         hierarchy = read_hierarchy(storage, job.hierarchy)
-    log = TrainingLogger(progress, tracking.Curves(job.tracker), config, rank)
+    log = TrainingLogger(progress, Curves(job.tracker), config, rank)
     torch.manual_seed(config.train.seed)
     network = build_network(config.network, len(job.classes))
     log.log(_load_initial_weights(network, job, storage))
