@@ -12,7 +12,7 @@ from lhs.engine.runtime.logs import logging_to
 from lhs.errors import UserError
 
 
-class _StderrHandler(logging.Handler):
+class StderrHandler(logging.Handler):
     """Prints log lines to the current `sys.stderr`, which a progress bar replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code, 2 for user errors."""
     try:
         try:
-            with logging_to(_StderrHandler()):
+            with logging_to(StderrHandler()):
                 return _run(arguments)
         finally:
             sys.stdout.flush()

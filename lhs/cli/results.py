@@ -22,7 +22,7 @@ def add_commands(commands: Group) -> None:
     paper.add_argument("runs", nargs="+", metavar="RUN", help="as in `lhs report`")
     paper.add_argument("--out", metavar="DIR", default="tables", help="default: tables, here")
     for command in (pages, paper):
-        command.add_argument("--storage", metavar="DIR", help="where the runs lie")
+        command.add_argument("--storage", metavar="DIR", help="where the runs are stored")
 
 
 def _storage(options: Namespace) -> Storage:

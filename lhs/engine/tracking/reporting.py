@@ -1,4 +1,4 @@
-"""Gathers what the stages stored and writes a run's report, its arrays beside its pictures."""
+"""Writes the report of a run from the stored results, and pages and tables of several runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def write_report(
     name: str,
     tracker: tracking.Tracker,
 ) -> tuple[Evaluation | None, str]:
-    """Write the page, figures and arrays of a run whose stages are made to `runs/`, and log them.
+    """Write the page, figures and arrays of a finished run to `runs/`, and log them.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def write_report(
         storage.make_folder(folder)
         storage.put_folder(local, folder)
         tracker.folder(local, "report")
-        # MLflow's page that compares runs shows what lies at the top, and nothing below.
+        # MLflow's page that compares runs shows files at the top level only.
         tracker.folder(local / "figures")
     return baseline, storage.address(f"{folder}/{PAGE}")
 
@@ -226,12 +226,12 @@ def _examples(
 
 
 def compare_runs(storage: Storage, runs: list[str]) -> str:
-    """Write one page that sets finished runs side by side.
+    """Write one page that compares finished runs.
 
     Parameters
     ----------
     storage
-        Where the runs' folders lie.
+        Where the runs' folders are.
     runs
         MLflow run ids, their first letters, or names of folders below `runs/`.
 
@@ -243,7 +243,7 @@ def compare_runs(storage: Storage, runs: list[str]) -> str:
     Raises
     ------
     UserError
-        If a run is not there, or several fit a name.
+        If a run does not exist, or several match a name.
     """
     reports = [_stored_report(storage, name) for name in find_runs(storage, runs)]
     page = storage.path("runs", COMPARISON)

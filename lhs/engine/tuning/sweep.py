@@ -34,7 +34,6 @@ logger = logging.getLogger("lhs")
 STATE = "sweep.json"
 TRIAL, TOKEN = "lhs.trial", "lhs.sweep"
 """Tags of runs in MLflow: a trial's number, the sweep's token."""
-UNTIL = ("evaluation", "hierarchy")
 SHOWN = 5
 """Differences that an error message lists."""
 

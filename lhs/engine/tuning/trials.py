@@ -86,7 +86,7 @@ def run_tune(
     Parameters
     ----------
     storage, folder
-        Where the sweep lies.
+        Where the sweep's files are.
     trainable
         Runs a trial.
     param_space
