@@ -22,7 +22,7 @@ def add_commands(commands: Group) -> None:
         "--every", type=int, choices=STRIDES, default=1,
         help="patch networks: score every Nth pixel, interpolate between",
     )  # fmt: skip
-    predictor.add_argument("--flip", action="store_true", help="average with the mirrored image's prediction")
+    predictor.add_argument("--flip", action="store_true", help="average with the mirrored image")
     predictor.add_argument(
         "--scales", type=scale, nargs="+", default=[1.0], metavar="F",
         help="average predictions at these scales, 0.25 to 4",

@@ -104,7 +104,7 @@ class Stages:
             maker = self._apart() if taken.apart else self
             inputs[taken.role] = maker.make(taken.stage, taken.config)
         key = self.key(stage, config)
-        assert not key.pending, f"{stage.name}: {key.pending} are made, but the key is still unknown"
+        assert not key.pending, f"{stage.name}: the key still needs {key.pending}"
         work = Work(stage.name, key.digest, config, inputs, self._inside(stage, config))
         result = self._finished(stage, config, key)
         if result is None:
