@@ -11,8 +11,7 @@ from ray.train import UserCallback
 from lhs.config import Config
 from lhs.engine.cache import Stages
 from lhs.engine.graph import EVALUATION, HIERARCHY, MODEL, annotated_scenes, has_hierarchy
-from lhs.engine.runtime.preflight import preflight
-from lhs.engine.runtime.resources import trainings_that_fit
+from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import Key, Stage, StageResult
 from lhs.engine.stages.evaluation import Evaluation, read_evaluation
 from lhs.engine.stages.scenes import CheckedScenes

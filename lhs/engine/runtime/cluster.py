@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import psutil
-
-STORE_SHARE = 0.2
-"""Share of the available memory that Ray's object store may take."""
-STORE_LEAST, STORE_MOST = 200_000_000, 16_000_000_000
-SHM_SHARE = 0.8
-"""Share of the free space in /dev/shm; Ray puts a larger store elsewhere and warns."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Share of the available memory, and bytes, that the object store of a Ray started here may take
+    # at most; Ray itself looks at cgroups and /dev/shm.
+    "RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION": "0.2",
+    "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "16000000000",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -61,12 +56,7 @@ def connected() -> Iterator[None]:
     try:
         # At least two CPUs: a training worker and a task beside it. Not address="auto": it would
         # join any Ray of this machine, even one that another run started for itself.
-        ray.init(
-            num_cpus=max(2, cores()),
-            include_dashboard=False,
-            object_store_memory=object_store_bytes(),
-            **options,
-        )
+        ray.init(num_cpus=max(2, cores()), include_dashboard=False, **options)
     except ValueError:
         # A cluster is running (RAY_ADDRESS or `ray start`) with its own resources.
         ray.init(**options)
@@ -74,28 +64,6 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def object_store_bytes(shm: str = "/dev/shm", cgroup: str = "/sys/fs/cgroup") -> int:
-    """Bytes for the object store of a Ray that is started here, from this machine's memory."""
-    wanted = min(STORE_MOST, max(STORE_LEAST, int(STORE_SHARE * available_memory(cgroup))))
-    if not os.path.isdir(shm):
-        # Ray keeps the store in a file, and asks before it creates a large one.
-        return min(wanted, 2_000_000_000)
-    free = int(SHM_SHARE * shutil.disk_usage(shm).free)
-    # With Docker's default /dev/shm of 64 MB Ray puts the store on disk.
-    return min(wanted, free) if free >= STORE_LEAST else STORE_LEAST
-
-
-def available_memory(cgroup: str = "/sys/fs/cgroup") -> int:
-    """Bytes that this process and its children may still allocate, also in a container."""
-    available = int(psutil.virtual_memory().available)
-    try:
-        limit, used = ((Path(cgroup) / name).read_text().strip()
-                       for name in ("memory.max", "memory.current"))  # fmt: skip
-    except OSError:
-        return available
-    return available if limit == "max" else max(0, min(available, int(limit) - int(used)))
 
 
 def cores() -> int:

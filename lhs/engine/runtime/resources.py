@@ -1,8 +1,9 @@
-"""What a training needs of the cluster, and what the cluster has."""
+"""What a run needs of the cluster, what the cluster has, and which device does what."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import ray
@@ -112,7 +113,7 @@ def trainings_that_fit(config: Config) -> int:
             f"train.workers = {workers}: needs {need:g} {kind}s, the cluster has {have:g}; "
             f"allowed are up to {int(have / each)} workers"
         )
-    kinds = [name.partition(":")[2] for name in there if name.startswith("accelerator_type:")]
+    kinds = _accelerators(there)
     if train.accelerator and train.accelerator not in kinds:
         raise UserError(
             f"train.accelerator = {train.accelerator}: the cluster has {', '.join(kinds) or 'none'}"
@@ -121,3 +122,43 @@ def trainings_that_fit(config: Config) -> int:
         return shares_of(have, train.gpu_share) // workers
     # One more core each, which reads and decodes images.
     return max(1, int(have / (need + 1)))
+
+
+def _accelerators(resources: Mapping[str, float]) -> list[str]:
+    return [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]
+
+
+def preflight(config: Config) -> str:
+    """Two log lines: the cluster; where samples, clustering and training run in it.
+
+    Raises
+    ------
+    UserError
+        If clustering, training or evaluation needs what the cluster does not have.
+    """
+    there = ray.cluster_resources()
+    if config.evaluation.precision != "auto":
+        # Fails now, not after the training.
+        inference_precision(config)
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    kinds = sorted(_accelerators(there))
+    gpus = _many(there.get("GPU", 0), "GPU") + f" ({', '.join(kinds)})" * bool(kinds)
+    cpus = _many(there.get("CPU", 0), "CPU")
+    on = "GPU" if wants_gpu(config.train.gpu) else "CPU"
+    parts = []
+    if config.train.strategy != "baseline" or config.network.patches:
+        parts.append(f"samples on {cpus}")
+    if config.train.strategy != "baseline" and config.hierarchy.kind != "scene_names":
+        backend = clustering_backend(config.hierarchy.backend)
+        parts.append(f"clustering by {backend} on {'GPUs' if backend == 'cuml' else 'CPUs'}")
+    workers = training_workers(config)
+    if on == "GPU" and config.train.gpu_share < 1:
+        place = f"{config.train.gpu_share:g} of a GPU"
+    else:
+        place = f"a {on}" if workers == 1 else f"{on}s"
+    parts.append(f"training by {_many(workers, 'worker')} on {place}")
+    return f"cluster: {_many(nodes, 'node')}, {cpus}, {gpus}\n" + ", ".join(parts)
+
+
+def _many(count: float, what: str) -> str:
+    return f"{count:g} {what}" + "s" * (count != 1)

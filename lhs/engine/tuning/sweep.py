@@ -11,8 +11,7 @@ from typing import Any
 
 from lhs.config import Config
 from lhs.engine.cache import Stages
-from lhs.engine.runtime.preflight import preflight
-from lhs.engine.runtime.resources import trainings_that_fit
+from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.tracker import (

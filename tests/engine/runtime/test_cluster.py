@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from lhs.cli.main import user_error
-from lhs.engine.runtime import cluster as cluster_module
-from lhs.engine.runtime.cluster import object_store_bytes
 from lhs.errors import BadImageError, UserError
 from tests.engine.conftest import isolated
-
-MB = 10**6
 
 CONNECT = """
 import os, sys
@@ -29,32 +23,6 @@ own = address()
 os.environ["RAY_ADDRESS"] = sys.argv[1]
 print(own, address())
 """
-
-
-@pytest.mark.parametrize(
-    ("available", "shm", "limit", "size"),
-    [
-        (8_000, 8_000, "max", 1_600),
-        (500, 8_000, "max", 200),
-        (900_000, 900_000, "max", 16_000),
-        # A container's own limit, of which 2 GB are used.
-        (900_000, 900_000, str(7_000 * MB), 1_000),
-        (8_000, 1_000, "max", 800),
-        (8_000, 64, "max", 200),
-    ],
-)
-def test_the_object_store_follows_the_memory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, available: int, shm: int, limit: str, size: int
-) -> None:
-    (tmp_path / "memory.max").write_text(f"{limit}\n")
-    (tmp_path / "memory.current").write_text(f"{2_000 * MB}\n")
-    monkeypatch.setattr(
-        cluster_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=available * MB)
-    )
-    monkeypatch.setattr(
-        cluster_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=shm * MB)
-    )
-    assert object_store_bytes(str(tmp_path), str(tmp_path)) == size * MB
 
 
 @pytest.mark.ray
