@@ -108,7 +108,7 @@ def run_sweep(
     logger.info(plan_text(stages, configs, trained=until == "evaluation"))
     tracker = parent_run(storage, state, trials[0].config.data.dataset)
     with ended(tracker):
-        left = [trial for trial in trials if not _finished(storage, folder, trial)]
+        left = [t for t in trials if not storage.exists(record_path(folder, t.number))]
         if len(left) < len(trials):
             logger.info(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
         if left:
@@ -200,15 +200,12 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         return [f"  --until: found {now['until']}, begun with {before['until']}"]
     if len(before["trials"]) != len(now["trials"]):
         return [f"  trials: found {len(now['trials'])}, begun with {len(before['trials'])}"]
-    old, new = before.get("search", {}), now.get("search", {})
+    trials = zip(before["trials"], now["trials"], strict=True)
+    pairs = {"search": (before.get("search", {}), now.get("search", {}))}
+    pairs |= {f"trial {number}": pair for number, pair in enumerate(trials, 1)}
     lines = [
-        f"  search: {key}: found {new.get(key)}, begun with {old.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
-    lines += [
-        f"  trial {number}: {key}: found {new.get(key)}, begun with {old.get(key)}"
-        for number, (old, new) in enumerate(zip(before["trials"], now["trials"], strict=True), 1)
+        f"  {name}: {key}: found {new.get(key)}, begun with {old.get(key)}"
+        for name, (old, new) in pairs.items()
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
@@ -243,10 +240,6 @@ def parent_run(storage: Storage, state: Mapping[str, Any], dataset: str) -> Trac
     close_unfinished(uri, tracker.run_id)
     tracker.client.update_run(tracker.run_id, status="RUNNING")
     return tracker
-
-
-def _finished(storage: Storage, folder: str, trial: Trial) -> bool:
-    return storage.exists(record_path(folder, trial.number))
 
 
 def _run(
