@@ -91,15 +91,11 @@ def write_results(
         (local / PAGE).write_text(page, encoding="utf-8")
         storage.put_folder(local, folder)
         outcome.tracker.folder(local)
-    _log(outcome)
-    return storage.address(f"{folder}/{PAGE}")
-
-
-def _log(outcome: SweepOutcome) -> None:
-    """Log the trials' scores to the sweep's run too, with the trial's number as the step."""
+    # On the sweep's run too, with the trial's number as the step.
     for record in outcome.records:
         scores = {f"trial/{key}": value for key, value in record["scores"].items()}
         outcome.tracker.metrics(scores, step=record["number"])
+    return storage.address(f"{folder}/{PAGE}")
 
 
 def _trial(record: Mapping[str, Any]) -> Trial:

@@ -27,13 +27,9 @@ LOGGER = logging.getLogger("lhs")
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.INFO, logger="lhs")
-    return caplog.records
-
-
-def texts(records: list[logging.LogRecord]) -> list[str]:
-    return [record.getMessage() for record in records]
+    return caplog
 
 
 def test_an_actor_keeps_tasks_apart_and_ignores_reports_on_closed_ones() -> None:
@@ -55,21 +51,21 @@ def test_an_actor_keeps_tasks_apart_and_ignores_reports_on_closed_ones() -> None
 
 
 def test_a_line_at_most_every_few_seconds_and_only_of_something_new(
-    monkeypatch: pytest.MonkeyPatch, lines: list[logging.LogRecord]
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     now = 100.0
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
     with progress._lines("images read", 40) as show:
         now = 102.0
         show(TaskState(finished=5))
-        assert not lines
+        assert not logged.messages
         now = 110.0
         show(TaskState(finished=10))
         now = 120.0
         show(TaskState(finished=10))
-        assert texts(lines) == ["images read: 10 of 40, 1.0 a second, 0:30 left"]
+        assert logged.messages == ["images read: 10 of 40, 1.0 a second, 0:30 left"]
         show(TaskState(finished=10, text="nearly there"))
-    assert texts(lines)[1:] == ["images read: nearly there"]
+    assert logged.messages[1:] == ["images read: nearly there"]
 
 
 class Terminal(io.StringIO):
@@ -140,7 +136,7 @@ def test_after_its_actor_was_killed_the_next_task_has_another(cluster: None) -> 
 
 @pytest.mark.ray
 def test_progress_and_log_lines_of_workers_are_logged_by_the_driver(
-    cluster: None, monkeypatch: pytest.MonkeyPatch, lines: list[logging.LogRecord]
+    cluster: None, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "INTERVAL", 0.2)
     monkeypatch.setattr(progress, "POLL", 0.1)
@@ -150,19 +146,19 @@ def test_progress_and_log_lines_of_workers_are_logged_by_the_driver(
         task.report("nearly there")
         time.sleep(1)
         task.log("a line")
-    assert lines[0].getMessage().startswith("things made: 10 of 40, ")
-    assert texts(lines)[-2:] == ["things made: nearly there", "things made: a line"]
+    assert logged.messages[0].startswith("things made: 10 of 40, ")
+    assert logged.messages[-2:] == ["things made: nearly there", "things made: a line"]
 
 
 @pytest.mark.ray
 def test_log_lines_of_a_trial_are_logged_by_the_driver(
-    cluster: None, lines: list[logging.LogRecord]
+    cluster: None, logged: pytest.LogCaptureFixture
 ) -> None:
     with relayed() as task:
         handler = ProgressHandler(task, "[3 x] ")
         handler.handle(logging.makeLogRecord({"msg": "one", "levelno": logging.WARNING}))
         handler.handle(logging.makeLogRecord({"msg": "two", "levelno": logging.INFO}))
-    assert [(record.levelno, record.getMessage()) for record in lines] == [
+    assert [(level, text) for _, level, text in logged.record_tuples] == [
         (logging.WARNING, "[3 x] one"),
         (logging.INFO, "[3 x] two"),
     ]
