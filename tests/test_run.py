@@ -1,7 +1,8 @@
-"""The command line: exit codes, and messages in the user's own words."""
+"""The command line: exit codes, messages, log lines."""
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from lhs.loading import load_config, recipes
 from lhs.run import main
 
 
-def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a command tells of the user's mistake."""
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The message of a command that ends with a user error."""
     assert main(list(arguments)) == 2
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
@@ -24,10 +25,10 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    told = mistake(capsys, "run", "nosuch")
+    told = error_of(capsys, "run", "nosuch")
     assert "unknown recipe 'nosuch'" in told
     assert all(name in told for name in recipes())
-    assert "did you mean" in mistake(capsys, "hierarchy", "dem")
+    assert "did you mean" in error_of(capsys, "hierarchy", "dem")
 
 
 @pytest.mark.parametrize(
@@ -44,16 +45,16 @@ def test_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:
 def test_settings_out_of_range(
     capsys: pytest.CaptureFixture[str], setting: str, told: list[str]
 ) -> None:
-    text = mistake(capsys, "run", "demo", "--set", setting)
+    text = error_of(capsys, "run", "demo", "--set", setting)
     assert all(part in text for part in told), text
 
 
 def test_a_dataset_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    told = mistake(capsys, "data", "show", "siftflow", "--data-root", str(tmp_path))
+    told = error_of(capsys, "data", "show", "siftflow", "--data-root", str(tmp_path))
     assert str(tmp_path / "siftflow") in told
     assert "lhs data get siftflow" in told
     missing = str(tmp_path / "missing.tar.gz")
-    told = mistake(
+    told = error_of(
         capsys, "data", "get", "siftflow", "--archive", missing, "--data-root", str(tmp_path)
     )
     assert missing in told
@@ -116,7 +117,27 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert "stopped" in capsys.readouterr().err
 
 
-HEAVY = "{'ray', 'torch', 'mlflow', 'numpy', 'pydantic'}"
+def test_log_lines_go_to_stderr_while_a_command_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("lhs")
+    before = logger.handlers[:], logger.level, logger.propagate
+
+    def command(options: object) -> int:
+        logger.info("one line")
+        logging.getLogger("lhs.data").warning("a warning")
+        logger.debug("not this")
+        return 0
+
+    monkeypatch.setattr("lhs.cli.experiments.recipes", command)
+    assert main(["recipes"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "one line\na warning\n"
+    assert captured.out == ""
+    assert (logger.handlers, logger.level, logger.propagate) == before
+
+
+HEAVY = "{'ray', 'torch', 'mlflow', 'numpy', 'pydantic', 'rich'}"
 
 
 @pytest.mark.parametrize(

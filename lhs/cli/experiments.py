@@ -17,7 +17,7 @@ def add_commands(commands: Group) -> None:
     command.add_argument(
         "--plan",
         action="store_true",
-        help="print what would be made and what is there; run nothing",
+        help="print what would be made and what exists; run nothing",
     )
     text = "up to the label hierarchy only"
     add_recipe(add_command(commands, "hierarchy", hierarchy, text))
@@ -68,7 +68,7 @@ def hierarchy(options: Namespace) -> int:
         from lhs.engine.graph import HIERARCHY, annotated_scenes
 
         stages = Stages(Storage(config.storage))
-        # Bad images are told of, also where the hierarchy is there already.
+        # Reports bad images even if the hierarchy exists already.
         annotated_scenes(stages, config)
         result = stages.make(HIERARCHY, config)
     print_hierarchy(stages, result)

@@ -1,28 +1,38 @@
-"""From the arguments to an exit code; every mistake of the user's becomes one message."""
+"""From the arguments to an exit code; every user error becomes one message."""
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import sys
 
 from lhs.cli.parser import parser
+from lhs.engine.runtime.logs import logging_to
 from lhs.errors import UserError
 
 
+class StderrHandler(logging.Handler):
+    """Prints log lines to the current `sys.stderr`, which a progress bar replaces."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code, 2 for the user's mistakes."""
+    """Run one command; returns its exit code, 2 for user errors."""
     try:
         try:
-            return _run(arguments)
+            with logging_to(StderrHandler()):
+                return _run(arguments)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
         if not _reader_gone():
             raise
-        # What is left unwritten would be tried once more at Python's end.
+        # Otherwise Python tries to write the rest once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # what a shell says of programs that SIGPIPE ends
+        return 141  # as a shell reports programs that SIGPIPE ended
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -34,22 +44,22 @@ def _run(arguments: list[str] | None) -> int:
         print("lhs: stopped; finished stages are kept and will be reused", file=sys.stderr)
         return 130
     except Exception as error:
-        mistake = user_mistake(error)
-        if mistake is None:
+        found = user_error(error)
+        if found is None:
             raise
-        print(f"lhs: {mistake}", file=sys.stderr)
+        print(f"lhs: {found}", file=sys.stderr)
         return 2
 
 
 def _reader_gone() -> bool:
-    """Whether nobody reads the output any more, as in `lhs recipes | head -2`."""
+    """Whether the reader of the output has ended, as in `lhs recipes | head -2`."""
     watch = select.poll()
     watch.register(sys.stdout, 0)
     return bool(watch.poll(0))
 
 
-def user_mistake(error: BaseException) -> UserError | None:
-    """The user's own mistake inside what Ray made of it, or None."""
+def user_error(error: BaseException) -> UserError | None:
+    """The user error inside the exceptions that Ray wraps around it, or None."""
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
     while waiting:

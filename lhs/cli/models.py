@@ -26,10 +26,10 @@ def add_commands(commands: Group) -> None:
     predictor.add_argument(
         "--every", dest="stride", type=int, choices=STRIDES, default=1, help=SUPPRESS
     )
-    predictor.add_argument("--flip", action="store_true", help="look at the mirrored image too")
+    predictor.add_argument("--flip", action="store_true", help="average with the mirrored image")
     predictor.add_argument(
         "--scales", type=scale, nargs="+", default=[1.0], metavar="F",
-        help="look at the image at these scales, 0.25 to 4",
+        help="average predictions at these scales, 0.25 to 4",
     )  # fmt: skip
     predictor.add_argument(
         "--superpixels", type=whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",

@@ -1,4 +1,4 @@
-"""Options that several commands have, and the types of their values."""
+"""Options of several commands, and the types of their values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 Command = Callable[[argparse.Namespace], int]
 """Runs a command; returns the exit code."""
-# argparse has no public name for what `add_subparsers` gives.
+# argparse has no public name for the type of `add_subparsers`.
 Group = Any
 
 

@@ -1,4 +1,4 @@
-"""All commands; knows names only, so that help is quick."""
+"""The parser of all commands; imports nothing heavy, so that help is quick."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lhs.cli import data, experiments, models, results, sweeps
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of `lhs`; the options it gives have `call`, which runs the command."""
+    """The parser of `lhs`; in its options `call` is the function of the command."""
     top = argparse.ArgumentParser(
         prog="lhs", description="Label hierarchies for scene labeling, on Ray."
     )

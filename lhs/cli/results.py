@@ -22,7 +22,7 @@ def add_commands(commands: Group) -> None:
     paper.add_argument("runs", nargs="+", metavar="RUN", help="as in `lhs report`")
     paper.add_argument("--out", metavar="DIR", default="tables", help="default: tables, here")
     for command in (pages, paper):
-        command.add_argument("--storage", metavar="DIR", help="where the runs lie")
+        command.add_argument("--storage", metavar="DIR", help="where the runs are stored")
 
 
 def _storage(options: Namespace) -> Storage:
@@ -34,7 +34,7 @@ def _storage(options: Namespace) -> Storage:
 
 def report(options: Namespace) -> int:
     """`lhs report`."""
-    from lhs.engine.tracking.reporting import compare_runs
+    from lhs.engine.tracking.comparison import compare_runs
 
     print(compare_runs(_storage(options), options.runs))
     return 0
@@ -42,7 +42,7 @@ def report(options: Namespace) -> int:
 
 def tables(options: Namespace) -> int:
     """`lhs tables`."""
-    from lhs.engine.tracking.reporting import write_tables
+    from lhs.engine.tracking.comparison import write_tables
 
     files = write_tables(_storage(options), options.runs, Path(os.path.expanduser(options.out)))
     print(files[0].read_text(encoding="utf-8"))

@@ -25,8 +25,10 @@ def add_commands(commands: Group) -> None:
         "--trials-at-once", type=whole(1, 4096), metavar="N", help="default: as many as fit"
     )
     after = command.add_mutually_exclusive_group()
-    after.add_argument("--resume", action="store_true", help="go on with a sweep that was stopped")
-    after.add_argument("--clean", action="store_true", help="forget it; close what it left running")
+    after.add_argument("--resume", action="store_true", help="continue a sweep that was stopped")
+    after.add_argument(
+        "--clean", action="store_true", help="delete its records, close its unfinished runs"
+    )
     add_json(command)
 
 
@@ -49,7 +51,7 @@ def sweep(options: Namespace) -> int:
         from lhs.engine.tuning.sweep import clean_sweep
 
         closed = clean_sweep(Storage(base.storage), name)
-        print(f"sweep {name}: forgotten, {closed} runs closed; finished stages are kept")
+        print(f"sweep {name}: deleted, {closed} runs closed; finished stages are kept")
         return 0
     from lhs.engine.runtime.cluster import connected
 

@@ -1,7 +1,8 @@
-"""The cache of stages: results are kept under a key of all that they depend on."""
+"""The cache of stages: each result is stored under a key of everything it depends on."""
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lhs.config import Config
-from lhs.engine.runtime.progress import say
 from lhs.engine.stage import Key, Stage, StageResult, Work, stage_key
 from lhs.engine.storage import Storage
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from lhs.engine.tracking.tracker import Tracker
 
+logger = logging.getLogger("lhs")
+
 SUCCESS = "_SUCCESS.json"
 
 Opened = TypeVar("Opened")
@@ -25,7 +27,7 @@ Opened = TypeVar("Opened")
 
 @dataclass
 class _Known:
-    """What was found out once: parts of keys, keys, finished and stale results, opened things."""
+    """Computed or read once: parts of keys, keys, finished and stale results, opened objects."""
 
     own: dict[tuple[Stage, str], tuple[dict[str, Any], dict[str, str]]] = field(
         default_factory=dict
@@ -38,16 +40,16 @@ class _Known:
 
 @dataclass
 class Stages:
-    """The stages of one run: their keys, what is made, and the order in which it was asked for.
+    """The stages of one run: their keys, and their results in the order they were requested.
 
     Attributes
     ----------
     storage
-        Where results lie.
+        Where results are stored.
     tracker, callbacks
-        What shows and hears of the run's training, if anything does.
+        The run in MLflow and Ray Train's callbacks for its training, if there are any.
     done
-        The run's own results so far.
+        The run's results so far.
     """
 
     storage: Storage
@@ -59,13 +61,13 @@ class Stages:
     _builds: str = ""
 
     def key(self, stage: Stage, config: Config) -> Key:
-        """What a result depends on, from what is known now; nothing is made."""
+        """The key of a result, as far as it is known now; nothing is made."""
         place = (stage, config.model_dump_json())
         known = self._known
         if place in known.keys:
             return known.keys[place]
         if place not in known.own:
-            # Files of weights are read for it, and GPUs asked what they can do.
+            # Expensive: reads files of weights and asks GPUs for their precision.
             known.own[place] = stage.settings(config), stage.sources(config)
         settings, sources = known.own[place]
         inputs, pending = dict(sources), list[str]()
@@ -92,7 +94,7 @@ class Stages:
         return self._finished(stage, config, self.key(stage, config))
 
     def make(self, stage: Stage, config: Config) -> StageResult:
-        """Give a result, made now with all that it takes, or reused."""
+        """Return a result, reused or made now together with its inputs."""
         key = self.key(stage, config)
         if not key.pending and key.digest in self._made:
             return self._made[key.digest]
@@ -102,11 +104,11 @@ class Stages:
             maker = self._apart() if taken.other_run else self
             inputs[taken.role] = maker.make(taken.stage, taken.config)
         key = self.key(stage, config)
-        assert not key.pending, f"{stage.name}: {key.pending} were made, and told nothing"
+        assert not key.pending, f"{stage.name}: the key still needs {key.pending}"
         work = Work(stage.name, key.digest, config, inputs, self._inside(stage, config))
         result = self._finished(stage, config, key)
         if result is None:
-            # Another run on this storage may be at the same stage: it is waited for.
+            # Another run on this storage may be making the same stage: wait for it.
             with self.storage.locked("locks", key.digest):
                 self._known.stale.pop(key.digest, None)
                 result = self._finished(stage, config, key)
@@ -114,23 +116,23 @@ class Stages:
                     result = self._build(stage, key, work)
         self.storage.delete(work.unfinished)
         how = "reused (made" if result.reused else "made"
-        say(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
+        logger.info(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
         self._made[key.digest] = result
         self.done.append(result)
         return result
 
     def _apart(self) -> Stages:
-        """Stages of another run on the same storage, which knows what is made here."""
+        """Stages of another run on the same storage, which sees the results made here."""
         return Stages(self.storage, _known=self._known, _made=dict(self._made))
 
     def _inside(self, stage: Stage, config: Config) -> Stages:
-        """What the builder of a stage sees: what its inputs were made of."""
+        """The stages that the builder of a stage may use: those its inputs were made of."""
         needed = {key.digest for _, _, key in self.needed(stage, config)}
         made = {digest: result for digest, result in self._made.items() if digest in needed}
         return replace(self, done=[], _made=made, _builds=stage.name)
 
     def once(self, name: str, open_it: Callable[[], Opened]) -> Opened:
-        """What is opened the first time and then kept for the run."""
+        """Open an object the first time, and keep it for the run."""
         if name not in self._known.opened:
             self._known.opened[name] = open_it()
         opened: Opened = self._known.opened[name]
@@ -139,8 +141,8 @@ class Stages:
     def needed(
         self, stage: Stage, config: Config, *, apart: bool = False
     ) -> Iterator[tuple[Stage, Config, Key]]:
-        """All stages of a result and the result's own, each once, inputs before what takes them;
-        with `apart` those too that belong to other runs."""
+        """All stages of a result and its own, each once, inputs first; with `apart` also those that
+        belong to other runs."""
         seen: set[str] = set()
 
         def visit(stage: Stage, config: Config) -> Iterator[tuple[Stage, Config, Key]]:
@@ -180,14 +182,14 @@ class Stages:
             "stages", stage.name, f".partial-{digest[:16]}-{uuid.uuid4().hex[:8]}"
         )
         if digest in self._known.stale:
-            say(f"{stage.name}: {self._known.stale.pop(digest)}")
+            logger.info(f"{stage.name}: {self._known.stale.pop(digest)}")
             storage.delete(path)
         started = time.perf_counter()
         storage.make_folder(partial)
         try:
             facts = stage.build(work, partial)
             seconds = time.perf_counter() - started
-            # A folder without its _SUCCESS is what a run left that was killed in this very spot.
+            # A folder without _SUCCESS: a run was killed between the two writes below.
             if storage.exists(path) and not storage.exists(f"{path}/{SUCCESS}"):
                 storage.delete(path)
             if not storage.exists(path):
@@ -208,11 +210,11 @@ class Stages:
         return result
 
     def seconds(self) -> dict[str, float]:
-        """What each stage cost when it was made."""
+        """The seconds that each stage took when it was made."""
         return {result.name: result.seconds for result in self.done}
 
     def table(self) -> list[dict[str, Any]]:
-        """A row per stage: stage, reused, seconds, key."""
+        """A row per stage, for the report: stage, reused, seconds, key."""
         return [
             {"stage": r.name, "reused": r.reused, "seconds": r.seconds, "key": r.key}
             for r in self.done

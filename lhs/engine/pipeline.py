@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,16 +11,17 @@ from ray.train import UserCallback
 from lhs.config import Config
 from lhs.engine.cache import Stages
 from lhs.engine.graph import EVALUATION, HIERARCHY, MODEL, annotated_scenes, has_hierarchy
-from lhs.engine.runtime.preflight import preflight
-from lhs.engine.runtime.progress import say
-from lhs.engine.runtime.resources import trainings_that_fit
+from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import Key, Stage, StageResult
 from lhs.engine.stages.evaluation import Evaluation, read_evaluation
 from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
+from lhs.engine.tracking.metrics import log_outcome, log_training
 from lhs.engine.tracking.reporting import write_report
-from lhs.engine.tracking.tracker import Tracker, log_outcome, log_training, tracked
+from lhs.engine.tracking.tracker import Tracker, tracked
+
+logger = logging.getLogger("lhs")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def run(config: Config, name: str) -> list[Outcome]:
     list of Outcome
         One, or the baseline's and the experiment's.
     """
-    say(preflight(config))
+    logger.info(preflight(config))
     return [run_one(one, its_name) for one, its_name in experiments(config, name)]
 
 
@@ -86,7 +88,7 @@ def run_one(
     """
     storage = Storage(config.storage)
     trainings_that_fit(config)
-    say(f"== {name}: {config.train.strategy} on {config.data.dataset}")
+    logger.info(f"== {name}: {config.train.strategy} on {config.data.dataset}")
     with tracked(
         config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
     ) as tracker:

@@ -17,7 +17,7 @@ from lhs.engine import pipeline
 from lhs.engine.cache import Stages
 from lhs.engine.pipeline import Outcome
 from lhs.engine.stages.evaluation import evaluate_folder, read_predictions
-from lhs.engine.tracking.reporting import compare_runs
+from lhs.engine.tracking.comparison import compare_runs
 from lhs.errors import UserError
 from tests.data.builders import plain
 from tests.engine.conftest import NAME, stage, tiny

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import numpy as np
 from lhs.config import DataConfig
 from lhs.data import open_dataset
 from lhs.engine.inference.sources import find_sources
-from lhs.engine.runtime.progress import say
 from lhs.errors import UserError
 from lhs.evaluation.export import SUFFIXES, export_model, share_alike
 from lhs.evaluation.model import load_model
 from lhs.networks.patch import PatchNetwork
+
+logger = logging.getLogger("lhs")
 
 ALIKE = 0.9999
 """Share of pixels on which a file must agree with the model."""
@@ -76,9 +78,9 @@ def export_file(
     except OSError as error:
         raise UserError(f"--out {target}: {error.strerror}") from None
     try:
-        say(f"exporting {model.description.network.name} ...")
+        logger.info(f"exporting {model.description.network.name} ...")
         export_model(load_model(folder), half, kind, size)
-        say(f"comparing on {len(images)} images ...")
+        logger.info(f"comparing on {len(images)} images ...")
         same, total = share_alike(model, half, kind, images, size)
         alike = same >= ALIKE * total
         if alike:

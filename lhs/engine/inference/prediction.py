@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from lhs.engine.runtime.model_pool import (
     over_images,
     stored_model,
 )
-from lhs.engine.runtime.progress import followed, say
+from lhs.engine.runtime.progress import followed
 from lhs.engine.runtime.resources import wants_gpu
 from lhs.engine.stages.evaluation import folder_files, png
 from lhs.engine.storage import Storage, explained
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
     from lhs.evaluation.model import Model
     from lhs.networks.precision import Precision
+
+logger = logging.getLogger("lhs")
 
 BATCH = 4
 """Images sent to a model at a time: photographs may be large."""
@@ -98,7 +101,7 @@ def predict_files(
     table = _labelled(job, sources, gpu, workers)
     bad = [row for row in table if row["error"]]
     for row in bad:
-        say(f"lhs: {row['error']}")
+        logger.warning(f"lhs: {row['error']}")
     done = [row for row in table if not row["error"]]
     _write_summary(storage, done, opened.classes, opened.colours)
     kept = sum(row["kept"] for row in done)

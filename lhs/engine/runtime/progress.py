@@ -1,170 +1,195 @@
-"""Lines a person can follow, from the driver and, through one small actor, from every worker."""
+"""Progress of running tasks: workers report it to one actor, the driver shows and logs it."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-EVERY = 5.0
-"""Seconds between two lines of the same work."""
+logger = logging.getLogger("lhs")
 
-
-def say(text: str) -> None:
-    """Print a line for people; stdout stays free for results."""
-    print(text, file=sys.stderr, flush=True)
+POLL = 0.5
+"""Seconds after which the driver asks the actor again."""
+INTERVAL = 5.0
+"""Least seconds between two lines about the same task."""
 
 
 @dataclass(frozen=True)
-class State:
-    """Items finished, a worker's last words, the last mistake of the user's that one met."""
+class TaskState:
+    """Items finished, a worker's latest status text, the latest user error in a worker."""
 
     finished: int = 0
     text: str = ""
-    mistake: str = ""
+    error: str = ""
 
 
-class Desk:
-    """Keeps what workers tell, by their work. Runs as an actor, one for all that a process follows:
-    a process of Ray's takes a second to start."""
+Show = Callable[[TaskState], None]
+
+
+class ProgressActor:
+    """Actor that stores the progress and the log lines of each task.
+
+    One serves all tasks of a process: Ray takes a second to start an actor's process.
+    """
 
     def __init__(self) -> None:
-        self.states: dict[str, State] = {}
-        self.lines: dict[str, list[str]] = {}
+        self.states: dict[str, TaskState] = {}
+        self.messages: dict[str, list[tuple[int, str]]] = {}
 
-    def open(self, work: str) -> None:
-        """Begin to listen for a work."""
-        self.states[work], self.lines[work] = State(), []
+    def open(self, task: str) -> None:
+        """Begin a task."""
+        self.states[task], self.messages[task] = TaskState(), []
 
-    def close(self, work: str) -> None:
-        """Forget a work; who still speaks of it is not heard."""
-        self.states.pop(work, None)
-        self.lines.pop(work, None)
+    def close(self, task: str) -> None:
+        """Forget a task; later reports on it are ignored."""
+        self.states.pop(task, None)
+        self.messages.pop(task, None)
 
-    def change(self, work: str, finished: int = 0, **words: str) -> None:
-        """So many items more are finished; others of `State`'s words."""
-        if work in self.states:
-            state = self.states[work]
-            self.states[work] = replace(state, finished=state.finished + finished, **words)
+    def update(self, task: str, finished: int = 0, **changes: str) -> None:
+        """Count more finished items, and set other fields of the task's state."""
+        if task in self.states:
+            state = self.states[task]
+            self.states[task] = replace(state, finished=state.finished + finished, **changes)
 
-    def state(self, work: str) -> State:
-        """What is known of a work that is open."""
-        return self.states[work]
+    def log(self, task: str, level: int, message: str) -> None:
+        """Keep a log line for the driver."""
+        if task in self.messages:
+            self.messages[task].append((level, message))
 
-    def add_line(self, work: str, line: str) -> None:
-        """A line for the driver to print as it is."""
-        if work in self.lines:
-            self.lines[work].append(line)
+    def state(self, task: str) -> TaskState:
+        """The state of an open task."""
+        return self.states[task]
 
-    def take_lines(self, work: str) -> list[str]:
-        """All lines since they were last taken."""
-        taken, self.lines[work] = self.lines[work], []
-        return taken
+    def poll(self, task: str) -> tuple[TaskState, list[tuple[int, str]]]:
+        """The state of an open task, and its log lines since the last call."""
+        messages, self.messages[task] = self.messages[task], []
+        return self.states[task], messages
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Speaks of one work to its desk; travels to workers."""
+    """Reports on one task to its actor; is sent to workers."""
 
-    desk: Any
-    work: str
+    actor: Any
+    task: str
 
     def add(self, count: int) -> None:
-        """So many items are finished."""
-        self.desk.change.remote(self.work, finished=count)
+        """Count more finished items."""
+        self.actor.update.remote(self.task, finished=count)
 
-    def tell(self, text: str) -> None:
-        """What a worker is at, in its own words."""
-        self.desk.change.remote(self.work, text=text)
+    def report(self, text: str) -> None:
+        """Set the status text, of which the driver shows the latest every few seconds."""
+        self.actor.update.remote(self.task, text=text)
 
-    def met(self, mistake: str) -> None:
-        """A worker met a mistake of the user's; returns once that is known."""
-        ray.get(self.desk.change.remote(self.work, mistake=mistake))
+    def report_error(self, message: str) -> None:
+        """Report an error of the user's; returns when the actor has it."""
+        ray.get(self.actor.update.remote(self.task, error=message))
 
-    def state(self, timeout: float | None = None) -> State:
-        """What is known by now."""
-        state: State = ray.get(self.desk.state.remote(self.work), timeout=timeout)
+    def log(self, message: str, level: int = logging.INFO) -> None:
+        """Let the driver log a line."""
+        self.actor.log.remote(self.task, level, message)
+
+    def state(self) -> TaskState:
+        """What was reported so far."""
+        state: TaskState = ray.get(self.actor.state.remote(self.task))
         return state
 
-    def say(self, line: str) -> None:
-        """Let the driver print a line."""
-        self.desk.add_line.remote(self.work, line)
 
-    def said(self) -> list[str]:
-        """All lines since they were last asked for."""
-        lines: list[str] = ray.get(self.desk.take_lines.remote(self.work))
-        return lines
+class ProgressHandler(logging.Handler):
+    """Sends log lines to the driver, each with a prefix."""
+
+    def __init__(self, progress: Progress, prefix: str) -> None:
+        super().__init__()
+        self.progress, self.prefix = progress, prefix
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for line in self.format(record).splitlines():
+            self.progress.log(f"{self.prefix}{line}", record.levelno)
 
 
-_desks: dict[str, Any] = {}
-"""The desk of this process, by the process's number in Ray: another after each `ray.init`."""
+_actors: dict[str, Any] = {}
+"""The actor of this process, by the process's id in Ray, which each `ray.init` changes."""
 
 
-def use_desk_of(progress: Progress) -> None:
-    """Let what this process follows from now on be kept at the desk of a work of its driver's."""
-    _desks.clear()
-    _desks[ray.get_runtime_context().get_worker_id()] = progress.desk
+def share_actor(progress: Progress) -> None:
+    """Use the actor of a task of the driver's for the tasks of this process too."""
+    _actors.clear()
+    _actors[ray.get_runtime_context().get_worker_id()] = progress.actor
 
 
 @contextmanager
 def opened() -> Iterator[Progress]:
-    """A work at this process's desk, which is made where there is none or it was killed."""
-    here, work = ray.get_runtime_context().get_worker_id(), uuid.uuid4().hex
+    """A new task at this process's actor, which is started where there is none or it died."""
+    process, task = ray.get_runtime_context().get_worker_id(), uuid.uuid4().hex
     try:
-        desk = _desks[here]
-        ray.get(desk.open.remote(work))
+        actor = _actors[process]
+        ray.get(actor.open.remote(task))
     except (KeyError, ray.exceptions.RayActorError):
-        desk = _new_desk()
-        ray.get(desk.open.remote(work))
-        _desks.clear()
-        _desks[here] = desk
-    progress = Progress(desk, work)
+        # On this process's own node, so that it is not lost with another.
+        node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(num_cpus=0, scheduling_strategy=node)(ProgressActor).remote()
+        ray.get(actor.open.remote(task))
+        _actors.clear()
+        _actors[process] = actor
     try:
-        yield progress
+        yield Progress(actor, task)
     finally:
-        desk.close.remote(work)
-
-
-def _new_desk() -> Any:
-    # On the node of who asks: it is not lost with any other.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
+        actor.close.remote(task)
 
 
 @contextmanager
 def followed(title: str, total: int) -> Iterator[Progress]:
-    """Print how far workers are, every few seconds, while the block runs.
+    """Show a task's progress while the block runs: a bar on a terminal, otherwise log lines.
 
     Parameters
     ----------
     title
         What is being done.
     total
-        How many items there are; 0 where workers speak in their own words.
+        How many items there are; 0 where workers report a text.
 
     Yields
     ------
     Progress
         To hand to workers.
     """
-    with opened() as progress, meanwhile(partial(_follow, title, total, progress)):
+    shown = _bar if sys.stderr.isatty() else _lines
+    with opened() as progress, shown(title, total) as show, _polled(progress, f"{title}: ", show):
         yield progress
 
 
 @contextmanager
-def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Do some work in a thread while the block runs; it is to end soon after the event is set."""
+def relayed() -> Iterator[Progress]:
+    """Log what the `ProgressHandler`s of other processes send while the block runs."""
+    with opened() as progress, _polled(progress, "", lambda state: None):
+        yield progress
+
+
+@contextmanager
+def _polled(progress: Progress, prefix: str, show: Show) -> Iterator[None]:
+    """Log a task's lines and show its state, in a thread and once more at the block's end."""
     stop = threading.Event()
-    thread = threading.Thread(target=work, args=(stop,), daemon=True)
+
+    def poll() -> None:
+        ended = False
+        while not ended:
+            ended = stop.wait(POLL)
+            with suppress(ray.exceptions.RayError):
+                state, messages = ray.get(progress.actor.poll.remote(progress.task))
+                for level, message in messages:
+                    logger.log(level, "%s%s", prefix, message)
+                show(state)
+
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield
@@ -173,23 +198,44 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join(timeout=10)
 
 
-def _follow(title: str, total: int, progress: Progress, stop: threading.Event) -> None:
-    started, said = time.monotonic(), ""
-    while not stop.wait(EVERY):
-        try:
-            state = progress.state(timeout=EVERY)
-        except ray.exceptions.RayError:
-            continue
-        line = f"{title}: {state.text or _rate(state.finished, total, started)}"
-        if line != said and (state.finished or state.text):
-            say(line)
-            said = line
+@contextmanager
+def _lines(title: str, total: int) -> Iterator[Show]:
+    started = logged = time.monotonic()
+    before = TaskState()
+
+    def show(state: TaskState) -> None:
+        nonlocal before, logged
+        now = time.monotonic()
+        if now - logged >= INTERVAL and state != before:
+            rate = state.finished / (now - started)
+            left = clock((total - state.finished) / rate) if rate else "?"
+            counted = f"{state.finished} of {total}, {rate:.1f} a second, {left} left"
+            logger.info("%s: %s", title, state.text or counted)
+            before, logged = state, now
+
+    yield show
 
 
-def _rate(finished: int, total: int, started: float) -> str:
-    speed = finished / (time.monotonic() - started)
-    left = clock((total - finished) / speed) if speed else "?"
-    return f"{finished} of {total}, {speed:.1f} a second, {left} left"
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Show]:
+    # Here, as only a terminal needs it.
+    from rich import progress as bars
+    from rich.console import Console
+
+    # What is printed to stderr meanwhile appears above the bar; stdout stays free for results.
+    with bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        *([bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn()] * bool(total)),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    ) as shown:
+        bar = shown.add_task(title, total=total or None)
+        yield lambda state: shown.update(
+            bar,
+            completed=state.finished,
+            description=f"{title}: {state.text}" if state.text else title,
+        )
 
 
 def clock(seconds: float) -> str:

@@ -1,8 +1,9 @@
-"""What a training needs of the cluster, and what there is."""
+"""What a run needs of the cluster, what the cluster has, and which device does what."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import ray
@@ -16,20 +17,20 @@ if TYPE_CHECKING:
     from lhs.networks.precision import Precision
 
 CPU_SHARE = 0.9
-"""Of a core that a worker books when it trains on a CPU: the rest is for those that feed it."""
+"""CPUs that a worker reserves when it trains on a CPU; the rest of the core reads its data."""
 
 
 def wants_gpu(setting: Literal["auto"] | bool) -> bool:
-    """Whether workers get a GPU: as set, or (`auto`) where the cluster has one."""
+    """Whether workers get a GPU: as set, or (`auto`) if the cluster has one."""
     if setting == "auto":
         return ray.cluster_resources().get("GPU", 0) >= 1
     return setting
 
 
 def training_workers(config: Config) -> int:
-    """How many workers train: as set, or (`auto`) one a GPU, and one where there is none.
+    """Number of training workers: as set, or (`auto`) one per GPU, and one without a GPU.
 
-    One worker on CPUs has all cores of its node already, and a share of a GPU is for one.
+    One worker on CPUs uses all cores of its node already; a share of a GPU allows one worker.
     """
     train = config.train
     if train.gpu_share < 1:
@@ -41,65 +42,65 @@ def training_workers(config: Config) -> int:
 
 
 def clustering_backend(setting: str) -> Backend:
-    """`hierarchy.backend`, settled where clusters are made: the head may have no GPU.
+    """`hierarchy.backend`, resolved on a node with a GPU: the head may have none.
 
     Raises
     ------
     UserError
-        If cuML is asked for and cannot run, with the reason.
+        If cuML is requested and cannot run, with the reason.
     """
     if setting == "sklearn":
         return "sklearn"
-    # A GPU that this process sees and the cluster does not count is not to be used.
+    # A GPU that Ray does not count must not be used, even if this process sees it.
     there = ray.cluster_resources().get("GPU", 0)
     return _picked(setting, _cuml_on_a_gpu() if there else NO_GPU)
 
 
 @functools.cache
 def _picked(setting: str, probe: CumlProbe) -> Backend:
-    # Asked for several times a run, its warning comes once.
+    # Called several times a run, but its warning should appear once.
     return pick_backend(setting, probe)
 
 
 @functools.cache
 def _cuml_on_a_gpu() -> CumlProbe:
-    # A trifle of a GPU; where trainings hold all of them, it is waited for.
+    # Needs a tiny share of a GPU, and waits while trainings hold all of them.
     found: CumlProbe = ray.get(gpu_query_task()(probe_cuml).remote())
     return found
 
 
 def inference_precision(config: Config) -> Precision:
-    """`evaluation.precision`, settled where a run's trained models label images.
+    """`evaluation.precision`, resolved on the device where trained models predict.
 
     Raises
     ------
     UserError
-        If the device there does not multiply what is asked for.
+        If the device does not support it.
     """
     gpu = wants_gpu(config.train.gpu)
     return precision_on(config.evaluation.precision, gpu, "evaluation.precision")
 
 
 def shares_of(gpus: float, share: float) -> int:
-    """How many such shares so many GPUs hold; none lies on two."""
-    # 1 / 0.1 may be a last digit below 10.
+    """How many shares of this size fit on the GPUs; a share lies on one GPU."""
+    # 1 / 0.1 may be slightly less than 10.
     return int(gpus) * int(1 / share + 1e-6)
 
 
 def models_at_once(gpu: bool, share: float = 1.0) -> int:
-    """Models that label images side by side: one a share of a GPU, or one a node with its cores."""
+    """Number of models that predict at the same time: one per share of a GPU, or per CPU node."""
     if gpu:
         return max(1, shares_of(ray.cluster_resources().get("GPU", 0), share))
     return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
 def trainings_that_fit(config: Config) -> int:
-    """How many such trainings the cluster holds at once.
+    """How many trainings of this configuration the cluster can run at the same time.
 
     Raises
     ------
     UserError
-        If it can't hold one: what is needed, and what there is.
+        If it cannot run one, with what is needed and what there is.
     """
     there = ray.cluster_resources()
     train = config.train
@@ -112,12 +113,52 @@ def trainings_that_fit(config: Config) -> int:
             f"train.workers = {workers}: needs {need:g} {kind}s, the cluster has {have:g}; "
             f"allowed are up to {int(have / each)} workers"
         )
-    kinds = [name.partition(":")[2] for name in there if name.startswith("accelerator_type:")]
+    kinds = _accelerators(there)
     if train.accelerator and train.accelerator not in kinds:
         raise UserError(
             f"train.accelerator = {train.accelerator}: the cluster has {', '.join(kinds) or 'none'}"
         )
     if gpu:
         return shares_of(have, train.gpu_share) // workers
-    # A core more for each: for those that read and decode beside it.
+    # One more core each, which reads and decodes images.
     return max(1, int(have / (need + 1)))
+
+
+def _accelerators(resources: Mapping[str, float]) -> list[str]:
+    return [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]
+
+
+def preflight(config: Config) -> str:
+    """Two log lines: the cluster; where samples, clustering and training run in it.
+
+    Raises
+    ------
+    UserError
+        If clustering, training or evaluation needs what the cluster does not have.
+    """
+    there = ray.cluster_resources()
+    if config.evaluation.precision != "auto":
+        # Fails now, not after the training.
+        inference_precision(config)
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    kinds = sorted(_accelerators(there))
+    gpus = _many(there.get("GPU", 0), "GPU") + f" ({', '.join(kinds)})" * bool(kinds)
+    cpus = _many(there.get("CPU", 0), "CPU")
+    on = "GPU" if wants_gpu(config.train.gpu) else "CPU"
+    parts = []
+    if config.train.strategy != "baseline" or config.network.patches:
+        parts.append(f"samples on {cpus}")
+    if config.train.strategy != "baseline" and config.hierarchy.kind != "scene_names":
+        backend = clustering_backend(config.hierarchy.backend)
+        parts.append(f"clustering by {backend} on {'GPUs' if backend == 'cuml' else 'CPUs'}")
+    workers = training_workers(config)
+    if on == "GPU" and config.train.gpu_share < 1:
+        place = f"{config.train.gpu_share:g} of a GPU"
+    else:
+        place = f"a {on}" if workers == 1 else f"{on}s"
+    parts.append(f"training by {_many(workers, 'worker')} on {place}")
+    return f"cluster: {_many(nodes, 'node')}, {cpus}, {gpus}\n" + ", ".join(parts)
+
+
+def _many(count: float, what: str) -> str:
+    return f"{count:g} {what}" + "s" * (count != 1)

@@ -1,4 +1,4 @@
-"""Scores on held-out training images while a network trains, to choose settings by."""
+"""Validation: scores on held-out training images during training, to select settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lhs.evaluation.scoring import PixelScores, inference_network
 
 
 class Validation:
-    """Labels held-out images with a network as it is in the middle of its training.
+    """Scores a network on held-out images during its training.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, *, subclasses: bool) -> dict[str, float]:
-        """Scores by name, as `lhs evaluate` gives them.
+        """Scores by name, as in `lhs evaluate`.
 
-        A network that still scores `subclasses` is taken to say the class of its best one. The
-        model is left in evaluation mode.
+        With `subclasses` the network scores subclasses, and a pixel gets the class of the best one.
+        The model is left in evaluation mode.
         """
         model.eval()
         scored = PixelScores(inference_network(model), self.every)

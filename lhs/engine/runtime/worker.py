@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,14 @@ from lhs.config import Config
 from lhs.data.scenes import Scene
 from lhs.engine.runtime.cluster import cores
 from lhs.engine.runtime.devices import granted_device
-from lhs.engine.runtime.progress import EVERY, Progress, clock
+from lhs.engine.runtime.progress import Progress
+from lhs.engine.runtime.training_logger import TrainingLogger
 from lhs.engine.runtime.validation import Validation
 from lhs.engine.stages.hierarchy import HIERARCHY_FILE, read_hierarchy
 from lhs.engine.stages.sample_index import SampleIndexReader
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import tracker as tracking
+from lhs.engine.tracking.metrics import Curves
+from lhs.engine.tracking.tracker import Tracker
 from lhs.errors import UserError
 from lhs.evaluation.description import ModelDescription
 from lhs.evaluation.model import load_model, save_model
@@ -54,11 +55,11 @@ STATE, FACTS = "state.pt", "facts.json"
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """All that a training worker needs; it travels to every one of them."""
+    """All that a training worker needs; it is sent to each."""
 
     config: Config
     precision: Precision
-    """`train.precision`, settled."""
+    """`train.precision`, resolved."""
     scenes: tuple[Scene, ...]
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
@@ -72,26 +73,26 @@ class TrainingJob:
     start: str | None
     """Folder of the coarser model that the network starts from."""
     held_out: tuple[Scene, ...]
-    """Scenes to look at while it trains; none without `train.validate_every`."""
+    """Scenes to validate on; none without `train.validate_every`."""
     target: str
-    """Folder in the storage that the model goes to."""
+    """Folder in the storage for the model."""
     resume: str
-    """Folder in the storage that checkpoints go to."""
-    tracker: tracking.Tracker | None
+    """Folder in the storage for checkpoints."""
+    tracker: Tracker | None
 
 
 def train_worker(job: TrainingJob, storage: Storage, progress: Progress) -> None:
-    """One worker of the training; rank 0 writes the model and tells how it goes."""
-    if progress.state().mistake:
-        # Trying again does not mend it.
+    """One worker of the training; rank 0 writes the model and reports progress."""
+    if progress.state().error:
+        # A retry does not fix a user error.
         return
     try:
         _train(job, storage, progress)
-    except UserError as mistake:
+    except UserError as error:
         # Not through the storage, which may be what is full.
-        progress.met(str(mistake))
+        progress.report_error(str(error))
         if ray_train.get_context().get_world_size() > 1:
-            # The others wait for this worker's gradients; they are ended with it.
+            # The others wait for this worker's gradients; Ray ends them with it.
             raise
 
 
@@ -110,11 +111,11 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
     hierarchy = None
     if job.hierarchy is not None:
         hierarchy = read_hierarchy(storage, job.hierarchy)
-    voice = Voice(progress, tracking.Curves(job.tracker), config, rank == 0)
+    log = TrainingLogger(progress, Curves(job.tracker), config, rank)
     torch.manual_seed(config.train.seed)
     network = build_network(config.network, len(job.classes))
-    voice.say(_start(network, job, storage))
-    # Or Python's collector goes through all that was imported at every few steps.
+    log.log(_load_initial_weights(network, job, storage))
+    # Otherwise Python's collector goes through everything imported every few steps.
     gc.collect()
     gc.freeze()
     model, history = train(
@@ -126,20 +127,20 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
         data=_data_source(job, storage, network, hierarchy, rank, world, max(2, share), device),
         device=device,
         precision=job.precision,
-        on_step=voice,
-        on_resume=voice.catch_up,
-        on_epoch=_validation(job, hierarchy, voice),
+        on_step=log.on_step,
+        on_resume=log.on_resume,
+        on_epoch=_validation(job, hierarchy, log),
         trained=job.start is not None,
         checkpoints=_checkpoints(job, storage, rank),
-        log=voice.say,
+        log=log.log,
     )
     if rank == 0:
-        voice.curves.finish()
-        _write(storage, job, model, network, history, hierarchy)
+        log.curves.finish()
+        _save_model(storage, job, model, network, history, hierarchy)
 
 
-def _start(network: SceneNetwork, job: TrainingJob, storage: Storage) -> str:
-    """Fill a new network with the weights it starts from; says which."""
+def _load_initial_weights(network: SceneNetwork, job: TrainingJob, storage: Storage) -> str:
+    """Load the weights that a new network starts from; returns a line about them."""
     config = job.config.network
     if job.start is not None:
         with storage.as_local(job.start) as folder:
@@ -154,17 +155,15 @@ def _start(network: SceneNetwork, job: TrainingJob, storage: Storage) -> str:
     names = [name for name in network.state_dict() if not name.startswith("normalise.")]
     left = [name for name in names if name not in taken]
     parts = sorted({name.rpartition(".")[0] for name in left})
-    told = (
-        ", ".join(parts) if len(parts) <= 4 else f"{', '.join(parts[:4])} and {len(parts) - 4} more"
-    )
-    return (
-        f"weights ({source}): {len(names) - len(left)} of {len(names)} tensors taken"
-        + f"; random are those of {told}" * bool(left)
-    )
+    line = f"weights ({source}): {len(names) - len(left)} of {len(names)} tensors loaded"
+    if not left:
+        return line
+    more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
+    return f"{line}; initialised at random: {', '.join(parts[:4])}{more}"
 
 
 def gpus_here() -> float:
-    """GPUs of this node."""
+    """GPUs of this node in the cluster's count."""
     own = ray.get_runtime_context().get_node_id()
     (node,) = (node for node in ray.nodes() if node["NodeID"] == own)
     return float(node["Resources"].get("GPU", 1))
@@ -202,9 +201,9 @@ def _data_source(
 
 
 def _validation(
-    job: TrainingJob, hierarchy: Hierarchy | None, voice: Voice
+    job: TrainingJob, hierarchy: Hierarchy | None, log: TrainingLogger
 ) -> Callable[[int, Phase, torch.nn.Module], None]:
-    """What to do at the end of an epoch."""
+    """The function to call at the end of each epoch."""
     every = job.config.train.validate_every
     if every is None:
         return lambda epoch, phase, model: None
@@ -213,17 +212,17 @@ def _validation(
         job.held_out, len(job.classes), job.void, parents, job.config.evaluation.stride
     )
 
-    def look(epoch: int, phase: Phase, model: torch.nn.Module) -> None:
+    def validate(epoch: int, phase: Phase, model: torch.nn.Module) -> None:
         if epoch % every:
             return
-        found: dict[str, float] = {}
-        if voice.speaks:
-            found = validation(model, subclasses=phase.target == "subclass")
-            voice.validated(epoch, found)
-        # To Tune, which may stop a trial by it. All workers report, or none goes on.
-        ray_train.report({"epoch": epoch, **found})
+        scores: dict[str, float] = {}
+        if log.active:
+            scores = validation(model, subclasses=phase.target == "subclass")
+            log.on_validation(epoch, scores)
+        # Tune may stop a trial by it. Each worker must report: Ray waits for all of them.
+        ray_train.report({"epoch": epoch, **scores})
 
-    return look
+    return validate
 
 
 def _checkpoints(job: TrainingJob, storage: Storage, rank: int) -> Checkpoints:
@@ -233,7 +232,7 @@ def _checkpoints(job: TrainingJob, storage: Storage, rank: int) -> Checkpoints:
         return storage.read(path) if storage.exists(path) else None
 
     def write(content: bytes) -> None:
-        # A name of its own: a worker of a killed driver may still be writing.
+        # A unique name: a worker of a killed driver may still be writing.
         beside = f"{path}.{uuid.uuid4().hex[:8]}"
         storage.write(beside, content)
         storage.move(beside, path)
@@ -244,7 +243,7 @@ def _checkpoints(job: TrainingJob, storage: Storage, rank: int) -> Checkpoints:
     )
 
 
-def _write(
+def _save_model(
     storage: Storage,
     job: TrainingJob,
     model: torch.nn.Module,
@@ -282,59 +281,3 @@ def _write(
     if isinstance(model, HierarchicalNetwork):
         facts |= {name: float(value) for name, value in model.drift().items()}
     storage.write_json(f"{job.target}/{FACTS}", facts)
-
-
-class Voice:
-    """Tells rank 0's steps to the driver every few seconds, and to the tracker a mean of every
-    `train.log_every` steps; other ranks keep silent."""
-
-    def __init__(
-        self, progress: Progress, curves: tracking.Curves, config: Config, speaks: bool
-    ) -> None:
-        self.progress, self.curves, self.speaks = progress, curves, speaks
-        self.train = config.train
-        self.what = "patches" if config.network.patches else "images"
-        self.seconds = 0.0
-        self.spoken = time.monotonic()
-        self.first = self.step = 0
-        self.recent: list[dict[str, Any]] = []
-
-    def say(self, text: str) -> None:
-        """Words for people."""
-        if self.speaks:
-            self.progress.tell(text)
-
-    def validated(self, epoch: int, scores: Mapping[str, float]) -> None:
-        """Note scores on held-out images, at the step that was last told."""
-        self.curves.add(self.step, scores, "validation")
-        self.say(f"epoch {epoch}: {scores['per_pixel']:.4f} per pixel on held-out images")
-
-    def catch_up(self, history: History) -> None:
-        """Note the steps of an earlier, killed attempt."""
-        self.first = len(history)
-        for row in history:
-            self._note(row)
-
-    def __call__(self, row: dict[str, Any], total: int) -> None:
-        """Tell of a step, of so many in all; several may come at once."""
-        self._note(row, last=row["step"] == total)
-        self.seconds += row["seconds"]
-        now = time.monotonic()
-        if self.speaks and (now - self.spoken > EVERY or row["step"] == total):
-            self.spoken = now
-            done = row["step"] - self.first
-            left = clock(self.seconds / done * (total - row["step"]))
-            self.say(
-                f"{row['phase']} epoch {row['epoch']}, step {row['step']} of {total}, "
-                f"loss {row['loss']:.3f}, {self.train.batch_size / row['seconds']:.1f} "
-                f"{self.what} a second, {left} left"
-            )
-
-    def _note(self, row: dict[str, Any], last: bool = False) -> None:
-        self.recent.append(row)
-        self.step = row["step"]
-        if not self.speaks or (len(self.recent) < self.train.log_every and not last):
-            return
-        values = tracking.mean_of(self.recent, self.train.batch_size)
-        self.recent = []
-        self.curves.add(row["step"], values)

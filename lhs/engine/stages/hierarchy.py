@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,7 +14,6 @@ import ray
 
 from lhs.config import IMAGE_KINDS, Config
 from lhs.engine.runtime.devices import booked_share
-from lhs.engine.runtime.progress import say
 from lhs.engine.runtime.resources import clustering_backend
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.descriptors import read_descriptors
@@ -29,6 +29,8 @@ from lhs.hierarchy.kmeans import Backend
 from lhs.hierarchy.label_clusters import from_label_clusters
 from lhs.hierarchy.scene_names import from_scene_names
 from lhs.hierarchy.sparse_rows import SparseRows
+
+logger = logging.getLogger("lhs")
 
 HIERARCHY_FILE = "hierarchy.json"
 
@@ -129,7 +131,7 @@ def _by_clusters(
     found: dict[int, ClassClusters] = {}
     for label, clusters in finished:
         found[label] = clusters
-        say(
+        logger.info(
             f"hierarchy: {dataset.classes[label]} has {len(clusters.sizes)} subclasses "
             f"({len(found)} of {len(common)} common classes)"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from lhs.engine.runtime.model_pool import (
     over_images,
     stored_model,
 )
-from lhs.engine.runtime.progress import followed, say
+from lhs.engine.runtime.progress import followed
 from lhs.engine.runtime.resources import inference_precision, wants_gpu
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.evaluation import png, precision_setting
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     import torch
 
     from lhs.evaluation.model import Model
+
+logger = logging.getLogger("lhs")
 
 ANNOTATED = "-annotated"
 """Added to the stage's key if the network trains only on what people annotated."""
@@ -57,8 +60,10 @@ def build_pseudo_labels(work: Work, scenes: CheckedScenes, path: str) -> dict[st
     config, storage, dataset = work.config, work.storage, scenes.dataset
     model = work.inputs["model"]
     sparse = _sparse(storage, scenes, config.unlabelled.below)
-    say(f"{len(sparse)} of {len(scenes.split('train'))} training images are less than "
-        f"{config.unlabelled.below:.0%} labelled: the baseline labels the rest")  # fmt: skip
+    logger.info(
+        f"{len(sparse)} of {len(scenes.split('train'))} training images are less than "
+        f"{config.unlabelled.below:.0%} labelled: the baseline labels the rest"
+    )
     files = model_files(storage, f"{model.path}/model")
     digest = hashlib.sha256(files[WEIGHTS]).hexdigest()
     table = _SCHEMA.empty_table()

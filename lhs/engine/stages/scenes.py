@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
 from lhs.data.dataset import Dataset
 from lhs.data.scenes import SPLITS, Scene
-from lhs.engine.runtime.progress import Progress, followed, say
+from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
 from lhs.engine.storage import explained
 from lhs.errors import BadImageError, UserError
+
+logger = logging.getLogger("lhs")
 
 BLOCK = 50
 """Images in one task: a few seconds of work, so that the overhead of a task is small beside it."""
@@ -75,7 +78,7 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
     config, storage = work.config.data, work.storage
     dataset = open_dataset(config)
     rows = [{"id": scene.id} for split in SPLITS for scene in dataset.split(split)]
-    say(f"{dataset.name}: {len(rows)} images, {len(dataset.classes)} classes")
+    logger.info(f"{dataset.name}: {len(rows)} images, {len(dataset.classes)} classes")
     with followed("scenes read", len(rows)) as progress:
         checked = mapped(check_batch, rows, blocks(len(rows)), config=config, progress=progress)
         refs = checked.materialize().to_arrow_refs()
@@ -146,7 +149,7 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
             raise UserError(
                 f"{message}\nrepair or remove them, or leave them out: --set data.on_bad_image=skip"
             )
-        say(f"{message}\nleft out: data.on_bad_image = skip")
+        logger.warning(f"{message}\nleft out: data.on_bad_image = skip")
     checked = CheckedScenes(
         dataset=dataset,
         key=checked_key(result),

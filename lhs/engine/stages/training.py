@@ -114,7 +114,7 @@ def _mistake_raised(progress: Progress) -> Iterator[None]:
     try:
         yield
     finally:
-        mistake = progress.state().mistake
+        mistake = progress.state().error
         if mistake:
             raise UserError(mistake) from None
 

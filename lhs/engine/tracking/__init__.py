@@ -1,1 +1,1 @@
-"""What a run leaves for people: MLflow, the report, the command's last lines."""
+"""Results of a run for people: MLflow, the report, the command's last lines."""

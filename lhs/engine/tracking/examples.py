@@ -17,7 +17,7 @@ from lhs.hierarchy import Hierarchy
 
 PER_SUBCLASS = 8
 IMAGES = 400
-"""Training images looked through: enough for a picture, whatever the dataset's size."""
+"""Training images to search: enough for a figure, for any size of dataset."""
 
 
 def subclass_patches(
@@ -27,7 +27,7 @@ def subclass_patches(
     hierarchy: Hierarchy,
     samples: StageResult,
 ) -> tuple[str, dict[str, list[np.ndarray]]]:
-    """Patches of the class with the most subclasses, each from another unaugmented image.
+    """Patches of the class with the most subclasses, each from a different unaugmented image.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def subclass_patches(
         classes = np.full(len(centres), label)
         names = [hierarchy.scene_of(scene) or ""] * len(classes)
         subclasses = hierarchy.subclass_of(classes, histograms, names)
-        # One patch an image and subclass, so that a row shows different places.
+        # One patch per image and subclass, so that a row shows different places.
         image = scene.image()
         for subclass in np.unique(subclasses):
             row_of = patches[hierarchy.subclasses[subclass].name]

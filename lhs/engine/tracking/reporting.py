@@ -1,8 +1,9 @@
-"""Gathers what the stages stored and writes a run's report, its arrays beside its pictures."""
+"""Writes the report of a run from the stored results, its arrays beside its figures."""
 
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -22,25 +23,20 @@ from lhs.engine.graph import (
     context_scenes,
     has_hierarchy,
 )
-from lhs.engine.runtime.progress import say
 from lhs.engine.stage import StageResult
 from lhs.engine.stages.evaluation import Evaluation, read_evaluation, read_predictions
 from lhs.engine.stages.hierarchy import HIERARCHY_FILE, read_hierarchy
 from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.stages.training import baseline_of
-from lhs.engine.storage import Storage
-from lhs.engine.tracking import tracker as tracking
 from lhs.engine.tracking.examples import subclass_patches
-from lhs.errors import UserError
-from lhs.evaluation.metrics import scores
-from lhs.loading import build_config
+from lhs.engine.tracking.tracker import Tracker
 from lhs.report.assemble import Examples, HierarchyArrays, assemble
 from lhs.report.content import ReportData, ReportFigure, ReportTable
-from lhs.report.page import render_comparison, render_page
-from lhs.report.paper import Run, as_html, as_markdown, paper_tables
+from lhs.report.page import render_page
+
+logger = logging.getLogger("lhs")
 
 PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
-COMPARISON = "comparison.html"
 
 
 def find_baseline(stages: Stages, config: Config) -> tuple[StageResult | None, str]:
@@ -64,9 +60,9 @@ def write_report(
     stages: Stages,
     config: Config,
     name: str,
-    tracker: tracking.Tracker,
+    tracker: Tracker,
 ) -> tuple[Evaluation | None, str]:
-    """Write the page, figures and arrays of a run whose stages are made to `runs/`, and log them.
+    """Write the page, figures and arrays of a finished run to `runs/`, and log them.
 
     Returns
     -------
@@ -88,7 +84,7 @@ def write_report(
         ids = ", ".join(list(scenes.skipped)[:10])
         notes.append(f"{len(scenes.skipped)} unreadable images were left out, such as {ids}.")
     if note:
-        say(note)
+        logger.warning(note)
     with storage.filesystem.open_input_file(f"{model.path}/history.parquet") as stream:
         history = pq.read_table(stream).to_pandas()
     folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")
@@ -140,7 +136,7 @@ def write_report(
         storage.make_folder(folder)
         storage.put_folder(local, folder)
         tracker.folder(local, "report")
-        # MLflow's page that compares runs shows what lies at the top, and nothing below.
+        # MLflow's page that compares runs shows files at the top level only.
         tracker.folder(local / "figures")
     return baseline, storage.address(f"{folder}/{PAGE}")
 
@@ -220,105 +216,4 @@ def _examples(
         truths=[scene.label_map() for scene in chosen],
         predictions=[predictions[scene.id] for scene in chosen],
         baseline_predictions=None if before is None else [before[scene.id] for scene in chosen],
-    )
-
-
-def compare_runs(storage: Storage, runs: list[str]) -> str:
-    """Write one page that sets finished runs side by side.
-
-    Parameters
-    ----------
-    storage
-        Where the runs' folders lie.
-    runs
-        MLflow run ids, their first letters, or names of folders below `runs/`.
-
-    Returns
-    -------
-    str
-        Path of the page.
-
-    Raises
-    ------
-    UserError
-        If a run is not there, or several fit a name.
-    """
-    reports = [_stored_report(storage, name) for name in find_runs(storage, runs)]
-    page = storage.path("runs", COMPARISON)
-    storage.write(page, render_comparison(reports).encode())
-    return storage.address(page)
-
-
-def find_runs(storage: Storage, runs: list[str]) -> list[str]:
-    """Names of folders below `runs/`; takes and raises what `compare_runs` does."""
-    known = [name for name in storage.list(storage.path("runs")) if name != COMPARISON]
-    found = []
-    for run in runs:
-        fitting = [name for name in known if name == run or name.rpartition("-")[2] == run[:8]] or [
-            name for name in known if name.rpartition("-")[0] == run
-        ]
-        if len(fitting) > 1:
-            raise UserError(f"run {run!r} may be any of {', '.join(fitting)}: give one of these")
-        if not fitting:
-            raise UserError(
-                f"run {run!r} is not in {storage.uri}/runs; there are {', '.join(known) or 'none'}"
-            )
-        found += fitting
-    return found
-
-
-def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
-    """Write the paper's tables with the runs' scores into a folder: Markdown, CSV and HTML.
-
-    Returns
-    -------
-    list of Path
-        The files, the Markdown first.
-
-    Raises
-    ------
-    UserError
-        As `compare_runs`, or if the folder can't be written.
-    """
-    facts = [
-        storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
-        for name in dict.fromkeys(find_runs(storage, runs))
-    ]
-    configs = [build_config(entry["config"]).model_dump(mode="json") for entry in facts]
-    tables = paper_tables(
-        [Run(config, entry["scores"]) for config, entry in zip(configs, facts, strict=True)]
-    )
-    files = {
-        out / "tables.md": "\n".join(as_markdown(number, tables[number]) for number in tables),
-        out / "tables.html": as_html(tables),
-    } | {out / f"table-{number}.csv": tables[number].to_csv(index=False) for number in tables}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for path, text in files.items():
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--out {out}: {error.strerror}") from None
-    return list(files)
-
-
-def _stored_report(storage: Storage, name: str) -> ReportData:
-    import io
-
-    folder = storage.path("runs", name)
-    facts = storage.read_json(f"{folder}/{FACTS}")
-    counts = np.load(io.BytesIO(storage.read(f"{folder}/{CONFUSION}")), allow_pickle=False)
-    return ReportData(
-        title=facts["title"],
-        subtitle=facts["subtitle"],
-        dataset=facts["dataset"],
-        strategy=facts["strategy"],
-        class_names=tuple(facts["classes"]),
-        scores=scores(counts),
-        baseline=None,
-        sections=(),
-        config=build_config(facts["config"]).model_dump(mode="json"),
-        paths={},
-        seeds=tuple(facts["seeds"]),
-        created=facts["created"],
-        href=f"{name}/{PAGE}",
     )

@@ -1,4 +1,4 @@
-"""What a command says at its end: a small table, the paths, and how to look at them."""
+"""The last lines of a command: a small table, the paths, and how to open them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,29 @@ from lhs.engine.stage import StageResult
 if TYPE_CHECKING:
     from lhs.engine.pipeline import Outcome
 
-SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
-
 
 def print_summary(outcomes: list[Outcome]) -> None:
-    """Scores side by side, stages, paths."""
+    """Print the scores side by side, stages, paths."""
     last = outcomes[-1]
-    columns = {outcome.config.train.strategy: outcome.evaluation for outcome in outcomes}
+    columns = {one.config.train.strategy: one.evaluation.scores for one in outcomes}
     if len(outcomes) == 1 and last.baseline is not None:
-        columns = {"baseline": last.baseline, **columns}
+        columns = {"baseline": last.baseline.scores, **columns}
     print()
     print(f"{'':<18}" + "".join(f"{name:>14}" for name in columns))
-    for score in SCORES:
-        values = [getattr(evaluation.scores, score) for evaluation in columns.values()]
+    for score in last.evaluation.scores.headline():
+        values = [scores.headline()[score] for scores in columns.values()]
         print(f"{score:<18}" + "".join(f"{value:>14.4f}" for value in values))
     print(f"(one seed: {last.config.train.seed}; a single run is no proof of a difference)")
     print()
     print_stages(last.stages)
-    address = last.stages.storage.address
-    print(f"report    {last.report}")
-    print(f"model     {address(last.model.path + '/model')}")
-    if last.hierarchy is not None:
-        print(f"hierarchy {address(last.hierarchy.path + '/hierarchy.json')}")
+    for name, path in _outcome(last)["paths"].items():
+        if path is not None:
+            print(f"{name:<10}{path}")
     print(f"compare   mlflow ui --backend-store-uri {last.tracker.uri}")
 
 
 def print_stages(stages: Stages) -> None:
-    """A line per stage: made or reused, seconds."""
+    """Print a line per stage: made or reused, seconds."""
     for stage in stages.done:
         how = "reused" if stage.reused else "made"
         print(f"{stage.name:<13}{how:>7}{stage.seconds:>9.1f} s")
@@ -75,7 +71,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def print_hierarchy(stages: Stages, result: StageResult) -> None:
-    """Common classes with the number of their subclasses, stages, the file."""
+    """Print the common classes with their numbers of subclasses, stages, the file."""
     facts = hierarchy_json(stages, result)
     print()
     for name, count in facts["subclasses_per_class"].items():

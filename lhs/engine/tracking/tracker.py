@@ -1,58 +1,50 @@
-"""MLflow: parameters under their dotted names, curves, scores, pictures, the model."""
+"""MLflow runs: where they are stored, begun, found, written to and ended."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas as pd
 from filelock import FileLock
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from lhs.config import Config, TrainConfig
-from lhs.engine.cache import Stages
-from lhs.engine.pyfunc import save_pyfunc
-from lhs.engine.runtime.progress import say
-from lhs.engine.stage import StageResult
+from lhs.config import Config
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 
-LONGEST = 6000
+logger = logging.getLogger("lhs")
+
+MAX_PARAM_LENGTH = 6000
 """Characters of a parameter's value that MLflow keeps."""
+MAX_RUNS = 50_000
+"""Runs of one search; MLflow's limit."""
 PARENT = "mlflow.parentRunId"
 """Tag of a run below another."""
-BATCH = 900
-"""Metrics of one call; the server takes 1000."""
-
-
 WAIT = 600.0
-"""Seconds that a run waits for a store that went away."""
+"""Seconds that a run waits for a store that does not answer."""
 ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""MLflow's own waiting would hold a training back for minutes."""
-
-
-_OF_SQLITE = {
+"""For training workers: MLflow's own retries would block a training for minutes."""
+_SQLITE_ERRORS = {
     "disk is full": errno.ENOSPC,
     "readonly database": errno.EROFS,
     "unable to open database file": errno.EROFS,
 }
-"""What SQLite says, and the system's number for it."""
+"""Parts of SQLite's messages, and the error number of each."""
 
 
 def tracking_uri(storage: Storage) -> str:
     """Where runs are tracked: `MLFLOW_TRACKING_URI`, or a SQLite file in the storage folder.
 
-    Beside a remote storage the file lies in the default results folder of this machine.
+    For a remote storage the file is in the default results folder of this machine.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
@@ -65,7 +57,7 @@ def tracking_uri(storage: Storage) -> str:
 
 @dataclass(frozen=True)
 class Tracker:
-    """One MLflow run in one store; travels to workers."""
+    """One MLflow run in one store; is sent to workers."""
 
     uri: str
     run_id: str
@@ -75,28 +67,35 @@ class Tracker:
         """A client of the store."""
         return mlflow.MlflowClient(self.uri)
 
-    def metrics(self, values: Mapping[str, float]) -> None:
-        """Log single numbers; those that are nan are left out."""
-        now = int(time.time() * 1000)
-        rows = [Metric(key, value, now, 0) for key, value in values.items() if value == value]
-        patiently(self.uri, lambda: self.client.log_batch(self.run_id, metrics=rows))
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics, without those that are nan."""
+        rows = metric_rows(values, step)
+        with_retries(self.uri, lambda: self.client.log_batch(self.run_id, metrics=rows))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Log tags."""
         rows = [RunTag(key, str(value)) for key, value in values.items()]
-        patiently(self.uri, lambda: self.client.log_batch(self.run_id, tags=rows))
+        with_retries(self.uri, lambda: self.client.log_batch(self.run_id, tags=rows))
 
     def folder(self, folder: Path, place: str | None = None) -> None:
         """Log a folder's files as artifacts, below `place` or at the top."""
-        patiently(self.uri, lambda: self.client.log_artifacts(self.run_id, str(folder), place))
+        with_retries(self.uri, lambda: self.client.log_artifacts(self.run_id, str(folder), place))
 
-    def ended(self, status: str) -> None:
-        """Note how the run ended: FINISHED, FAILED or KILLED."""
-        patiently(self.uri, lambda: self.client.set_terminated(self.run_id, status))
+    def end(self, status: str) -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+        with_retries(self.uri, lambda: self.client.set_terminated(self.run_id, status))
 
 
-def patiently(uri: str, call: Callable[[], Any]) -> None:
-    """Do what needs the store; where that is away, try again for up to `WAIT` seconds.
+def metric_rows(values: Mapping[str, float], step: int) -> list[Metric]:
+    """MLflow's metrics of one step, without those that are nan."""
+    now = int(time.time() * 1000)
+    return [Metric(key, value, now, step) for key, value in values.items() if value == value]
+
+
+def with_retries(uri: str, call: Callable[[], Any]) -> None:
+    """Call the store; while it does not answer, retry for up to `WAIT` seconds.
+
+    MLflow's own retries cover requests over HTTP only, not SQLite.
 
     Raises
     ------
@@ -110,37 +109,37 @@ def patiently(uri: str, call: Callable[[], Any]) -> None:
                 call()
             return
         except (MlflowException, OSError) as error:
-            if not _away(error) or time.monotonic() > limit:
+            if not unanswered(error) or time.monotonic() > limit:
                 raise
             if pause == 0.5:
-                say("MLflow's store does not answer; waiting for it")
+                logger.warning("MLflow's store does not answer; waiting for it")
             time.sleep(pause)
             pause = min(2 * pause, 20.0)
 
 
 @contextmanager
 def _disk_explained(uri: str) -> Iterator[None]:
-    """Tell what a full or read-only disk makes of a store in files as the storage tells it."""
+    """Report a full or read-only disk under an SQLite store in the storage's words."""
     with explained(uri):
         try:
             yield
         except MlflowException as error:
-            for words, number in _OF_SQLITE.items():
+            for words, number in _SQLITE_ERRORS.items():
                 if words in str(error):
                     raise OSError(number, words) from None
             raise
 
 
-def _away(error: Exception) -> bool:
-    """Whether nobody answered, rather than said no."""
-    told = getattr(error, "error_code", "INTERNAL_ERROR")
-    return told in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+def unanswered(error: Exception) -> bool:
+    """Whether the store did not answer, rather than refused."""
+    code = getattr(error, "error_code", "INTERNAL_ERROR")
+    return code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 
 
 def begin_run(
     uri: str, dataset: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]
 ) -> str:
-    """Begin a run in the dataset's experiment, with these tags and parameters; its id.
+    """Begin a run in the dataset's experiment, with tags and parameters; returns its id.
 
     Raises
     ------
@@ -156,20 +155,20 @@ def begin_run(
 
 
 def _params(parameters: Mapping[str, Any]) -> list[Param]:
-    return [Param(key, str(value)[:LONGEST]) for key, value in parameters.items()]
+    return [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in parameters.items()]
 
 
 @contextmanager
 def _reached(uri: str) -> Iterator[None]:
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It prints what it raises, with a traceback.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # It prints the errors that it raises, with tracebacks.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    # Two runs that create the database at the same time break each other.
+    # Two processes that create the database at the same time both fail.
     database = uri.removeprefix("sqlite:///")
-    alone = nullcontext() if database == uri else FileLock(f"{database}.lock")
+    lock = nullcontext() if database == uri else FileLock(f"{database}.lock")
     try:
-        with alone:
+        with lock:
             yield
     except (MlflowException, OSError) as error:
         raise UserError(f"MLFLOW_TRACKING_URI = {uri}: {error}") from None
@@ -192,15 +191,15 @@ def tracked(
     config
         Logged as parameters, each under its dotted name.
     storage
-        Beside which the default database lies.
+        Where the default database is.
     dataset
         The experiment's name.
     name
         The run's name.
     tags
-        Of the run.
+        The run's tags.
     run_id
-        A run that an earlier attempt left, which is taken up again; None begins one.
+        An unfinished run to continue; None begins one.
 
     Raises
     ------
@@ -217,21 +216,21 @@ def tracked(
             client.update_run(run_id, status="RUNNING")
             client.log_batch(run_id, params=_params(parameters))
     tracker = Tracker(uri, run_id)
-    with noted(tracker):
+    with ended(tracker):
         yield tracker
 
 
 @contextmanager
-def noted(tracker: Tracker) -> Iterator[None]:
-    """Note how the block ends: FINISHED, FAILED or KILLED."""
+def ended(tracker: Tracker) -> Iterator[None]:
+    """End a run with the block: FINISHED, FAILED or KILLED."""
     try:
         yield
     except BaseException as error:
-        # What went wrong is told, not that it could not be noted.
+        # The block's error is raised, not one of MLflow's about the status.
         with suppress(UserError, MlflowException, OSError):
-            tracker.ended("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    tracker.ended("FINISHED")
+    tracker.end("FINISHED")
 
 
 def find_runs(uri: str, tags: Mapping[str, str]) -> list[Any]:
@@ -240,25 +239,17 @@ def find_runs(uri: str, tags: Mapping[str, str]) -> list[Any]:
         client = mlflow.MlflowClient(uri)
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found: list[Any] = []
-        token: str | None = None
-        while experiments:
-            page = client.search_runs(experiments, wanted, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                break
-        return found
+        return list(client.search_runs(experiments, wanted, max_results=MAX_RUNS))
 
 
-def close_left(uri: str, parent: str) -> list[str]:
-    """End the runs that a kill left RUNNING: a sweep's own and its trials'; their ids."""
+def close_unfinished(uri: str, parent: str) -> list[str]:
+    """End the runs that a kill left RUNNING, a sweep's and its trials'; returns their ids."""
     client = mlflow.MlflowClient(uri)
     runs = [client.get_run(parent), *find_runs(uri, {PARENT: parent})]
-    left = [run.info.run_id for run in runs if run.info.status == "RUNNING"]
-    for run_id in left:
+    unfinished = [run.info.run_id for run in runs if run.info.status == "RUNNING"]
+    for run_id in unfinished:
         client.set_terminated(run_id, "KILLED")
-    return left
+    return unfinished
 
 
 def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
@@ -267,92 +258,6 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
         return experiment.experiment_id
     place = None
     if uri.startswith("sqlite:///"):
-        # MLflow's own default would be a folder where the command was typed.
+        # MLflow's own default is a folder below the current one.
         place = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
     return client.create_experiment(name, artifact_location=place)
-
-
-def log_training(
-    tracker: Tracker, storage: Storage, model: StageResult, train: TrainConfig
-) -> None:
-    """Log a trained model, as an MLflow model that `runs:/RUN_ID` finds, and its curves where an
-    earlier run trained it."""
-    with storage.as_local(model.path) as folder, tempfile.TemporaryDirectory() as scratch:
-        if model.reused:
-            _log_history(tracker, pd.read_parquet(folder / "history.parquet"), train)
-        save_pyfunc(folder / "model", Path(scratch) / "model")
-        tracker.folder(Path(scratch) / "model", "model")
-
-
-def log_outcome(tracker: Tracker, scores: Mapping[str, float], stages: Stages) -> None:
-    """Log what a finished run found: scores, seconds a stage, what was reused."""
-    tracker.metrics({f"test/{key}": value for key, value in scores.items()})
-    tracker.metrics({f"seconds/{key}": value for key, value in stages.seconds().items()})
-    reused = [stage.name for stage in stages.done if stage.reused]
-    keys = {f"stage.{stage.name}": stage.key for stage in stages.done}
-    tracker.tags({"lhs.reused": ", ".join(reused) or "none", **keys})
-
-
-def _log_history(tracker: Tracker, history: pd.DataFrame, train: TrainConfig) -> None:
-    curves = Curves(tracker)
-    for _, rows in history.groupby((history["step"] - 1) // train.log_every):
-        last = int(rows["step"].iloc[-1])
-        curves.add(last, mean_of(rows.to_dict("records"), train.batch_size))
-    curves.finish()
-
-
-def mean_of(rows: Sequence[Mapping[Any, Any]], batch_size: int) -> dict[str, float]:
-    """One point of the curves, of consecutive rows of a training history."""
-    seconds = sum(row["seconds"] for row in rows)
-    values = {
-        "loss": sum(row["loss"] for row in rows) / len(rows),
-        "learning_rate": rows[-1]["learning_rate"],
-        "examples_per_second": batch_size * len(rows) / seconds,
-        "share_waited": sum(row["waited"] for row in rows) / seconds,
-    }
-    drift = {key: rows[-1][key] for key in ("w_from_one", "w_from_zero") if key in rows[-1]}
-    return values | drift
-
-
-class Curves:
-    """Training curves, sent in batches so that the store does not hold the training back; without a
-    tracker nowhere."""
-
-    EVERY = 5.0
-
-    def __init__(self, tracker: Tracker | None) -> None:
-        self.tracker = tracker
-        self.rows: list[Metric] = []
-        self.sent = time.monotonic()
-
-    def add(self, step: int, values: Mapping[str, float], kind: str = "train") -> None:
-        """Note the values of a step; nan is left out."""
-        if self.tracker is None:
-            return
-        now = int(time.time() * 1000)
-        self.rows += [
-            Metric(f"{kind}/{key}", value, now, step)
-            for key, value in values.items()
-            if value == value
-        ]
-        if time.monotonic() - self.sent > self.EVERY:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what was noted; where the store is away, it is kept for the next time."""
-        try:
-            self._send()
-        except (MlflowException, OSError) as error:
-            if not _away(error):
-                raise
-        self.sent = time.monotonic()
-
-    def finish(self) -> None:
-        """Send what is left, and wait for the store if need be."""
-        if self.tracker is not None:
-            patiently(self.tracker.uri, self._send)
-
-    def _send(self) -> None:
-        while self.rows and self.tracker is not None:
-            self.tracker.client.log_batch(self.tracker.run_id, metrics=self.rows[:BATCH])
-            del self.rows[:BATCH]

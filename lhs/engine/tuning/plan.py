@@ -1,4 +1,4 @@
-"""What the trials of a sweep share: each distinct stage is made once, before they start."""
+"""Stages that the trials of a sweep share: each distinct one is made once, before they start."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from lhs.engine.graph import (
 from lhs.engine.stage import StageResult
 
 HIERARCHIES_AT_ONCE = 4
-"""Hierarchies made at a time: each waits for its largest class at its end."""
+"""Hierarchies made at a time: at its end each waits for its largest class alone."""
 SHARED = tuple(stage.name for stage in (PSEUDO_LABELS, SAMPLES, HISTOGRAMS, DESCRIPTORS, HIERARCHY))
-"""Stages before the training, in the order in which the plan tells of them."""
+"""Stages before the training, in the order of the plan's line."""
 
 
 def plan_text(
     stages: Stages, configs: Sequence[Config], trained: bool, searched: int | None = None
 ) -> str:
-    """One line: how many distinct results of each stage the trials need.
+    """A line with the number of distinct results of each stage that the trials need.
 
     Parameters
     ----------
     stages
-        Knows where some may lie already.
+        Finds those that exist already.
     configs
-        Of each trial.
+        The configuration of each trial.
     trained
         Whether networks are trained.
     searched
-        So many trials of a search, which differ in their training in ways that are not known yet.
+        Number of trials of a search, whose settings are not known yet.
     """
     digests: dict[str, set[str]] = {}
     there: dict[str, set[str]] = {}
@@ -70,12 +70,12 @@ def check_scenes(stages: Stages, configs: Sequence[Config]) -> None:
 def make_shared(stages: Stages, configs: Sequence[Config]) -> list[list[StageResult]]:
     """Make the stages up to the hierarchy, each distinct one once.
 
-    One after the other, since each takes the whole cluster; hierarchies side by side.
+    One after the other, since each uses the whole cluster; only hierarchies at the same time.
 
     Returns
     -------
     list of list of StageResult
-        For each trial those that it has.
+        The results of each trial.
     """
     for config in configs:
         for stage, its_config, _ in stages.needed(MODEL, config):
@@ -88,7 +88,7 @@ def make_shared(stages: Stages, configs: Sequence[Config]) -> list[list[StageRes
     try:
         list(pool.map(lambda config: stages.make(HIERARCHY, config), distinct.values()))
     finally:
-        # Who is stopped does not wait for what is being made.
+        # When stopped, do not wait for what is being made.
         pool.shutdown(wait=False, cancel_futures=True)
     shared = (SCENES.name, *SHARED)
     results = []

@@ -1,4 +1,4 @@
-"""What a sweep found: its table, its page, how far its hierarchies agree, all in MLflow too."""
+"""Results of a sweep: tables, page, agreement of its hierarchies; written and logged in MLflow."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lhs.report.sensitivity import (
 from lhs.sweeps import name_of
 
 IMAGES = 60
-"""Training images on whose samples hierarchies are compared."""
+"""Number of training images on whose samples hierarchies are compared."""
 PAGE, SUMMARY, SETTINGS, SHARING = "sweep.html", "summary.csv", "settings.csv", "sharing.csv"
 AGREEMENT, FIGURE = "agreement.csv", "sensitivity.png"
 
@@ -50,11 +50,11 @@ def write_results(
     outcome
         The sweep.
     name, recipe
-        What it is called, and what it changes.
+        Name of the sweep, and of the recipe that it changes.
     scenes
         The scenes of its first trial.
     metric
-        Of a search, the score it goes by.
+        For a search, the score that it optimizes.
 
     Returns
     -------
@@ -90,17 +90,11 @@ def write_results(
         (local / PAGE).write_text(page, encoding="utf-8")
         storage.put_folder(local, folder)
         outcome.tracker.folder(local)
-    _log(outcome)
-    return storage.address(f"{folder}/{PAGE}")
-
-
-def _log(outcome: SweepOutcome) -> None:
-    """Put the trials' scores on the sweep's own run too, the trial's number as the step."""
+    # On the sweep's run too, with the trial's number as the step.
     for record in outcome.records:
-        for key, value in record["scores"].items():
-            outcome.tracker.client.log_metric(
-                outcome.tracker.run_id, f"trial/{key}", value, step=record["number"]
-            )
+        scores = {f"trial/{key}": value for key, value in record["scores"].items()}
+        outcome.tracker.metrics(scores, step=record["number"])
+    return storage.address(f"{folder}/{PAGE}")
 
 
 def _trial(record: Mapping[str, Any]) -> Trial:
@@ -115,8 +109,8 @@ def agreement_of(
 ) -> pd.DataFrame | None:
     """Adjusted Rand index between the hierarchies of trials that have the same samples.
 
-    It is taken over the unchanged samples of at most `IMAGES` training images, spread evenly.
-    None where there are no two hierarchies to compare.
+    It is computed on the samples of at most `IMAGES` unaugmented training images, evenly spaced.
+    None if fewer than two hierarchies can be compared.
     """
     first: dict[str, Trial] = {}
     for trial in trials:
@@ -154,9 +148,9 @@ def _rows(filesystem: arrow_fs.FileSystem, folder: str, images: list[str]) -> An
 
 
 def print_results(outcome: SweepOutcome, page: str) -> None:
-    """A line a setting, paths, and how to compare the trials."""
+    """Print a line per setting, paths, and how to compare the trials."""
     trials = [_trial(record) for record in outcome.records]
-    # A search has no seeds, but trials that were stopped.
+    # Only a search stops trials; its settings are not repeated with several seeds.
     stopped = any(trial.stopped_after is not None for trial in trials)
     frame = trial_frame(trials).drop(columns="run_id") if stopped else setting_frame(trials)
     frame = frame.dropna(axis=1, how="all").astype(object)

@@ -1,8 +1,9 @@
-"""`lhs sweep` of a search: Optuna proposes trials, those that stay behind are stopped early."""
+"""`lhs sweep` with a search: Optuna proposes trials, ASHA stops the worse ones early."""
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,37 +19,33 @@ from ray.tune.search.optuna import OptunaSearch
 
 from lhs.config import Config
 from lhs.engine.cache import Stages
-from lhs.engine.runtime.preflight import preflight
-from lhs.engine.runtime.progress import Progress, say
-from lhs.engine.runtime.relay import heard
-from lhs.engine.runtime.resources import trainings_that_fit
+from lhs.engine.runtime.progress import Progress, relayed
+from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
-from lhs.engine.tracking.tracker import Tracker, find_runs, noted
+from lhs.engine.tracking.tracker import Tracker, ended, find_runs
 from lhs.engine.tuning.plan import check_scenes, make_shared, plan_text
 from lhs.engine.tuning.sweep import SweepOutcome, begin, parent_run, settings_of, trial_tags
-from lhs.engine.tuning.trial_ids import Numbers
+from lhs.engine.tuning.trial_ids import TrialIds
 from lhs.engine.tuning.trials import (
-    FAILURES,
-    HEAD,
-    TRIAL_SHARE,
     check_results,
-    mistake_path,
     record_of,
     record_path,
     run_trial,
-    told_by_tune,
+    run_tune,
 )
 from lhs.loading import build_config, current_name
 from lhs.report.sensitivity import SCORES
 from lhs.sweeps import Between, Search, Trial
 
+logger = logging.getLogger("lhs")
+
 DIGITS = 3
-"""Of a proposed number: more of them say nothing."""
-KEPT = 3
-"""One trial in so many goes on from a rung to the next; rungs are as many times as long."""
-LONGEST = 10_000
-"""Epochs that no trial reaches: its own length ends it."""
+"""Significant digits of a proposed number."""
+REDUCTION_FACTOR = 3
+"""ASHA's: one trial in three continues from a rung to the next, which is three times as long."""
+MAX_EPOCHS = 10_000
+"""More than any trial has: its own length ends it."""
 
 
 def run_search(
@@ -60,29 +57,29 @@ def run_search(
     resume: bool = False,
     at_once: int | None = None,
 ) -> SweepOutcome:
-    """Run the trials of a search that are left.
+    """Run the trials of a search that are not finished.
 
-    A resumed search tells Optuna of the trials that ended and takes up those that were begun.
+    A resumed search gives Optuna the finished trials and continues those that were begun.
 
     Parameters
     ----------
     name
-        Of the sweep's folder below `sweeps/` in the storage.
+        Name of the sweep's folder below `sweeps/` in the storage.
     recipe
-        What the trials change, for people.
+        Name of the recipe, for log lines and the page.
     search
-        The space, and how many trials.
+        The space, and the number of trials.
     base
-        What all trials share.
+        The configuration that all trials share.
     resume
-        Go on with a search that was stopped; a finished one gives its results.
+        Continue a search that was stopped; a finished one gives its results.
     at_once
-        The most trials at a time; None is as many as the cluster holds.
+        Trials at a time, at most; None for as many as the cluster can run.
 
     Returns
     -------
     SweepOutcome
-        Records with the best trial first; `stopped_after` is the epoch after which one was stopped,
+        Records, the best trial first; `stopped_after` is the epoch after which a trial was stopped,
         whose scores are those of that epoch.
 
     Raises
@@ -93,8 +90,8 @@ def run_search(
     storage = Storage(base.storage)
     folder = storage.path("sweeps", name)
     trainings_that_fit(base)
-    say(preflight(base))
-    say(f"== search {name}: {search.count} trials of {recipe}")
+    logger.info(preflight(base))
+    logger.info(f"== search {name}: {search.count} trials of {recipe}")
     stages = Stages(storage)
     check_scenes(stages, [base])
     state = begin(
@@ -102,15 +99,15 @@ def run_search(
         {"name": name, "recipe": recipe, "until": "evaluation", "trials": [settings_of(base)],
          "search": _described(search)},
     )  # fmt: skip
-    say(plan_text(stages, [base], trained=True, searched=search.count))
+    logger.info(plan_text(stages, [base], trained=True, searched=search.count))
     tracker = parent_run(storage, state, base.data.dataset)
-    with noted(tracker):
+    with ended(tracker):
         [shared] = make_shared(stages, [base])
-        ended, begun = _so_far(storage, folder, search.count)
-        if ended:
-            say(f"{len(ended)} trials are ended, {search.count - len(ended)} left")
-        if len(ended) < search.count:
-            _run(storage, folder, search, base, shared, tracker, ended, begun, at_once)
+        finished, begun = _so_far(storage, folder, search.count)
+        if finished:
+            logger.info(f"{len(finished)} trials are finished, {search.count - len(finished)} left")
+        if len(finished) < search.count:
+            _run(storage, folder, search, base, shared, tracker, finished, begun, at_once)
         records = list(_so_far(storage, folder, search.count)[0].values())
         records.sort(key=lambda record: -record["scores"].get(search.metric, -1))
     return SweepOutcome(storage, folder, records, tracker)
@@ -129,18 +126,18 @@ def _described(search: Search) -> dict[str, Any]:
 def _so_far(
     storage: Storage, folder: str, count: int
 ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
-    """Records of the trials that ended, and what those change that were begun and did not."""
-    ended, begun = {}, {}
+    """Records of finished trials, and changes of those that were begun and not finished."""
+    finished, begun = {}, {}
     for number in range(1, count + 1):
         if storage.exists(record_path(folder, number)):
-            ended[number] = dict(storage.read_json(record_path(folder, number)))
+            finished[number] = dict(storage.read_json(record_path(folder, number)))
         elif storage.exists(begun_path(folder, number)):
             begun[number] = dict(storage.read_json(begun_path(folder, number))["changes"])
-    return ended, begun
+    return finished, begun
 
 
 def begun_path(folder: str, number: int) -> str:
-    """Where a trial notes what it changes when it begins."""
+    """Path of the file with a trial's changes, written when it begins."""
     return f"{folder}/trials/{number:03}-begun.json"
 
 
@@ -151,65 +148,47 @@ def _run(
     base: Config,
     shared: Sequence[StageResult],
     tracker: Tracker,
-    ended: Mapping[int, Mapping[str, Any]],
+    finished: Mapping[int, Mapping[str, Any]],
     begun: Mapping[int, Mapping[str, Any]],
     at_once: int | None,
 ) -> None:
-    for number in begun:
-        if storage.exists(mistake := mistake_path(folder, number)):
-            storage.filesystem.delete_file(mistake)
-    left = search.count - len(ended)
-    together = min(at_once or left, trainings_that_fit(base), left)
-    new = [n for n in range(1, search.count + 1) if n not in ended and n not in begun]
-    numbers = ray.remote(num_cpus=0)(Numbers).remote(begun, new)
+    left = search.count - len(finished)
+    concurrent = min(at_once or left, trainings_that_fit(base), left)
+    free = [n for n in range(1, search.count + 1) if n not in finished and n not in begun]
+    ids = ray.remote(num_cpus=0)(TrialIds).remote(begun, free)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     proposals = OptunaSearch(
         {key: _distribution(values) for key, values in search.space.items()},
         metric=search.metric, mode="max", points_to_evaluate=list(begun.values()),
         # The same seed would propose the same again.
-        seed=len(ended),
+        seed=len(finished),
     )  # fmt: skip
-    for record in ended.values():
+    for record in finished.values():
         proposals.add_evaluated_point(record["changes"], record["scores"][search.metric])
-    with heard() as lines:
+    with relayed() as lines:
         trainable = functools.partial(
             _searched, storage=storage, folder=folder, base=base, space=dict(search.space),
-            numbers=numbers, tracker=tracker, lines=lines,
+            ids=ids, tracker=tracker, lines=lines,
         )  # fmt: skip
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {HEAD: TRIAL_SHARE}),
-            tune_config=tune.TuneConfig(
-                search_alg=ConcurrencyLimiter(proposals, max_concurrent=together),
-                scheduler=ASHAScheduler(
-                    time_attr="epoch", metric=search.metric, mode="max", max_t=LONGEST,
-                    grace_period=search.patience, reduction_factor=KEPT,
-                ),
-                num_samples=left,
-                max_concurrent_trials=together,
-                trial_dirname_creator=lambda trial: trial.trial_id,
+        results, errors = run_tune(
+            storage, folder, trainable,
+            search_alg=ConcurrencyLimiter(proposals, max_concurrent=concurrent),
+            scheduler=ASHAScheduler(
+                time_attr="epoch", metric=search.metric, mode="max", max_t=MAX_EPOCHS,
+                grace_period=search.patience, reduction_factor=REDUCTION_FACTOR,
             ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=folder,
-                storage_filesystem=storage.filesystem,
-                failure_config=tune.FailureConfig(max_failures=FAILURES),
-                verbose=0,
-            ),
+            num_samples=left,
+            max_concurrent_trials=concurrent,
         )  # fmt: skip
-        try:
-            with told_by_tune(storage):
-                results = tuner.fit()
-                errors = results.errors
-        finally:
-            storage.delete(f"{folder}/tune")
-    given = ray.get(numbers.all.remote())
-    check_results(storage, folder, given.values(), errors)
+    assigned = ray.get(ids.all.remote())
+    check_results(storage, folder, assigned.values(), errors)
     for result in results:
         assert result.metrics is not None
-        number = given[result.metrics["trial_id"]]
+        number = assigned[result.metrics["trial_id"]]
         if not storage.exists(record_path(folder, number)):
             changes = storage.read_json(begun_path(folder, number))["changes"]
-            _stopped(storage, folder, Trial(number, changes, base), shared, tracker, result.metrics)
+            trial = Trial(number, changes, base)
+            _record_stopped(storage, folder, trial, shared, tracker, result.metrics)
 
 
 def _searched(
@@ -218,19 +197,19 @@ def _searched(
     folder: str,
     base: Config,
     space: Mapping[str, Any],
-    numbers: Any,
+    ids: Any,
     tracker: Tracker,
     lines: Progress,
 ) -> None:
     changes = {key: _rounded(parameters[key], values) for key, values in space.items()}
-    number = ray.get(numbers.of.remote(tune.get_context().get_trial_id(), changes))
+    number = ray.get(ids.assign.remote(tune.get_context().get_trial_id(), changes))
     storage.replace_json(begun_path(folder, number), {"changes": changes})
     trial = Trial(number, changes, changed(base, changes))
     run_trial(storage, folder, trial, trial_tags(tracker, number), lines, [TuneReportCallback()])
 
 
 def changed(base: Config, changes: Mapping[str, Any]) -> Config:
-    """A configuration with some of its settings changed, by dotted name."""
+    """A configuration with some settings changed, by dotted name."""
     tree = base.model_dump(mode="json")
     for key, value in changes.items():
         *parents, last = current_name(key).split(".")
@@ -242,7 +221,7 @@ def changed(base: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def _distribution(values: Sequence[Any] | Between) -> Any:
-    """What Optuna draws from."""
+    """Optuna's distribution of a setting."""
     if not isinstance(values, Between):
         return CategoricalDistribution(list(values))
     if isinstance(values.low, int) and isinstance(values.high, int):
@@ -256,7 +235,7 @@ def _rounded(value: Any, values: Sequence[Any] | Between) -> Any:
     return min(max(float(f"{value:.{DIGITS}g}"), values.low), values.high)
 
 
-def _stopped(
+def _record_stopped(
     storage: Storage,
     folder: str,
     trial: Trial,
@@ -264,13 +243,15 @@ def _stopped(
     tracker: Tracker,
     metrics: Mapping[str, Any],
 ) -> None:
-    """Write the record of a trial that the scheduler stopped, and end its run in MLflow."""
+    """Write the record of a trial that ASHA stopped, and end its run in MLflow."""
     scores = {key: metrics[key] for key in SCORES if key in metrics}
     record = record_of(trial, shared) | {"scores": scores, "stopped_after": metrics["epoch"]}
     for run in find_runs(tracker.uri, trial_tags(tracker, trial.number)):
         record["run_id"] = run.info.run_id
         stopped = Tracker(tracker.uri, run.info.run_id)
         stopped.tags({"lhs.stopped_after": metrics["epoch"]})
-        stopped.ended("KILLED")
+        stopped.end("KILLED")
     storage.replace_json(record_path(folder, trial.number), record)
-    say(f"[{trial.number} {trial.name}] stopped after epoch {metrics['epoch']}: it stays behind")
+    logger.info(
+        f"[{trial.number} {trial.name}] stopped after epoch {metrics['epoch']}: others score higher"
+    )

@@ -1,8 +1,9 @@
-"""`lhs sweep`: a plan, shared stages once, trials by Ray Tune, one table and page of all."""
+"""`lhs sweep`: shared stages once, then the trials by Ray Tune; resumed or cleaned."""
 
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,30 +11,30 @@ from typing import Any
 
 from lhs.config import Config
 from lhs.engine.cache import Stages
-from lhs.engine.runtime.preflight import preflight
-from lhs.engine.runtime.progress import say
-from lhs.engine.runtime.resources import trainings_that_fit
+from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.tracker import (
     PARENT,
     Tracker,
     begin_run,
-    close_left,
+    close_unfinished,
+    ended,
     find_runs,
-    noted,
     tracking_uri,
 )
 from lhs.engine.tuning.plan import check_scenes, make_shared, plan_text
-from lhs.engine.tuning.trials import mistake_path, record_of, record_path, run_trials
+from lhs.engine.tuning.trials import record_of, record_path, run_trials
 from lhs.errors import UserError
 from lhs.sweeps import Trial
 
+logger = logging.getLogger("lhs")
+
 STATE = "sweep.json"
 TRIAL, TOKEN = "lhs.trial", "lhs.sweep"
-"""Tags of runs in MLflow: a trial's number, the sweep's own mark."""
-UNTIL = ("evaluation", "hierarchy")
-TOLD = 5
+"""Tags of runs in MLflow: a trial's number, the sweep's token."""
+SHOWN = 5
+"""Differences that an error message lists."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class SweepOutcome:
     Attributes
     ----------
     storage, folder
-        Where it lies.
+        Where its files are.
     records
         A mapping for each trial, see `lhs.engine.tuning.trials.record_of`.
     tracker
@@ -65,51 +66,51 @@ def run_sweep(
     until: str = "evaluation",
     at_once: int | None = None,
 ) -> SweepOutcome:
-    """Run the trials of a sweep that are not yet finished.
+    """Run the trials of a sweep that are not finished.
 
     Parameters
     ----------
     name
-        Of the sweep's folder below `sweeps/` in the storage.
+        Name of the sweep's folder below `sweeps/` in the storage.
     recipe
-        What the trials change, for people.
+        Name of the recipe, for log lines and the page.
     trials
         All trials.
     resume
-        Go on with a sweep that was stopped; a finished one gives its results.
+        Continue a sweep that was stopped; a finished one gives its results.
     until
         `evaluation`, or `hierarchy` to train nothing.
     at_once
-        The most trials at a time; None is as many as the cluster holds.
+        Trials at a time, at most; None for as many as the cluster can run.
 
     Raises
     ------
     UserError
-        If such a sweep was begun and is not to be resumed, its trials are others, the cluster can't
-        hold a trial, or trials failed by a user's mistake.
+        If the sweep exists and `resume` is false, its trials differ from those begun, the cluster
+        cannot run a trial, or user errors stopped trials.
     """
     storage = Storage(trials[0].config.storage)
     folder = storage.path("sweeps", name)
     if until == "evaluation":
         for trial in trials:
             trainings_that_fit(trial.config)
-        say(preflight(trials[0].config))
+        logger.info(preflight(trials[0].config))
     configs = [trial.config for trial in trials]
-    say(f"== sweep {name}: {len(trials)} trials of {recipe}")
+    logger.info(f"== sweep {name}: {len(trials)} trials of {recipe}")
     stages = Stages(storage)
     check_scenes(stages, configs)
-    # Only now, so that a mistake in what was said so far leaves nothing to clean.
+    # Only now, so that a user error up to here leaves nothing to clean.
     state = begin(
         storage, folder, resume,
         {"name": name, "recipe": recipe, "until": until,
          "trials": [settings_of(config) for config in configs]},
     )  # fmt: skip
-    say(plan_text(stages, configs, trained=until == "evaluation"))
+    logger.info(plan_text(stages, configs, trained=until == "evaluation"))
     tracker = parent_run(storage, state, trials[0].config.data.dataset)
-    with noted(tracker):
-        left = [trial for trial in trials if not _finished(storage, folder, trial)]
+    with ended(tracker):
+        left = [t for t in trials if not storage.exists(record_path(folder, t.number))]
         if len(left) < len(trials):
-            say(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
+            logger.info(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
         if left:
             shared = make_shared(stages, [trial.config for trial in left])
             _run(storage, folder, left, shared, tracker, until, at_once)
@@ -118,14 +119,14 @@ def run_sweep(
 
 
 def clean_sweep(storage: Storage, name: str) -> int:
-    """Forget a sweep: its runs that were left are closed, its record is deleted.
+    """Delete a sweep's records and close its unfinished runs in MLflow.
 
     Stages and the runs of finished trials stay.
 
     Returns
     -------
     int
-        Runs that were closed.
+        Number of runs that were closed.
 
     Raises
     ------
@@ -137,33 +138,33 @@ def clean_sweep(storage: Storage, name: str) -> int:
         raise UserError(f"sweep {name}: there is none in {storage.uri}")
     uri = tracking_uri(storage)
     parents = find_runs(uri, {TOKEN: storage.read_json(f"{folder}/{STATE}")["token"]})
-    closed = [run_id for parent in parents for run_id in close_left(uri, parent.info.run_id)]
+    closed = [run_id for parent in parents for run_id in close_unfinished(uri, parent.info.run_id)]
     storage.delete(folder)
     return len(closed)
 
 
 def begin(storage: Storage, folder: str, resume: bool, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Note what a sweep is in its folder, or check that it is what was begun there.
+    """Write a new sweep's description to its folder, or check that a resumed one is the same.
 
     Parameters
     ----------
     storage, folder
-        Where the sweep lies.
+        Where the sweep's files are.
     resume
         Whether it was begun before.
     wanted
         `name`, `recipe`, `until`, `trials` (the settings of each, or those that all share) and,
-        of a search, `search`.
+        for a search, `search`.
 
     Returns
     -------
     dict
-        The same, as it was begun, with a `token` of its own.
+        The stored description, with a unique `token`.
 
     Raises
     ------
     UserError
-        If it was begun and is not to be resumed, was not begun, or is another.
+        If it exists and `resume` is false, does not exist and `resume` is true, or differs.
     """
     path, name = f"{folder}/{STATE}", wanted["name"]
     if not storage.exists(path):
@@ -176,20 +177,20 @@ def begin(storage: Storage, folder: str, resume: bool, wanted: Mapping[str, Any]
     before = storage.read_json(path)
     if not resume:
         raise UserError(
-            f"sweep {name} was begun already in {storage.uri}: --resume goes on with it, "
-            "--clean forgets it, --name gives this one another name"
+            f"sweep {name} was begun already in {storage.uri}: --resume continues it, "
+            "--clean deletes it, --name gives this one another name"
         )
     # Through JSON, as what was written.
-    told = _differences(before, json.loads(json.dumps(wanted)))
-    if told:
+    differences = _differences(before, json.loads(json.dumps(wanted)))
+    if differences:
         raise UserError(
-            f"--resume: the sweep {name} was begun with other settings:\n" + "\n".join(told)
+            f"--resume: the sweep {name} was begun with other settings:\n" + "\n".join(differences)
         )
     return dict(before)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """What must be the same when a sweep is resumed."""
+    """The settings that must be the same when a sweep is resumed."""
     dotted = config.dotted()
     return {key: dotted[key] for key in dotted if key not in ("description", "storage")}
 
@@ -199,30 +200,27 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         return [f"  --until: found {now['until']}, begun with {before['until']}"]
     if len(before["trials"]) != len(now["trials"]):
         return [f"  trials: found {len(now['trials'])}, begun with {len(before['trials'])}"]
-    old, new = before.get("search", {}), now.get("search", {})
-    told = [
-        f"  search: {key}: found {new.get(key)}, begun with {old.get(key)}"
+    trials = zip(before["trials"], now["trials"], strict=True)
+    pairs = {"search": (before.get("search", {}), now.get("search", {}))}
+    pairs |= {f"trial {number}": pair for number, pair in enumerate(trials, 1)}
+    lines = [
+        f"  {name}: {key}: found {new.get(key)}, begun with {old.get(key)}"
+        for name, (old, new) in pairs.items()
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
-    told += [
-        f"  trial {number}: {key}: found {new.get(key)}, begun with {old.get(key)}"
-        for number, (old, new) in enumerate(zip(before["trials"], now["trials"], strict=True), 1)
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
-    return told if len(told) <= TOLD else [*told[:TOLD], f"  and {len(told) - TOLD} more"]
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more"]
 
 
 def parent_run(storage: Storage, state: Mapping[str, Any], dataset: str) -> Tracker:
-    """The sweep's run, begun or taken up again; runs that a kill left running are closed.
+    """The sweep's run in MLflow, new or continued; runs that a kill left running are closed.
 
     Parameters
     ----------
     storage
-        Where the sweep lies.
+        Where the sweep's files are.
     state
-        What `begin` gave.
+        The sweep's description from `begin`.
     dataset
         The experiment in MLflow.
     """
@@ -239,13 +237,9 @@ def parent_run(storage: Storage, state: Mapping[str, Any], dataset: str) -> Trac
         tags = {TOKEN: state["token"], "lhs.recipe": state["recipe"], "lhs.trials": str(count)}
         return Tracker(uri, begin_run(uri, dataset, f"sweep {state['name']}", tags, same))
     tracker = Tracker(uri, found[0].info.run_id)
-    close_left(uri, tracker.run_id)
+    close_unfinished(uri, tracker.run_id)
     tracker.client.update_run(tracker.run_id, status="RUNNING")
     return tracker
-
-
-def _finished(storage: Storage, folder: str, trial: Trial) -> bool:
-    return storage.exists(record_path(folder, trial.number))
 
 
 def _run(
@@ -261,18 +255,10 @@ def _run(
         for trial, done in zip(left, shared, strict=True):
             storage.replace_json(record_path(folder, trial.number), record_of(trial, done))
         return
-    tags = {}
-    for trial in left:
-        mistake = mistake_path(folder, trial.number)
-        if storage.exists(mistake):
-            storage.filesystem.delete_file(mistake)
-        tags[trial.number] = trial_tags(tracker, trial.number)
-    try:
-        run_trials(storage, folder, left, tags, at_once)
-    finally:
-        storage.delete(f"{folder}/tune")
+    tags = {trial.number: trial_tags(tracker, trial.number) for trial in left}
+    run_trials(storage, folder, left, tags, at_once)
 
 
 def trial_tags(tracker: Tracker, number: int) -> dict[str, str]:
-    """Tags of a trial's run, by which it is found again."""
+    """Tags that identify a trial's run."""
     return {PARENT: tracker.run_id, TRIAL: f"{number:03}", "lhs.stage": "trial"}

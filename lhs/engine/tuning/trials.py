@@ -1,12 +1,11 @@
-"""Ray Tune: the trials of a sweep, each a whole experiment that reuses what is made."""
+"""Trials of a sweep by Ray Tune, each a whole experiment that reuses finished stages."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import math
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -14,8 +13,8 @@ from ray.train import UserCallback
 
 from lhs.engine.pipeline import run_one
 from lhs.engine.runtime.cluster import connected
-from lhs.engine.runtime.progress import Progress, use_desk_of
-from lhs.engine.runtime.relay import Sender, heard
+from lhs.engine.runtime.logs import logging_to
+from lhs.engine.runtime.progress import Progress, ProgressHandler, relayed, share_actor
 from lhs.engine.runtime.resources import trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage, explained
@@ -24,12 +23,12 @@ from lhs.errors import UserError
 from lhs.sweeps import METRICS, Trial
 
 HEAD = "node:__internal_head__"
-"""A resource of 1 that only the head node has."""
+"""A resource of size 1 that only the head node has."""
 TRIAL_SHARE = 0.001
-"""What a trial books of it: what trains and reads books its CPUs itself, and a trial that held some
-while it waits for them would stand in its own way."""
-FAILURES = 3
-"""Times that a trial whose process dies is started again."""
+"""A trial's share of it. It reserves no CPUs: its training workers and tasks reserve their own,
+and a trial that held some would wait for itself."""
+MAX_FAILURES = 3
+"""How often a trial whose process dies is restarted."""
 
 
 def run_trials(
@@ -39,83 +38,116 @@ def run_trials(
     tags: Mapping[int, Mapping[str, str]],
     at_once: int | None,
 ) -> None:
-    """Run trials, several at once; each leaves its record in the folder.
+    """Run trials, several at a time; each writes its record to the folder.
 
     Parameters
     ----------
     storage, folder
         Where records go: see `record_path`.
     trials
-        Those to run.
+        The trials to run.
     tags
-        Of each trial's run in MLflow, by number. A run that bears them already was left by a trial
-        whose process died, and is taken up again.
+        Tags of each trial's run in MLflow, by number. A run with these tags exists if the trial's
+        process died before; it is continued.
     at_once
-        The most at a time; None is as many as trainings fit.
+        Trials at a time, at most; None for as many as trainings fit.
 
     Raises
     ------
     UserError
-        If trials failed; all the others are run first.
+        If trials failed; the others are finished first.
     """
     fitting = min(trainings_that_fit(trial.config) for trial in trials)
-    together = min(at_once or fitting, fitting, len(trials))
     by_number = {trial.number: trial for trial in trials}
-    with heard() as lines:
-        trainable = functools.partial(
-            _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines
-        )
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {HEAD: TRIAL_SHARE}),
+    with relayed() as lines:
+        _, errors = run_tune(
+            storage,
+            folder,
+            functools.partial(
+                _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines
+            ),
             param_space={"number": tune.grid_search(list(by_number))},
-            tune_config=tune.TuneConfig(
-                max_concurrent_trials=together,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-                # The next trial runs in the process of the last: its imports take five seconds.
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=folder,
-                storage_filesystem=storage.filesystem,
-                failure_config=tune.FailureConfig(max_failures=FAILURES),
-                verbose=0,
-            ),
+            max_concurrent_trials=min(at_once or fitting, fitting, len(trials)),
+            # The next trial runs in the process of the last: its imports take five seconds.
+            reuse_actors=True,
         )
-        with told_by_tune(storage):
-            errors = tuner.fit().errors
     check_results(storage, folder, by_number, errors)
 
 
-@contextlib.contextmanager
-def told_by_tune(storage: Storage) -> Iterator[None]:
-    """`explained`, also where Tune reads back an error that it could not write whole.
+def run_tune(
+    storage: Storage,
+    folder: str,
+    trainable: Callable[..., None],
+    param_space: dict[str, Any] | None = None,
+    **settings: Any,
+) -> tuple[tune.ResultGrid, list[Exception]]:
+    """Run trials by Ray Tune; its files in the sweep's folder are deleted at the end.
+
+    Parameters
+    ----------
+    storage, folder
+        Where the sweep's files are.
+    trainable
+        Runs a trial.
+    param_space
+        As of `ray.tune.Tuner`.
+    **settings
+        Of `ray.tune.TuneConfig`.
+
+    Returns
+    -------
+    ResultGrid, list of Exception
+        A result for each trial; the errors of those that failed.
 
     Raises
     ------
     UserError
         If the storage is full, closed or read-only.
     """
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {HEAD: TRIAL_SHARE}),
+        param_space=param_space,
+        tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: trial.trial_id, **settings),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=folder,
+            storage_filesystem=storage.filesystem,
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            verbose=0,
+        ),
+    )
+    try:
+        with _tune_explained(storage):
+            results = tuner.fit()
+            return results, results.errors
+    finally:
+        storage.delete(f"{folder}/tune")
+
+
+@contextlib.contextmanager
+def _tune_explained(storage: Storage) -> Iterator[None]:
+    """`explained`, also where Tune reads back an error that it could not write completely."""
     try:
         with explained(storage.uri):
             yield
     except Exception as error:
-        # By name: nothing of this program's own imports pickle.
+        # By name: nothing in this program itself imports pickle.
         if not isinstance(error, EOFError) and type(error).__name__ != "UnpicklingError":
             raise
         raise UserError(
-            f"storage = {storage.uri}: no space left, it seems (what Tune wrote there of a failed "
-            "trial is cut off); nothing finished is lost: make room and start again with --resume"
+            f"storage = {storage.uri}: probably no space left (what Tune wrote there about a "
+            "failed trial is incomplete); no finished result is lost: free space and start again "
+            "with --resume"
         ) from None
 
 
 def record_path(folder: str, number: int) -> str:
-    """Where the record of a finished trial lies."""
+    """Path of a finished trial's record."""
     return f"{folder}/trials/{number:03}.json"
 
 
-def mistake_path(folder: str, number: int) -> str:
-    """Where a trial leaves the user's mistake that it met."""
+def error_path(folder: str, number: int) -> str:
+    """Path of the user error that stopped a trial."""
     return f"{folder}/trials/{number:03}-mistake.json"
 
 
@@ -139,29 +171,31 @@ def run_trial(
     lines: Progress,
     callbacks: Sequence[UserCallback] = (),
 ) -> None:
-    """Run one trial in a process of Tune's, report its scores, leave its record in the folder.
+    """Run one trial in a process of Tune's, report its scores, write its record to the folder.
 
     Parameters
     ----------
     storage, folder, trial
         What to run, and where its record goes.
     tags
-        Of its run in MLflow.
+        Tags of its run in MLflow.
     lines
-        Where it speaks to, see `lhs.engine.runtime.relay`.
+        Where its log lines go.
     callbacks
-        Ray Train's, of its training.
+        Callbacks of Ray Train for its training.
     """
-    sender = Sender(lines, f"[{trial.number} {trial.name}] ")
-    with connected(), contextlib.redirect_stderr(sender):
-        use_desk_of(lines)
+    error_file = error_path(folder, trial.number)
+    with connected(), logging_to(ProgressHandler(lines, f"[{trial.number} {trial.name}] ")):
+        share_actor(lines)
+        if storage.exists(error_file):
+            storage.filesystem.delete_file(error_file)
         try:
-            left = find_runs(tracking_uri(storage), tags)
-            run_id = left[0].info.run_id if left else None
+            runs = find_runs(tracking_uri(storage), tags)
+            run_id = runs[0].info.run_id if runs else None
             outcome = run_one(trial.config, trial.name, tags, run_id, callbacks)
-        except UserError as mistake:
-            # Not to be tried again.
-            storage.write_json(mistake_path(folder, trial.number), {"mistake": str(mistake)})
+        except UserError as error:
+            # Reported as a result, as Tune would retry a failed trial.
+            storage.write_json(error_file, {"mistake": str(error)})
             tune.report({"failed": 1, **dict.fromkeys(METRICS, math.nan)})
             return
         scores = outcome.evaluation.scores
@@ -171,37 +205,36 @@ def run_trial(
             "report": outcome.report,
         }
         storage.replace_json(record_path(folder, trial.number), record)
-    sys.stderr.flush()
     tune.report(scores.headline())
 
 
 def check_results(
     storage: Storage, folder: str, numbers: Iterable[int], errors: Sequence[Any]
 ) -> None:
-    """Raise what went wrong in the trials of these numbers.
+    """Raise the errors of trials.
 
     Raises
     ------
     UserError
-        Where trials met a user's mistake.
+        If user errors stopped trials.
     RuntimeError
-        Where trials failed otherwise; `errors` are what Tune caught.
+        If trials failed otherwise, with `errors` from Tune.
     """
     failed = {
         number: storage.read_json(path)["mistake"]
         for number in numbers
-        if storage.exists(path := mistake_path(folder, number))
+        if storage.exists(path := error_path(folder, number))
     }
     if failed:
-        told = "\n".join(f"  trial {number}: {mistake}" for number, mistake in failed.items())
-        raise UserError(f"{len(failed)} trials failed:\n{told}")
+        lines = "\n".join(f"  trial {number}: {message}" for number, message in failed.items())
+        raise UserError(f"{len(failed)} trials failed:\n{lines}")
     if errors:
-        # A mistake of the user's in it is told as such: a trial can't leave it on a full disk.
+        # `lhs.cli.main` finds a user error inside it: a trial cannot write its file to a full disk.
         raise RuntimeError(f"{len(errors)} trials failed:\n{errors[0]}") from errors[0]
 
 
 def record_of(trial: Trial, done: Sequence[StageResult]) -> dict[str, Any]:
-    """What is kept of a trial: what it changed, its stages, its hierarchy's size."""
+    """The record of a trial: its changes, its stages, the size of its hierarchy."""
     facts = next((stage.facts for stage in done if stage.name == "hierarchy"), {})
     return {
         "number": trial.number,

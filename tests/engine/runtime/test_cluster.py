@@ -1,21 +1,15 @@
-"""Which Ray the program takes, and mistakes that come back through it."""
+"""Which Ray the program takes, and user errors that come back through it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from lhs.cli.main import user_mistake
-from lhs.engine.runtime import cluster as cluster_module
-from lhs.engine.runtime.cluster import object_store_bytes
+from lhs.cli.main import user_error
 from lhs.errors import BadImageError, UserError
 from tests.engine.conftest import isolated
-
-MB = 10**6
 
 CONNECT = """
 import os, sys
@@ -29,32 +23,6 @@ own = address()
 os.environ["RAY_ADDRESS"] = sys.argv[1]
 print(own, address())
 """
-
-
-@pytest.mark.parametrize(
-    ("available", "shm", "limit", "size"),
-    [
-        (8_000, 8_000, "max", 1_600),
-        (500, 8_000, "max", 200),
-        (900_000, 900_000, "max", 16_000),
-        # A container's own limit, of which 2 GB are used.
-        (900_000, 900_000, str(7_000 * MB), 1_000),
-        (8_000, 1_000, "max", 800),
-        (8_000, 64, "max", 200),
-    ],
-)
-def test_the_object_store_follows_the_memory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, available: int, shm: int, limit: str, size: int
-) -> None:
-    (tmp_path / "memory.max").write_text(f"{limit}\n")
-    (tmp_path / "memory.current").write_text(f"{2_000 * MB}\n")
-    monkeypatch.setattr(
-        cluster_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=available * MB)
-    )
-    monkeypatch.setattr(
-        cluster_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=shm * MB)
-    )
-    assert object_store_bytes(str(tmp_path), str(tmp_path)) == size * MB
 
 
 @pytest.mark.ray
@@ -88,7 +56,7 @@ def test_nothing_to_do_where_ray_runs(cluster: None) -> None:
 
 
 @pytest.mark.ray
-def test_a_mistake_found_by_a_worker(cluster: None) -> None:
+def test_a_user_error_found_by_a_worker(cluster: None) -> None:
     import ray
 
     def task(kind: str) -> None:
@@ -111,21 +79,21 @@ def test_a_mistake_found_by_a_worker(cluster: None) -> None:
         return info.value
 
     remote = ray.remote(task)
-    found = user_mistake(caught(lambda: ray.get(remote.remote("mistake"))))
+    found = user_error(caught(lambda: ray.get(remote.remote("mistake"))))
     assert str(found) == "label id 7 out of range"
-    found = user_mistake(caught(lambda: ray.get(remote.remote("bad image"))))
+    found = user_error(caught(lambda: ray.get(remote.remote("bad image"))))
     assert str(found) == "a.jpg: truncated"
-    found = user_mistake(caught(lambda: ray.get(ray.remote(outer).remote())))
+    found = user_error(caught(lambda: ray.get(ray.remote(outer).remote())))
     assert str(found) == "label id 7 out of range"
     # Ray Data puts its own advice below the message.
-    found = user_mistake(caught(lambda: ray.data.range(3).map_batches(rows).materialize()))
+    found = user_error(caught(lambda: ray.data.range(3).map_batches(rows).materialize()))
     assert str(found).startswith("label id 7 out of range\n")
-    assert user_mistake(caught(lambda: ray.get(remote.remote("a defect")))) is None
+    assert user_error(caught(lambda: ray.get(remote.remote("a defect")))) is None
 
 
-def test_a_mistake_of_a_training_worker() -> None:
+def test_a_user_error_of_a_training_worker() -> None:
     from ray.train.v2.api.exceptions import WorkerGroupError
 
     mistake = UserError("weights do not fit")
-    assert user_mistake(WorkerGroupError("1 worker failed", {0: mistake})) is mistake
-    assert user_mistake(WorkerGroupError("1 worker failed", {0: ValueError()})) is None
+    assert user_error(WorkerGroupError("1 worker failed", {0: mistake})) is mistake
+    assert user_error(WorkerGroupError("1 worker failed", {0: ValueError()})) is None

@@ -5,10 +5,10 @@ import pytest
 from lhs.config import Config
 from lhs.engine.runtime import resources
 from lhs.engine.runtime.devices import QUERY_SHARE, booked_share
-from lhs.engine.runtime.preflight import preflight
 from lhs.engine.runtime.resources import (
     clustering_backend,
     models_at_once,
+    preflight,
     shares_of,
     training_workers,
     trainings_that_fit,

@@ -17,17 +17,19 @@ import lhs
 from lhs.engine import pipeline
 from lhs.engine.pipeline import Outcome
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import tracker as tracking
+from lhs.engine.tracking import metrics
+from lhs.engine.tracking.metrics import Curves
 from lhs.engine.tracking.tracker import (
     ONE_TRY,
-    Curves,
+    PARENT,
     Tracker,
     begin_run,
-    close_left,
-    noted,
-    patiently,
+    close_unfinished,
+    ended,
+    find_runs,
     tracked,
     tracking_uri,
+    with_retries,
 )
 from lhs.errors import UserError
 from tests.data.builders import plain, save_labels, stripes
@@ -194,12 +196,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]
 
 
 @pytest.mark.ray
-def test_what_is_measured_while_the_store_is_away_arrives_later(
-    served: TrackingServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_metrics_of_a_time_without_the_store_arrive_later(
+    served: TrackingServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in ONE_TRY.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(tracking, "BATCH", 7)
+    monkeypatch.setattr(metrics, "BATCH", 7)
     tracker = Tracker(served.uri, begin_run(served.uri, "away", "mine", {}, {}))
     curves = Curves(tracker)
     for step in range(1, 6):
@@ -215,9 +217,9 @@ def test_what_is_measured_while_the_store_is_away_arrives_later(
     back = threading.Timer(1.0, served.start)
     back.start()
     curves.finish()
-    tracker.ended("FINISHED")
+    tracker.end("FINISHED")
     back.join()
-    assert "MLflow's store does not answer; waiting for it" in capsys.readouterr().err
+    assert "MLflow's store does not answer; waiting for it" in caplog.text
     client = mlflow.MlflowClient(served.uri)
     points = client.get_metric_history(tracker.run_id, "train/loss")
     assert [(p.step, p.value) for p in points] == [(n, pytest.approx(10 / n)) for n in range(1, 31)]
@@ -231,10 +233,10 @@ def test_a_refusal_is_not_waited_for(served: TrackingServer) -> None:
     with pytest.raises(mlflow.MlflowException):
         Tracker(served.uri, "no-such-run").tags({"a": "b"})
     assert time.monotonic() - started < 5
-    tracker.ended("FINISHED")
+    tracker.end("FINISHED")
 
 
-def test_a_disk_that_is_full_or_read_only_is_told_at_once(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_or_read_only_is_reported_at_once(tmp_path: Path) -> None:
     """A real SQLite store that can only be read; and what SQLite says where there is no space."""
     path = tmp_path / "mlflow.db"
     run_id = begin_run(f"sqlite:///{path}", "some", "mine", {}, {})
@@ -246,21 +248,20 @@ def test_a_disk_that_is_full_or_read_only_is_told_at_once(tmp_path: Path) -> Non
         raise mlflow.MlflowException("(sqlite3.OperationalError) database or disk is full")
 
     with pytest.raises(UserError, match="no space left"):
-        patiently("sqlite:///x", full)
-    with pytest.raises(ValueError, match="the first"), noted(closed):
+        with_retries("sqlite:///x", full)
+    with pytest.raises(ValueError, match="the first"), ended(closed):
         raise ValueError("the first")
 
 
-def test_a_run_that_was_left_is_taken_up_and_others_are_closed(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_continued_and_others_are_closed(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     parent = begin_run(uri, "some", "sweep", {}, {"a": 1})
-    children = [
-        begin_run(uri, "some", str(n), {tracking.PARENT: parent}, {"n": n}) for n in range(3)
-    ]
+    children = [begin_run(uri, "some", str(n), {PARENT: parent}, {"n": n}) for n in range(3)]
     other = begin_run(uri, "some", "other", {}, {})
-    Tracker(uri, children[0]).ended("FINISHED")
-    assert set(close_left(uri, parent)) == {parent, *children[1:]}
+    Tracker(uri, children[0]).end("FINISHED")
+    assert set(close_unfinished(uri, parent)) == {parent, *children[1:]}
     client = mlflow.MlflowClient(uri)
+    assert {run.info.run_id for run in find_runs(uri, {PARENT: parent})} == set(children)
     states = [client.get_run(run).info.status for run in (parent, *children, other)]
     assert states == ["KILLED", "FINISHED", "KILLED", "KILLED", "RUNNING"]
     config = tiny(tmp_path)

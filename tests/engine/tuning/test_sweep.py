@@ -173,7 +173,7 @@ def test_a_finished_one_gives_its_results_again_and_runs_nothing(whole: Path, tm
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ([], "--resume goes on with it"),
+        ([], "--resume continues it"),
         (["--resume", "--set", "train.batch_size=2"], "train.batch_size: found 2, begun with 4"),
         (["--resume", "--until", "hierarchy"], "--until: found hierarchy, begun with evaluation"),
         (["--resume", "--name", "other"], "no sweep other was begun"),
@@ -204,7 +204,7 @@ def test_hierarchies_alone(cluster: None, tmp_path: Path, capsys) -> None:
     assert 0 < trials[0]["subclasses"] < trials[1]["subclasses"]
     assert not (storage / "stages" / "model").exists()
     assert run.main(["sweep", str(path), "--clean"]) == 0
-    assert "mine: forgotten, 0 runs closed" in capsys.readouterr().out
+    assert "mine: deleted, 0 runs closed" in capsys.readouterr().out
     assert not (storage / "sweeps" / "mine").exists()
     assert (storage / "stages" / "hierarchy").exists()
 
