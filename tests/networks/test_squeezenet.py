@@ -6,7 +6,7 @@ from torchvision.models import squeezenet1_1
 
 from lhs.networks.pixelwise import DenseNetwork, dense_scores
 from lhs.networks.squeezenet import squeezenet
-from tests.networks.geometry import count
+from tests.networks.geometry import built, count, inner_output
 
 
 def test_it_scores_as_torchvisions_but_for_its_last_rectification():
@@ -33,3 +33,9 @@ def test_every_nth_pixel_of_an_image_gets_its_scores(stride):
     with torch.inference_mode():
         scores = dense_scores(dense, torch.rand(1, 3, 9, 6) * 255, 227)
     assert scores.shape == (1, 3, -(-9 // stride), -(-6 // stride))
+
+
+def test_the_dense_form_is_the_network_at_stride_1_too():
+    network = built("squeezenet")
+    own, dense = inner_output(network, DenseNetwork(network))
+    torch.testing.assert_close(dense, own, atol=1e-4, rtol=1e-4)
