@@ -99,7 +99,10 @@ def test_options_change_what_is_predicted(trained: Path, outcome: Outcome, tmp_p
 
 
 def test_an_unreadable_image_is_told_and_the_others_are_done(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     good = save_image(tmp_path / "good.jpg")
     cut = save_image(tmp_path / "cut.jpg")
@@ -107,10 +110,9 @@ def test_an_unreadable_image_is_told_and_the_others_are_done(
     out = tmp_path / "out"
     absent = tmp_path / "absent.jpg"
     assert predict_files(trained, [str(cut), str(absent), str(good)], str(out)) == 2
-    captured = capsys.readouterr()
-    assert "1 images labelled, 2 not readable" in captured.out
-    assert f"lhs: {cut}" in captured.err
-    assert str(absent) in captured.err
+    assert "1 images labelled, 2 not readable" in capsys.readouterr().out
+    assert f"lhs: {cut}" in caplog.text
+    assert str(absent) in caplog.text
     assert list(files(out)) == [
         "good.png", "good_overlay.png", "legend.png", "pixels.csv", "predict.json",
     ]  # fmt: skip

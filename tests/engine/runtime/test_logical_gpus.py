@@ -16,6 +16,7 @@ from tests.engine.conftest import isolated
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.slow,
     # Both sides run in the first test that asks for them.
     pytest.mark.timeout(1800),
     pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a card"),
@@ -34,29 +35,20 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory, fits: Path) -> dict[int, dict[str, Any]]:
-    """What came out with no GPU and with two logical ones; each a Ray of its own, side by side."""
+    """What came out with no GPU and with two logical ones; each a Ray of its own."""
     own = {**QUIET, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     # cuML's own call, wherever a process makes it: nothing of the program is replaced.
     stand_in = {"PYTHONPATH": str(STAND_IN), "LHS_TEST_FITS": str(fits)}
-    running, found = {}, {}
+    found = {}
     for gpus, more in ((0, {}), (2, stand_in)):
         folder = tmp_path_factory.mktemp(f"gpus-{gpus}")
-        command = [
-            sys.executable,
-            "-m",
-            "tests.engine.runtime.logical_gpus",
-            str(folder),
-            str(gpus),
-        ]
-        with (folder / "output").open("w") as output:
-            running[folder] = (
-                gpus,
-                subprocess.Popen(
-                    command, cwd=PROJECT, env=isolated(**own, **more), stdout=output, stderr=output
-                ),
-            )
-    for folder, (gpus, process) in running.items():
-        assert process.wait() == 0, (folder / "output").read_text()[-4000:]
+        module = "tests.engine.runtime.logical_gpus"
+        done = subprocess.run(
+            [sys.executable, "-m", module, str(folder), str(gpus)],
+            cwd=PROJECT, env=isolated(**own, **more), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-4000:]
         found[gpus] = json.loads((folder / "results.json").read_text())
     return found
 
