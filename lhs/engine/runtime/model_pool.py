@@ -3,10 +3,9 @@ tasks write. For evaluation, pseudo-labels, `lhs predict` and image embeddings."
 
 from __future__ import annotations
 
-import pickle
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import ray
 
 from lhs.engine.runtime.cluster import cores
 from lhs.engine.runtime.devices import booked_share
+from lhs.engine.runtime.image_batch import ImageArrays, ImageBatch, from_table, to_table
 from lhs.engine.runtime.progress import Progress
 from lhs.engine.runtime.resources import models_at_once
 from lhs.engine.storage import Storage
@@ -204,28 +204,28 @@ class _Work:
 
     def read(self, table: pa.Table) -> pa.Table:
         """Read the batches whose numbers a table has."""
-        return _to_table(self._read(number) for number in table["batch"].to_pylist())
+        return to_table(self._read(number) for number in table["batch"].to_pylist())
 
-    def _read(self, number: int) -> _Batch:
+    def _read(self, number: int) -> ImageBatch:
         items = self._items(number)
         done = [self.job.done(item) for item in items]
-        images: list[_Image] = []
+        images: list[ImageArrays] = []
         for item, before in zip(items, done, strict=True):
             if all(done):
-                images.append(_Image(True, "", {}))
+                images.append(ImageArrays(True, "", {}))
                 continue
             try:
-                images.append(_Image(before, "", self.job.read(item)))
+                images.append(ImageArrays(before, "", self.job.read(item)))
             except UserError as error:
                 if self.job.write_failed(item, str(error)) is None:
                     raise
-                images.append(_Image(before, str(error), {}))
-        return _Batch(number, images)
+                images.append(ImageArrays(before, str(error), {}))
+        return ImageBatch(number, images)
 
     def write(self, table: pa.Table) -> pa.Table:
         """Write batches; rows of the job's schema."""
         rows = []
-        for found in _from_table(table):
+        for found in from_table(table):
             items = self._items(found.number)
             for item, image in zip(items, found.images, strict=True):
                 if image.done:
@@ -260,9 +260,9 @@ class _ModelActor:
         self.together = False
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return _to_table(self._labelled(found) for found in _from_table(table))
+        return to_table(self._labelled(found) for found in from_table(table))
 
-    def _labelled(self, batch: _Batch) -> _Batch:
+    def _labelled(self, batch: ImageBatch) -> ImageBatch:
         images = list(batch.images)
         wanted = [place for place, image in enumerate(images) if image.arrays]
         if wanted and self.model is None:
@@ -273,8 +273,8 @@ class _ModelActor:
             for place, arrays in zip(places, found, strict=True):
                 # Finished images are not written again.
                 kept = {} if images[place].done else arrays
-                images[place] = _Image(images[place].done, "", kept)
-        return _Batch(batch.number, images)
+                images[place] = ImageArrays(images[place].done, "", kept)
+        return ImageBatch(batch.number, images)
 
     def _load(self) -> None:
         import torch
@@ -297,32 +297,3 @@ def groups(shapes: Sequence[tuple[int, ...]], together: bool) -> list[list[int]]
     for place, shape in enumerate(shapes):
         found.setdefault(shape, []).append(place)
     return list(found.values())
-
-
-@dataclass(frozen=True)
-class _Image:
-    """An image between two steps: its arrays by name, unless an earlier run wrote its results
-    (`done`) or it could not be read (`error` says why)."""
-
-    done: bool
-    error: str
-    arrays: Arrays
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Images that travel together."""
-
-    number: int
-    images: list[_Image]
-
-
-def _to_table(batches: Iterator[_Batch]) -> pa.Table:
-    # Pixels of a batch may be more than 2 GB.
-    rows = [pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL) for batch in batches]
-    return pa.table({"batch": pa.array(rows, pa.large_binary())})
-
-
-def _from_table(table: pa.Table) -> Iterator[_Batch]:
-    for value in table["batch"]:
-        yield pickle.loads(value.as_buffer())
