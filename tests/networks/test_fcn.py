@@ -9,7 +9,7 @@ from torch.nn import functional
 from torchvision.models import vgg16
 
 from lhs.networks.fcn import FCN, bilinear
-from tests.networks.geometry import OUTPUTS, built, count, field, table
+from tests.networks.geometry import OUTPUTS, count, field, table
 
 # (kernel, stride, padding), configuration D of Simonyan and Zisserman, and the 7 x 7 layer.
 CONV, POOL = (3, 1, 1), (2, 2, 0)
@@ -17,9 +17,18 @@ BLOCKS = [[CONV] * convolutions + [POOL] for convolutions in (2, 2, 3, 3, 3)]
 LAYERS = [*(layer for block in BLOCKS for layer in block), (7, 1, 3)]
 
 
+def unfilled(name: str) -> FCN:
+    """Without the time that random weights take: only the last layers have their start."""
+    with torch.device("meta"):
+        network = FCN(name, OUTPUTS)
+    network.to_empty(device="cpu").reset_classifier(OUTPUTS)
+    return network.eval()
+
+
 @pytest.fixture(scope="module")
 def coarse():
-    network = built("fcn32s")
+    torch.manual_seed(0)
+    network = FCN("fcn32s", OUTPUTS).eval()
     # As if trained: scores of a size where errors show, biases too.
     nn.init.normal_(network.score.weight, std=0.05)
     nn.init.normal_(network.score.bias)
@@ -29,14 +38,15 @@ def coarse():
 
 @pytest.fixture(scope="module")
 def middle(coarse):
-    network = built("fcn16s")
+    torch.manual_seed(1)
+    network = unfilled("fcn16s")
     network.start_from(coarse)
     return network
 
 
 @pytest.fixture(scope="module")
 def fine(middle):
-    network = built("fcn8s")
+    network = unfilled("fcn8s")
     network.start_from(middle)
     return network
 
@@ -157,9 +167,8 @@ def test_a_changed_pixel_changes_the_scores_around_itself_most(fine):
         difference = (fine(image) - fine(other)).abs().sum(dim=(0, 1))
         fine.score_pool[1].weight.zero_()
     row, column = divmod(int(difference.argmax()), 128)
-    # Within one cell of pool 3, 8 pixels, of the changed square of 8 x 8.
-    assert abs(row - 44) <= 4 + 8
-    assert abs(column - 108) <= 4 + 8
+    assert abs(row - 44) <= 8
+    assert abs(column - 108) <= 8
 
 
 # Upsampling

@@ -160,8 +160,7 @@ def test_there_is_a_dense_form_at_every_stride(name, stride):
     assert count(DenseNetwork(network, stride)) == count(network)
 
 
-# At stride 1 (1024 outputs at once) OverFeat takes 50 s on one core: see test_squeezenet.
-@pytest.mark.parametrize("stride", [4, 8])
+@pytest.mark.parametrize("stride", [1, 4, 8])
 def test_the_dense_form_is_the_network_where_that_sees_no_padding(network, stride):
     own, dense = inner_output(network, DenseNetwork(network, stride))
     torch.testing.assert_close(dense, own, atol=1e-4, rtol=1e-4)
