@@ -37,6 +37,8 @@ RENAMED = {
     if name.endswith(".enabled")
 }
 """Names of settings in earlier versions, and their names now."""
+SCALE_JITTER = "train.scale_jitter"
+"""In earlier versions crops were scaled by a factor within 1 +- this."""
 RENAMED_VALUES = {("unlabelled.mode", "filled"): "pseudo_labels"}
 """Settings and their values in earlier versions, and these values now."""
 
@@ -76,7 +78,14 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
     tree, warnings = _updated(tree, f"recipe {recipe}")
     for warning in warnings:
         _warn(warning)
-    return build_config(tree, source=f"recipe {recipe}")
+    config = build_config(tree, source=f"recipe {recipe}")
+    # Not a rule of `Config`: stored runs of earlier versions may break it.
+    if config.train.sampling == "balanced" and not config.network.patches:
+        raise UserError(
+            f"train.sampling = 'balanced' has no effect on network.name = {config.network.name}, "
+            "which trains on whole images; for rare classes set train.class_weights=inverse_root"
+        )
+    return config
 
 
 @cache
@@ -114,6 +123,15 @@ def _updated(tree: Mapping[str, Any], source: str) -> tuple[dict[str, Any], list
             raise UserError(f"{source}: {old} is the old name of {new}: found both, allowed is one")
         section[name] = section.pop(key)
         warnings.append(_rename_warning(old))
+    section, key = _section(updated, SCALE_JITTER)
+    jitter = section.get(key)
+    if isinstance(jitter, int | float):
+        del section[key]
+        section |= {"scale_min": 1 - jitter, "scale_max": 1 + jitter}
+        warnings.append(
+            f"{SCALE_JITTER}={jitter:g} is now train.scale_min={1 - jitter:g} and train.scale_max="
+            f"{1 + jitter:g}; the next release will not read the old name"
+        )
     for (name, old), value in RENAMED_VALUES.items():
         section, key = _section(updated, name)
         if section.get(key) == old:

@@ -11,6 +11,9 @@ from lhs.config.section import Section
 STRATEGIES = ("baseline", "sequential", "hierarchical")
 
 
+Weight = Annotated[float, Field(ge=0.0, le=1e6)]
+
+
 class PhaseConfig(Section):
     epochs: int = Field(0, ge=0)
     """Passes over the training examples; 0 skips the phase."""
@@ -40,6 +43,8 @@ class SequentialPhases(Section):
 
 
 class HierarchicalPhases(Section):
+    new_layers: PhaseConfig = PhaseConfig(learning_rate=2e-3)
+    """Before the paper's two steps: layers without pretrained weights alone, W fixed."""
     fixed_w: PhaseConfig = PhaseConfig(epochs=4, learning_rate=2e-3)
     learned_w: PhaseConfig = PhaseConfig(epochs=8, learning_rate=2e-3)
     """The longer step: W moves by at most the sum of its learning rates."""
@@ -68,14 +73,33 @@ class TrainConfig(Section):
     """Patches: each sample once an epoch (the paper), or all classes equally often."""
     crop_height: int = Field(192, ge=32)
     crop_width: int = Field(256, ge=32)
-    scale_jitter: float = Field(0.25, ge=0.0, lt=1.0)
-    """Crops are drawn from the image scaled by a factor within 1 +- this."""
+    scale_min: float = Field(0.75, gt=0.0, le=1.0)
+    scale_max: float = Field(1.25, ge=1.0, le=10.0)
+    """Crops are drawn from the image scaled by a factor between the two; its logarithm is uniform,
+    so that smaller is as likely as larger."""
     flip: float = Field(0.5, ge=0.0, le=1.0)
     """Probability of a horizontal flip."""
+    colour_jitter: float = Field(0.0, ge=0.0, lt=1.0)
+    """Crops: brightness, contrast and saturation are each changed by a factor within 1 +- this."""
+    class_weights: Literal["none", "inverse_root"] | list[Weight] = "none"
+    """Weight of each class's pixels in the loss; a subclass has its class's. `inverse_root`: by the
+    inverse square root of its share of the training pixels; or one number for each class."""
     alpha: float = Field(1.0, ge=0.0)
     """Weight of the class loss beside the subclass loss (H)."""
     learn_w: Literal["masked", "dense"] = "dense"
     """Second step of H: whether the zeros of W may move (`dense`) or stay (`masked`)."""
+    encoder_factor: float = Field(1.0, ge=0.0, le=10.0)
+    """Factor on a phase's rate for layers that start from pretrained weights."""
+    encoder_statistics: Literal["update", "keep"] = "update"
+    """Batch norm of layers that start from pretrained weights: by the batch, and running statistics
+    follow; or by the pretrained statistics, which stay."""
+    ema: float = Field(0.0, ge=0.0, lt=1.0)
+    """Decay of an exponential moving average of all weights, which each phase ends with; 0: none.
+    The decay rises from 0 to this, so that short phases are averaged as well."""
+    w_factor: float = Field(1.0, gt=0.0, le=1000.0)
+    """H: factor on the rate of `learned_w` for W."""
+    w_weight_decay: float | None = Field(None, ge=0.0)
+    """H: weight decay of W; None: `weight_decay`, as of all weights but biases and norms."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["one_cycle", "steps"] = "one_cycle"
     """`steps` is the paper's: a tenth of the rate every `step_size` steps."""

@@ -77,6 +77,7 @@ class Checkpoints:
         optimizer: Optimizer,
         lr_scheduler: LRScheduler,
         history: list[dict[str, Any]],
+        average: nn.Module | None = None,
     ) -> None:
         """Write the state of a training, if this worker writes."""
         if self.write is None:
@@ -90,6 +91,8 @@ class Checkpoints:
             "random": torch.get_rng_state(),
             "history": history,
         }
+        if average is not None:
+            state["average"] = average.state_dict()
         torch.save(state, stream)
         self.write(stream.getvalue())
         self.written = time.monotonic()
@@ -103,10 +106,16 @@ class Checkpoints:
 
 
 def restore(
-    state: Mapping[str, Any], model: nn.Module, optimizer: Optimizer, lr_scheduler: LRScheduler
+    state: Mapping[str, Any],
+    model: nn.Module,
+    optimizer: Optimizer,
+    lr_scheduler: LRScheduler,
+    average: nn.Module | None = None,
 ) -> None:
     """Load a stored state into new objects of its phase."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     lr_scheduler.load_state_dict(state["schedule"])
+    if average is not None:
+        average.load_state_dict(state["average"])
     torch.set_rng_state(state["random"])

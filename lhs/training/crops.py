@@ -23,7 +23,7 @@ def random_crop(
     Beyond the image it has the image's mean colour and void.
     """
     height, width = example.label_map.shape
-    scale = rng.uniform(1 - config.scale_jitter, 1 + config.scale_jitter)
+    scale = np.exp(rng.uniform(np.log(config.scale_min), np.log(config.scale_max)))
     mirror = rng.random() < config.flip
     top, left = (
         rng.uniform(min(0, spare), max(0, spare))
@@ -37,10 +37,13 @@ def random_crop(
         matrix[0, 2] += config.crop_width - 1
     size = (config.crop_width, config.crop_height)
     mean = mean_colour(example.image).tolist()
+    image = cv2.warpAffine(
+        example.image, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=mean
+    )
+    if config.colour_jitter:
+        image = jittered_colours(image, config.colour_jitter, rng)
     return Example(
-        cv2.warpAffine(
-            example.image, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=mean
-        ),
+        image,
         _nearest(example.label_map, matrix, size, void),
         _nearest(example.subclass_map, matrix, size, void_subclass),
     )
@@ -50,6 +53,23 @@ def _nearest(ids: np.ndarray, matrix: np.ndarray, size: tuple[int, int], void: i
     return cv2.warpAffine(
         ids, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=void
     )
+
+
+def jittered_colours(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
+    """An RGB image (H, W, 3) uint8 with other brightness, contrast and saturation.
+
+    Each is changed by a factor drawn from 1 +- `jitter`, in this order, as torchvision defines it.
+    """
+    from torchvision.transforms.v2 import functional
+
+    changed = torch.from_numpy(image).permute(2, 0, 1)
+    for adjust in (
+        functional.adjust_brightness,
+        functional.adjust_contrast,
+        functional.adjust_saturation,
+    ):
+        changed = adjust(changed, float(rng.uniform(1 - jitter, 1 + jitter)))
+    return changed.permute(1, 2, 0).numpy()
 
 
 @dataclass(frozen=True)

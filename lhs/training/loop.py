@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lhs.config import TrainConfig
 from lhs.networks.base import SceneNetwork
@@ -15,9 +15,14 @@ from lhs.networks.hierarchical import HierarchicalNetwork
 from lhs.networks.precision import Precision
 from lhs.training.checkpoints import Checkpoints, TrainState, restore
 from lhs.training.data_source import DataSource
+from lhs.training.optimizers import build_lr_scheduler, build_optimizer
 from lhs.training.parallel import share_batch_norm
 from lhs.training.phases import Phase, phases
 from lhs.training.trainer import History, PhaseTrainer, dropouts_of
+
+if TYPE_CHECKING:
+    # Imported where it is used: timm takes 1.5 s.
+    from timm.utils import ModelEmaV3
 
 
 def train(
@@ -31,6 +36,8 @@ def train(
     device: torch.device,
     on_step: Callable[[dict[str, Any], int], None],
     precision: Precision = "float32",
+    class_weights: Tensor | None = None,
+    pretrained: bool = True,
     trained: bool = False,
     checkpoints: Checkpoints | None = None,
     on_resume: Callable[[History], None] = lambda history: None,
@@ -60,6 +67,10 @@ def train(
         groups, when their losses are read from the device.
     precision
         `train.precision`, resolved for the device.
+    class_weights
+        (L,) weight of each class's pixels in the loss; None: all equal.
+    pretrained
+        Whether the network's other layers than the new ones start from pretrained weights.
     trained
         Whether the network's last layer is trained on the classes already.
     checkpoints
@@ -77,6 +88,8 @@ def train(
     nn.Module, History
         The trained network (with W on top after `hierarchical`) and a row for each step.
     """
+    if not pretrained:
+        config = config.model_copy(update={"encoder_factor": 1.0, "encoder_statistics": "update"})
     plan = phases(config, trained=trained)
     lengths = [phase.length(data.steps_per_epoch, config.max_steps) for phase in plan]
     model: nn.Module = network
@@ -84,6 +97,12 @@ def train(
         assert matrix is not None
         model = HierarchicalNetwork(network, matrix, masked=config.learn_w == "masked")
     share_batch_norm(network, device)
+    weights = class_weights
+    if weights is not None:
+        weights = weights.to(device)
+    subclass_weights = None
+    if weights is not None and matrix is not None:
+        subclass_weights = weights[matrix.argmax(0).to(device)]
     checkpoint = None if checkpoints is None else checkpoints.load()
     state = TrainState() if checkpoint is None else TrainState(**checkpoint["position"])
     history: History = [] if checkpoint is None else checkpoint["history"]
@@ -99,17 +118,18 @@ def train(
         if phase.fresh_last_layer or checkpoint is not None:
             # A checkpoint has the weights of a last layer, and a new one may have another shape.
             network.reset_classifier(classes if phase.target == "class" else _subclasses(matrix))
-        _freeze(model, network, phase)
+        _freeze(model, network, phase, config)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = _optimizer(trainable, config, phase.learning_rate, device)
-        scheduler = _lr_scheduler(optimizer, config, phase.learning_rate, lengths[number])
+        optimizer = build_optimizer(model, network, config, phase.learning_rate, device)
+        scheduler = build_lr_scheduler(optimizer, config, lengths[number])
+        average = _average(model, config)
         if checkpoint is not None:
-            restore(checkpoint, model, optimizer, scheduler)
+            restore(checkpoint, model, optimizer, scheduler, average)
             checkpoint = None
         trainer = PhaseTrainer(
             phase, lengths[number], sum(lengths), model, optimizer, scheduler, config, void, data,
-            device, precision, history, on_step, on_epoch, checkpoints,
+            device, precision, history, on_step, on_epoch, checkpoints, average, weights,
+            subclass_weights,
         )  # fmt: skip
         state = trainer.train(state)
     for layer in dropouts_of(model):
@@ -122,8 +142,17 @@ def _subclasses(matrix: Tensor | None) -> int:
     return matrix.shape[1]
 
 
-def _freeze(model: nn.Module, network: SceneNetwork, phase: Phase) -> None:
-    """Freeze all but what the phase trains."""
+def _average(model: nn.Module, config: TrainConfig) -> ModelEmaV3 | None:
+    """The moving average of a phase's weights, if one is wanted; it starts with the phase."""
+    if not config.ema:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(model, decay=config.ema, use_warmup=True)
+
+
+def _freeze(model: nn.Module, network: SceneNetwork, phase: Phase, config: TrainConfig) -> None:
+    """Freeze all but what the phase trains, and the statistics that are kept."""
     parts: dict[str, list[nn.Module]] = {
         "new": network.new_layers(),
         "last": network.last_layers(),
@@ -135,31 +164,10 @@ def _freeze(model: nn.Module, network: SceneNetwork, phase: Phase) -> None:
     for part in parts[phase.trains]:
         part.requires_grad_(True)
         part.train()
+    if config.encoder_statistics == "keep":
+        new = {id(module) for part in network.new_layers() for module in part.modules()}
+        for module in network.modules():
+            if isinstance(module, _BatchNorm) and id(module) not in new:
+                module.eval()
     if isinstance(model, HierarchicalNetwork):
         model.w.requires_grad_(phase.learns_w)
-
-
-def _optimizer(
-    parameters: list[nn.Parameter], config: TrainConfig, learning_rate: float, device: torch.device
-) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(
-        parameters,
-        learning_rate,
-        weight_decay=config.weight_decay,
-        # One kernel for all tensors; CPUs keep torch's default.
-        fused=True if device.type == "cuda" else None,
-    )
-
-
-def _lr_scheduler(
-    optimizer: torch.optim.Optimizer, config: TrainConfig, learning_rate: float, length: int
-) -> LRScheduler:
-    if config.schedule == "steps":
-        return StepLR(optimizer, config.step_size, gamma=0.1)
-    return OneCycleLR(
-        optimizer, learning_rate, total_steps=length + 1, pct_start=0.15, cycle_momentum=False
-    )

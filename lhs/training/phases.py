@@ -52,7 +52,11 @@ PHASES: dict[str, list[tuple[str, Target, Trains]]] = {
         ("class_last_layer", "class", "last"),
         ("class_all_layers", "class", "all"),
     ],
-    "hierarchical": [("fixed_w", "both", "all"), ("learned_w", "both", "all")],
+    "hierarchical": [
+        ("new_layers", "both", "new"),
+        ("fixed_w", "both", "all"),
+        ("learned_w", "both", "all"),
+    ],
 }
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,17 @@ from lhs.networks.patch import BatchDropout, mask_keys
 from lhs.networks.precision import Precision, arithmetic
 from lhs.training.checkpoints import Checkpoints, TrainState
 from lhs.training.data_source import Batch, DataSource
-from lhs.training.losses import hierarchical_loss, label_loss, masked_cross_entropy
+from lhs.training.losses import (
+    hierarchical_loss,
+    label_loss,
+    masked_cross_entropy,
+    pixel_count,
+)
 from lhs.training.parallel import has_batch_norm, shared, total, world
 from lhs.training.phases import Phase
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
 
 History = list[dict[str, Any]]
 """One row per step: step, phase, epoch, loss, learning_rate, seconds, waited (for data).
@@ -52,6 +60,11 @@ class PhaseTrainer:
     on_step: Callable[[dict[str, Any], int], None]
     on_epoch: Callable[[int, Phase, nn.Module], None]
     checkpoints: Checkpoints | None
+    average: ModelEmaV3 | None = None
+    """The moving average of the weights, which the phase ends with."""
+    class_weights: Tensor | None = None
+    subclass_weights: Tensor | None = None
+    """Of pixels in the loss, (L,) and (n,); None: all equal."""
     unread: list[tuple[dict[str, Any], dict[str, Tensor]]] = field(default_factory=list)
     """Rows whose loss, and distance of W from the hierarchy, are still on the device."""
     last_read: float = field(default_factory=time.monotonic)
@@ -71,6 +84,8 @@ class PhaseTrainer:
                 learning_rate = self.optimizer.param_groups[0]["lr"]
                 loss = self.train_step(shard)
                 state = replace(state, done=state.done + 1, place=state.place + 1)
+                if self.average is not None:
+                    self.average.update(self.model, state.done)
                 self._record(
                     epoch=state.epoch - state.first_epoch + 1,
                     loss=loss,
@@ -88,6 +103,8 @@ class PhaseTrainer:
                 asked = time.perf_counter()
             else:
                 state = self._end_epoch(state)
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
         if state.place:
             # The next phase begins with an epoch of its own.
             state = self._end_epoch(state)
@@ -97,8 +114,9 @@ class PhaseTrainer:
     def _end_epoch(self, state: TrainState) -> TrainState:
         self._read_losses()
         epoch = state.epoch + 1
-        modes = [(part, part.training) for part in self.model.modules()]
-        self.on_epoch(epoch, self.phase, self.model)
+        model = self.model if self.average is None else self.average.module
+        modes = [(part, part.training) for part in model.modules()]
+        self.on_epoch(epoch, self.phase, model)
         for part, mode in modes:
             part.training = mode
         return replace(state, epoch=epoch, place=0)
@@ -119,9 +137,10 @@ class PhaseTrainer:
         """One step of the optimizer on this worker's shard of a global batch; the global loss."""
         workers = world()[1]
         shard = [self._to_device(batch) for batch in shard]
-        labelled = sum((batch.labels != self.void).sum() for batch in shard) + torch.zeros(
-            (), device=self.device
-        )
+        labelled = torch.zeros((), device=self.device)
+        for batch in shard:
+            counted = batch.labels != self.void
+            labelled = labelled + pixel_count(batch.labels, counted, self.class_weights)
         # DDP averages the workers' gradients; the loss is the mean over all labelled pixels.
         count = total(labelled) / workers
         most = None if has_batch_norm(self.model) else self.config.micro_batch
@@ -169,11 +188,16 @@ class PhaseTrainer:
     ) -> Tensor:  # fmt: skip
         if not isinstance(output, Tensor):
             scores, w = output
-            alpha = self.config.alpha
-            return hierarchical_loss(scores.float(), subclasses, labels, w, alpha, self.void, count)
+            return hierarchical_loss(
+                scores.float(), subclasses, labels, w, self.config.alpha, self.void, count,
+                self.class_weights, self.subclass_weights,
+            )  # fmt: skip
         if self.phase.target == "subclass":
-            return masked_cross_entropy(output.float(), subclasses, labels != self.void, count)
-        return label_loss(output.float(), labels, self.void, count)
+            counted = labels != self.void
+            return masked_cross_entropy(
+                output.float(), subclasses, counted, count, self.subclass_weights
+            )
+        return label_loss(output.float(), labels, self.void, count, self.class_weights)
 
     def _record(
         self, *, epoch: int, loss: Tensor, learning_rate: float, waited: float, seconds: float
@@ -213,7 +237,7 @@ class PhaseTrainer:
         self._read_losses()
         if self.checkpoints is not None:
             self.checkpoints.save(
-                state, self.model, self.optimizer, self.lr_scheduler, self.history
+                state, self.model, self.optimizer, self.lr_scheduler, self.history, self.average
             )
 
 

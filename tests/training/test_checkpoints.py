@@ -39,7 +39,7 @@ class Shelf:
         return Checkpoints(lambda: self.content, self.write, minutes, steps)
 
 
-def attempt(strategy, shelf, kill_at=None, *, network=None, keep=None):
+def attempt(strategy, shelf, kill_at=None, *, network=None, keep=None, **settings):
     """One attempt; `kill_at` is the step after which it dies. Two steps a phase."""
     network = network or new_network()
     network.dropout.p = 0.3
@@ -51,7 +51,7 @@ def attempt(strategy, shelf, kill_at=None, *, network=None, keep=None):
 
     model, history = train(
         network,
-        config_of(strategy),
+        config_of(strategy, **settings),
         classes=CLASSES,
         matrix=None if strategy == "baseline" else MATRIX,
         void=VOID,
@@ -73,17 +73,18 @@ def same(one, other):
 LENGTHS = {"baseline": 4, "sequential": 8, "hierarchical": 4}
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.5])
 @pytest.mark.parametrize("strategy", list(LENGTHS))
-def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy):
-    weights, losses, _ = attempt(strategy, None)
+def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy, ema):
+    weights, losses, _ = attempt(strategy, None, ema=ema)
     assert len(losses) == LENGTHS[strategy]
     for step in range(1, LENGTHS[strategy] + 1):
         shelf = Shelf()
         with pytest.raises(Killed):
-            attempt(strategy, shelf, kill_at=step)
+            attempt(strategy, shelf, kill_at=step, ema=ema)
         # Once there is a checkpoint, what the new process starts from does not matter.
         fresh = new_network(seed=9 if shelf.content else 0)
-        again, again_losses, resumed = attempt(strategy, shelf, network=fresh)
+        again, again_losses, resumed = attempt(strategy, shelf, network=fresh, ema=ema)
         same(again, weights)
         assert again_losses == losses
         # At most one step, reported but not yet written, is repeated.

@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms import v2
 
 from lhs.data.scenes import Scene
 from lhs.errors import UserError
 from lhs.loading import build_config
-from lhs.training.crops import CropSource, random_crop
+from lhs.training.crops import CropSource, jittered_colours, random_crop
 from lhs.training.decoded import Example, TrainingScenes
 
 VOID, VOID_SUBCLASS = 255, 65535
@@ -26,15 +27,19 @@ def coordinates(height: int, width: int) -> Example:
 
 
 def crop_config(height: int, width: int, **settings):
-    tree = {"crop_height": height, "crop_width": width, "scale_jitter": 0, "flip": 0, **settings}
+    tree = {"crop_height": height, "crop_width": width, "flip": 0, **between(1, 1), **settings}
     return build_config({"train": tree}).train
+
+
+def between(low: float, high: float) -> dict[str, float]:
+    return {"scale_min": low, "scale_max": high}
 
 
 class Scripted:
     """A generator that draws given values: scale, offsets (as a share of the range), flip."""
 
     def __init__(self, scale=1.0, top=0.0, left=0.0, coin=0.0):
-        self.uniforms, self.coin, self.ranges = [scale, top, left], coin, []
+        self.uniforms, self.coin, self.ranges = [np.log(scale), top, left], coin, []
 
     def uniform(self, low, high):
         self.ranges.append((low, high))
@@ -54,7 +59,7 @@ def test_a_plain_crop_is_a_slice_and_a_mirrored_one_its_mirror(top, left, flip):
     example = coordinates(64, 72)
     rng = Scripted(top=top, left=left)
     got = crop(example, crop_config(32, 48, flip=flip), rng)
-    assert rng.ranges == [(1, 1), (0, 32), (0, 24)]
+    assert rng.ranges == [(0, 0), (0, 32), (0, 24)]
     for part, whole in zip(got, example, strict=True):
         expected = whole[top : top + 32, left : left + 48]
         np.testing.assert_array_equal(part, expected[:, ::-1] if flip else expected)
@@ -96,7 +101,7 @@ def test_void_within_the_image_stays_void():
     example = coordinates(40, 40)
     example.label_map[10:20, 5:9] = VOID
     example.subclass_map[10:20, 5:9] = VOID_SUBCLASS
-    got = crop(example, crop_config(32, 32, scale_jitter=0.5), Scripted(1.3, 4.0, 3.0))
+    got = crop(example, crop_config(32, 32, **between(0.5, 2)), Scripted(1.3, 4.0, 3.0))
     np.testing.assert_array_equal(got.label_map == VOID, got.subclass_map == VOID_SUBCLASS)
     assert (got.label_map == VOID).any()
 
@@ -110,7 +115,7 @@ def test_void_within_the_image_stays_void():
 )
 def test_image_labels_and_subclasses_stay_aligned(seed, size, flip, jitter):
     example = coordinates(*size)
-    config = crop_config(64, 80, flip=flip, scale_jitter=jitter)
+    config = crop_config(64, 80, flip=flip, **between(1 - jitter, 1 + jitter))
     got = crop(example, config, np.random.default_rng(seed))
     assert got.image.shape == (64, 80, 3)
     assert got.label_map.shape == got.subclass_map.shape == (64, 80)
@@ -135,7 +140,7 @@ def test_image_labels_and_subclasses_stay_aligned(seed, size, flip, jitter):
 
 def test_scales_offsets_and_flips_are_spread_over_their_range():
     example = coordinates(100, 120)
-    config = crop_config(50, 60, flip=0.5, scale_jitter=0.25)
+    config = crop_config(50, 60, flip=0.5, **between(0.75, 1.25))
     flips, pitches = [], []
     for seed in range(200):
         row = crop(example, config, np.random.default_rng(seed)).subclass_map[25].astype(int)
@@ -146,6 +151,35 @@ def test_scales_offsets_and_flips_are_spread_over_their_range():
     assert max(pitches) > 1.25
     assert min(pitches) > 1 / 1.25 - 0.05
     assert max(pitches) < 1 / 0.75 + 0.05
+
+
+def test_smaller_is_as_likely_as_larger():
+    config = crop_config(50, 60, **between(0.25, 4))
+    example = coordinates(200, 240)
+    rows = [crop(example, config, np.random.default_rng(n)).subclass_map[25] for n in range(400)]
+    pitch = np.array([np.diff(row.astype(int)).clip(0, 10).max() for row in rows])
+    # Steps of 0 or 1 column mean enlarged, of 2 or more reduced.
+    assert 150 < (pitch <= 1).sum() < 250
+
+
+def test_colours_alone_are_jittered_as_torchvision_does():
+    example = Example(
+        np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8),
+        *coordinates(40, 50)[1:],
+    )
+    plain = crop(example, crop_config(40, 50), np.random.default_rng(3))
+    other = crop(example, crop_config(40, 50, colour_jitter=0.4), np.random.default_rng(3))
+    np.testing.assert_array_equal(plain.label_map, other.label_map)
+    np.testing.assert_array_equal(plain.subclass_map, other.subclass_map)
+    assert (plain.image != other.image).mean() > 0.9
+    # The peer: torchvision's own transform with each factor's range shrunk to the drawn value.
+    rng = np.random.default_rng(4)
+    image = jittered_colours(example.image, 0.4, rng)
+    draws = np.random.default_rng(4).uniform(0.6, 1.4, 3).tolist()
+    expected = torch.from_numpy(example.image).permute(2, 0, 1)
+    for name, draw in zip(("brightness", "contrast", "saturation"), draws, strict=True):
+        expected = v2.ColorJitter(**{name: (draw, draw)})(expected)
+    np.testing.assert_array_equal(image, expected.permute(1, 2, 0).numpy())
 
 
 # Epochs
@@ -183,7 +217,8 @@ def epoch_of(scenes, config, epoch=0, rank=0, world_size=1, threads=2):
 
 
 def config_of(batch_size=4, **settings):
-    return crop_config(32, 32, flip=0.5, scale_jitter=0.2, batch_size=batch_size, **settings)
+    settings = {**between(0.8, 1.25), **settings}
+    return crop_config(32, 32, flip=0.5, batch_size=batch_size, **settings)
 
 
 def shown(batches) -> list[int]:

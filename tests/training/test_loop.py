@@ -70,7 +70,7 @@ class GivenSource:
 
 def trained(
     strategy: str, network=None, on_step=None, batches=tiny_batches, on_epoch=None,
-    precision="float32", **settings,
+    precision="float32", pretrained=True, **settings,
 ):  # fmt: skip
     network = network or new_network()
     return train(
@@ -82,6 +82,7 @@ def trained(
         data=GivenSource(batches),
         device=CPU,
         precision=precision,
+        pretrained=pretrained,
         on_step=on_step or (lambda row, total: None),
         on_epoch=on_epoch or (lambda epoch, phase, model: None),
     )

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lhs.training.losses import hierarchical_loss, label_loss, masked_cross_entropy
+from lhs.errors import UserError
+from lhs.training.losses import (
+    class_weights,
+    hierarchical_loss,
+    label_loss,
+    masked_cross_entropy,
+    pixel_count,
+)
 
 VOID = 255
 PARENTS = np.array([0, 0, 1, 2, 2, 2])
@@ -186,3 +193,47 @@ def test_parts_of_a_batch_add_up_to_its_mean():
     torch.testing.assert_close(sum(parts), whole)
     halves = [label_loss(scores[i::2, :3], label[i::2], VOID, count) for i in range(2)]
     torch.testing.assert_close(sum(halves), label_loss(scores[:, :3], label, VOID))
+
+
+def test_weighted_losses_are_torchs():
+    scores, subclass, label = (torch.tensor(part) for part in drawn(2, (4, 5, 3), 0.4))
+    weights = torch.tensor([0.5, 3.0, 1.5], dtype=torch.float64)
+    of_subclasses = weights[PARENTS]
+    expected = functional.cross_entropy(scores[:, :3], label, weights, ignore_index=VOID)
+    torch.testing.assert_close(label_loss(scores[:, :3], label, VOID, weights=weights), expected)
+    fine = functional.cross_entropy(
+        scores, subclass.masked_fill(label == VOID, -100), of_subclasses
+    )
+    coarse = functional.cross_entropy(
+        torch.einsum("ln,bnhw->blhw", torch.tensor(MATRIX), scores), label, weights,
+        ignore_index=VOID,
+    )  # fmt: skip
+    loss = hierarchical_loss(
+        scores, subclass, label, torch.tensor(MATRIX), 0.5, VOID, None, weights, of_subclasses
+    )
+    torch.testing.assert_close(loss, fine + 0.5 * coarse)
+
+
+def test_weighted_parts_of_a_batch_add_up_to_its_mean():
+    scores, _, label = (torch.tensor(part) for part in drawn(3, (4, 5, 3), 0.4))
+    weights = torch.tensor([0.5, 3.0, 1.5], dtype=torch.float64)
+    count = pixel_count(label, label != VOID, weights)
+    assert count.item() == pytest.approx(sum(weights[k] for k in label[label != VOID].tolist()))
+    parts = [label_loss(scores[i::2, :3], label[i::2], VOID, count, weights) for i in range(2)]
+    torch.testing.assert_close(sum(parts), label_loss(scores[:, :3], label, VOID, weights=weights))
+
+
+def test_class_weights_are_inverse_roots_with_mean_one():
+    pixels = [100, 400, 0, 2500]
+    weights = class_weights("inverse_root", pixels).numpy()
+    np.testing.assert_allclose(weights[[0, 1, 3]] / weights[3], [5, 2.5, 1], rtol=1e-6)
+    assert weights[2] == 0
+    assert np.average(weights, weights=pixels) == pytest.approx(1)
+    assert class_weights("none", pixels) is None
+    assert class_weights([1, 2, 3, 0], pixels).tolist() == [1, 2, 3, 0]
+
+
+@pytest.mark.parametrize("given", [[1.0, 2.0], [0.0, 0.0, 0.0]])
+def test_a_wrong_list_of_class_weights_is_refused(given):
+    with pytest.raises(UserError, match=r"train.class_weights: .* allowed are 3"):
+        class_weights(given, [5, 5, 5])

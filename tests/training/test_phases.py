@@ -16,10 +16,9 @@ STEPS = {
         "class_last_layer",
         "class_all_layers",
     ),
-    "hierarchical": ("fixed_w", "learned_w"),
+    "hierarchical": ("new_layers", "fixed_w", "learned_w"),
 }
 TARGETS = {
-    "new_layers": "class",
     "all_layers": "class",
     "subclass_new_layers": "subclass",
     "subclass_all_layers": "subclass",
@@ -59,15 +58,23 @@ def test_sequential():
 
 
 def test_hierarchical():
-    assert listed("hierarchical", 8, 4) == [
+    assert listed("hierarchical", 0, 8, 4) == [
         ("fixed_w", "both", "all", True),
         ("learned_w", "both", "all", False),
     ]
-    assert [phase.learns_w for phase in plan("hierarchical", (8, 4))] == [False, True]
+    assert [phase.learns_w for phase in plan("hierarchical", (0, 8, 4))] == [False, True]
+
+
+def test_hierarchical_may_train_its_new_layers_first():
+    assert listed("hierarchical", 1, 8, 4) == [
+        ("new_layers", "both", "new", True),
+        ("fixed_w", "both", "all", False),
+        ("learned_w", "both", "all", False),
+    ]
 
 
 def test_only_the_second_step_of_h_learns_w():
-    assert [phase.learns_w for phase in plan("hierarchical", (0, 4))] == [True]
+    assert [phase.learns_w for phase in plan("hierarchical", (0, 0, 4))] == [True]
     assert not any(phase.learns_w for phase in plan("sequential", (1, 1, 1, 1)))
     assert not any(phase.learns_w for phase in plan("baseline", (1, 1)))
 
@@ -86,12 +93,13 @@ def test_any_step_may_be_skipped(strategy):
         if not any(epochs[2:] if strategy == "sequential" else epochs):
             continue  # refused: the classes would never be trained
         kept = plan(strategy, epochs)
+        targets = TARGETS | {"new_layers": "both" if strategy == "hierarchical" else "class"}
         wanted = [name for name, count in zip(STEPS[strategy], epochs, strict=True) if count]
         assert [phase.name for phase in kept] == wanted
         # A new last layer is needed just where the target's ids are not those of the step before.
         for number, phase in enumerate(kept):
-            before = TARGETS[kept[number - 1].name] if number else None
-            assert phase.target == TARGETS[phase.name]
+            before = targets[kept[number - 1].name] if number else None
+            assert phase.target == targets[phase.name]
             assert phase.fresh_last_layer == (phase.target != before)
         for phase in kept:
             assert phase.epochs == 2

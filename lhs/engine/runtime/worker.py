@@ -44,6 +44,7 @@ from lhs.training.crops import CropSource
 from lhs.training.data_source import DataSource
 from lhs.training.decoded import TrainingScenes
 from lhs.training.loop import train
+from lhs.training.losses import class_weights
 from lhs.training.parallel import has_batch_norm
 from lhs.training.patches import PatchSource
 from lhs.training.phases import Phase
@@ -127,6 +128,8 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
         data=_data_source(job, storage, network, hierarchy, rank, world, max(2, share), device),
         device=device,
         precision=job.precision,
+        class_weights=class_weights(config.train.class_weights, job.class_pixels),
+        pretrained=job.start is not None or config.network.weights != "none",
         on_step=log.on_step,
         on_resume=log.on_resume,
         on_epoch=_validation(job, hierarchy, log),

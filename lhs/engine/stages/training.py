@@ -132,7 +132,8 @@ def training_settings(config: Config) -> dict[str, Any]:
     for strategy in ("baseline", "sequential", "hierarchical"):
         del settings[strategy]
     if config.train.strategy != "hierarchical":
-        del settings["alpha"], settings["learn_w"]
+        for name in ("alpha", "learn_w", "w_factor", "w_weight_decay"):
+            del settings[name]
     network = config.network.model_dump(mode="json")
     if config.network.weights in FROM_FILE:
         # Its content is in the key (`network_weights`), not its path.
