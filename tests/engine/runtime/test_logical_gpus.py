@@ -16,7 +16,6 @@ from tests.engine.conftest import isolated
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
     # Both sides run in the first test that asks for them.
     pytest.mark.timeout(1800),
     pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a card"),
