@@ -35,9 +35,12 @@ def _odd_or_inf(value: Any) -> float:
 
 
 class HierarchyConfig(Section):
-    kind: Literal["label_clusters", "scene_names", "image_clusters", "image_embedding"] = (
-        "label_clusters"
-    )
+    kind: Literal[
+        "label_clusters", "scene_names", "image_clusters", "image_embedding", "classes", "random"
+    ] = "label_clusters"
+    like: Literal["label_clusters", "scene_names", "image_clusters"] = "label_clusters"
+    """Kind of the hierarchy, made with the other settings, whose numbers of subclasses and shares
+    `random` subclasses have."""
     rho: float = Field(0.93, gt=0.0, le=1.0)
     """Share of samples at which classes stop being common."""
     region: Annotated[float, AllowInfNan(True), BeforeValidator(_odd_or_inf)] = 129.0
@@ -53,6 +56,11 @@ class HierarchyConfig(Section):
     """Above this many samples of a class, k-means fits a seeded sample and assigns the rest."""
     backend: Literal["auto", "sklearn", "cuml"] = "auto"
     seed: int = Field(0, ge=0)
+
+    @property
+    def source(self) -> str:
+        """The kind that decides the number of subclasses: `like` of random ones, else `kind`."""
+        return self.like if self.kind == "random" else self.kind
 
     @field_serializer("region")
     def _region_text(self, region: float) -> int | str:

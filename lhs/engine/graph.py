@@ -2,7 +2,7 @@
 
 ==========  =====================================================================================
 section 2   scenes -> samples -> histograms of the labels around them
-section 3   histograms, scene names or image descriptors -> hierarchy
+section 3   histograms, scene names or image descriptors -> hierarchy -> its random control
 section 4   scenes, hierarchy -> model; for patch networks sample index between the two
 section 4.4 model of a baseline -> pseudo-labels of unlabelled pixels, added to the scenes
 section 5   model -> evaluation
@@ -151,26 +151,35 @@ def _histogram_inputs(config: Config, samples: Config) -> list[Input]:
 
 
 def _hierarchy_inputs(config: Config) -> list[Input]:
-    if config.hierarchy.kind == "label_clusters":
+    settings = config.hierarchy
+    if settings.kind == "random":
+        like = settings.model_copy(update={"kind": settings.like})
+        source = config.model_copy(update={"hierarchy": like})
+        return [Input(role="like", stage=HIERARCHY, config=source)]
+    if settings.kind == "label_clusters":
         return [
             Input(role="samples", stage=SAMPLES, config=config, in_key=False),
             Input(role="histograms", stage=HISTOGRAMS, config=config),
         ]
     inputs = [Input(role="samples", stage=SAMPLES, config=config)]
-    if config.hierarchy.kind in IMAGE_KINDS:
+    if settings.kind in IMAGE_KINDS:
         inputs.append(Input(role="descriptors", stage=DESCRIPTORS, config=config))
     return inputs
 
 
 def _sample_index_inputs(config: Config) -> list[Input]:
-    """Samples to train on, with histograms if the hierarchy assigns subclasses by those."""
+    """Samples to train on, with what the hierarchy assigns subclasses by beside label maps."""
     on_both = trains_on_pseudo_labels(config)
+    only_context = uses_pseudo_labels(config) and not on_both
     rows = Input(role="rows", stage=SAMPLES, config=config if on_both else annotated(config))
     if has_hierarchy(config) and config.hierarchy.kind == "label_clusters":
-        only_context = uses_pseudo_labels(config) and not on_both
         stage = ANNOTATED_HISTOGRAMS if only_context else HISTOGRAMS
         rows = Input(role="rows", stage=stage, config=config)
-    return [rows, *_hierarchy(config)]
+    inputs = [rows, *_hierarchy(config)]
+    if only_context and config.hierarchy.kind == "random":
+        # Regions are found in label maps with pseudo-labels.
+        inputs.append(Input(role="pseudo_labels", stage=PSEUDO_LABELS, config=config))
+    return inputs
 
 
 def _model_inputs(config: Config) -> list[Input]:

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 SCHEMA = 1
 LARGEST_FILE = 64 * 2**20
 
-_CLUSTERED = {"seed", "backend"}
+_CLUSTERED = {"rho", "seed", "backend"}
 _OF_IMAGES = _CLUSTERED | {"described_by", "image_centres", "images"}
 REQUIRED = {
-    "scene_names": set[str](),
+    "scene_names": {"rho"},
     "label_clusters": _CLUSTERED | {"region", "k_scale", "n_star", "min_size", "clusterings"},
     **dict.fromkeys(IMAGE_KINDS, _OF_IMAGES),
+    "classes": set[str](),
+    "random": {"rho", "seed", "like", "like_digest"},
 }
 """Fields that `made` has only for a kind of hierarchy."""
 
@@ -79,10 +81,12 @@ class ClusteringEntry(_Entry):
 
 
 class Made(_Entry):
-    """How a hierarchy was made; the fields from `region` on belong to clusters."""
+    """How a hierarchy was made; the fields from `region` on belong to clusters and controls."""
 
-    kind: Literal["scene_names", "label_clusters", "image_clusters", "image_embedding"]
-    rho: Annotated[float, Field(gt=0, le=1)]
+    kind: Literal[
+        "scene_names", "label_clusters", "image_clusters", "image_embedding", "classes", "random"
+    ]
+    rho: Annotated[float, Field(gt=0, le=1)] | None = None
     common_classes: list[ClassId]
     class_counts: list[Count]
     region: Literal["inf"] | Annotated[int, Field(ge=1)] | None = None
@@ -103,6 +107,10 @@ class Made(_Entry):
     """By cluster name; subclasses name their cluster as `scene`."""
     images: dict[Name, Name] | None = None
     """Cluster of every training image, by its id."""
+    like: Literal["label_clusters", "scene_names", "image_clusters"] | None = None
+    """Random subclasses: the kind of the hierarchy whose numbers and shares they have."""
+    like_digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """The digest of that hierarchy."""
 
 
 class Document(_Entry):
@@ -133,13 +141,15 @@ class Document(_Entry):
                 f"the parents of the subclasses are not just the classes 0..{total - 1}"
             )
         per_class = Counter(parents)
+        by_scene = made.kind in ("scene_names", *IMAGE_KINDS)
         for place, subclass in enumerate(self.subclasses):
             where, common = f"subclasses.{place}", subclass.parent in made.common_classes
             if per_class[subclass.parent] > 1 and not common:
                 raise ValueError(f"{where} is one of several of a class that is not common")
-            if (subclass.scene is not None) != (common and made.kind != "label_clusters"):
+            if (subclass.scene is not None) != (common and by_scene):
                 raise ValueError(
-                    f"{where}.scene: the common classes have one, but not with label_clusters"
+                    f"{where}.scene: the common classes have one, with scene names and image "
+                    "clusters alone"
                 )
             if (subclass.centre is not None) != (common and made.kind == "label_clusters"):
                 raise ValueError(f"{where}.centre: the common classes have one with label_clusters")
@@ -155,6 +165,10 @@ class Document(_Entry):
             raise ValueError(f"made.{missing[0]} is missing")
         if made.kind in IMAGE_KINDS:
             self._check_image_clusters()
+        if made.kind == "classes" and made.common_classes:
+            raise ValueError("made.common_classes: with classes none is common")
+        if made.kind == "random":
+            self._check_shares()
         if made.kind != "label_clusters":
             return
         if isinstance(made.region, int) and made.region % 2 == 0:
@@ -162,6 +176,14 @@ class Document(_Entry):
         clustered = [entry.parent for entry in made.clusterings or []]
         if sorted(clustered) != sorted(made.common_classes):
             raise ValueError("made.clusterings are not those of made.common_classes")
+
+    def _check_shares(self) -> None:
+        counts = Counter[int]()
+        for subclass in self.subclasses:
+            counts[subclass.parent] += subclass.count
+        for label in self.made.common_classes:
+            if not counts[label]:
+                raise ValueError(f"the subclasses of class {label} have no samples, so no shares")
 
     def _check_image_clusters(self) -> None:
         centres, images = self.made.image_centres or {}, self.made.images or {}

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from lhs.config import IMAGE_KINDS
 from lhs.context.histograms import class_counts, normalise, pixel_histograms
 from lhs.data.scenes import Scene, void_of
 from lhs.errors import UserError
 from lhs.hierarchy import document
 from lhs.hierarchy.kmeans import nearest_centres
+from lhs.hierarchy.regions import draw_subclasses, region_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Subclass:
     parent: int
     """Class id."""
     count: int
-    """Training samples."""
+    """Training samples; of a random subclass, those of the subclass that it stands for."""
     scene: str | None = None
     """The scene name or image cluster, for hierarchies `by_scene`."""
     centre: np.ndarray | None = None
@@ -37,9 +39,9 @@ class Subclass:
 class Hierarchy:
     """A two-level label hierarchy (METHOD section 3).
 
-    Made by `lhs.hierarchy.scene_names`, `lhs.hierarchy.label_clusters` and
-    `lhs.hierarchy.image_clusters`, or read from its file. Hierarchies with the same `digest` are
-    the same.
+    Made by `lhs.hierarchy.scene_names`, `lhs.hierarchy.label_clusters`,
+    `lhs.hierarchy.image_clusters` and `lhs.hierarchy.controls`, or read from its file. Hierarchies
+    with the same `digest` are the same.
     """
 
     dataset: str
@@ -55,13 +57,19 @@ class Hierarchy:
 
     @property
     def kind(self) -> str:
-        """`scene_names`, `label_clusters`, `image_clusters` or `image_embedding`."""
+        """`scene_names`, `label_clusters`, `image_clusters`, `image_embedding`, or one of the
+        controls `classes` and `random`."""
         return self.made["kind"]
 
     @property
     def by_scene(self) -> bool:
         """Whether a class has the same subclass in the whole image: see `scene_of`."""
-        return self.kind != "label_clusters"
+        return self.kind in ("scene_names", *IMAGE_KINDS)
+
+    @property
+    def by_region(self) -> bool:
+        """Whether a class has the same subclass in a connected region, drawn at random."""
+        return self.kind == "random"
 
     @property
     def common(self) -> np.ndarray:
@@ -112,6 +120,7 @@ class Hierarchy:
         label_map: np.ndarray,
         scene_name: str | None = None,
         context_label_map: np.ndarray | None = None,
+        image_id: str | None = None,
     ) -> np.ndarray:
         """Give every labelled pixel its subclass.
 
@@ -123,30 +132,44 @@ class Hierarchy:
             From `scene_of`; hierarchies `by_scene` need it, others do not use it. If the pair of
             scene and class was not seen in training, the class's most frequent subclass is taken.
         context_label_map
-            (H, W) the label map that histograms are counted in, if it is not `label_map` itself.
+            (H, W) the label map that histograms are counted and regions found in, if it is not
+            `label_map` itself.
+        image_id
+            The scene's id; hierarchies `by_region` need it, others do not use it. They are drawn in
+            the image itself: augment the subclass map as the label map, do not relabel a variant.
 
         Returns
         -------
         subclass_map
             (H, W) uint8 subclass ids (uint16 above 255 subclasses), `void_subclass` where
             unlabelled. With label clusters: the nearest centre of the pixel's class to the
-            normalised histogram of the window around the pixel.
+            normalised histogram of the window around the pixel. With random subclasses: what the
+            connected region of the pixel's class draws.
 
         Raises
         ------
         lhs.errors.UserError
-            If the label map holds an id that is no class, or a scene name is needed and missing.
+            If the label map holds an id that is no class, or a scene name or an image's id is
+            needed and missing.
         """
+        if self.by_region and image_id is None:
+            raise UserError("a hierarchy of random subclasses needs the image's id")
         label_map = np.asarray(label_map)
         counts = class_counts(label_map, len(self.classes), self.void)
         dtype = np.uint8 if self.void_subclass <= 255 else np.uint16
         table = np.full(max(len(self.classes), self.void + 1), self.void_subclass, dtype)
         table[: len(self.classes)] = self._whole_class(scene_name)
         subclass_map = table[label_map]
-        split = [label for label in np.flatnonzero(counts).tolist() if label in self._centres]
+        split = [label for label in np.flatnonzero(counts).tolist() if label in self._split]
         if not split:
             return subclass_map
         counted = label_map if context_label_map is None else context_label_map
+        if self.by_region:
+            for label in split:
+                pixels = label_map == label
+                regions = region_numbers(pixels | (counted == label))[pixels]
+                subclass_map[pixels] = self._drawn(label, regions, image_id)
+            return subclass_map
         present, windows = pixel_histograms(counted, self._region, len(self.classes), self.void)
         for label in split:
             ids, centres, squares = self._centres[label]
@@ -160,6 +183,9 @@ class Hierarchy:
         classes: np.ndarray,
         histograms: np.ndarray | None = None,
         scene_names: Sequence[str] | None = None,
+        *,
+        image_id: str | None = None,
+        regions: np.ndarray | None = None,
     ) -> np.ndarray:
         """The subclass of each sample; `relabel` does the same for pixels.
 
@@ -171,6 +197,11 @@ class Hierarchy:
             (N, L) label histograms, counted or normalised; needed with label clusters.
         scene_names
             (N,) from `scene_of`; needed for hierarchies `by_scene`.
+        image_id
+            The id of the image of all samples; needed for hierarchies `by_region`.
+        regions
+            (N,) number of the region of its class that each sample lies in, from
+            `lhs.hierarchy.regions.region_numbers`; needed for hierarchies `by_region`.
 
         Returns
         -------
@@ -184,9 +215,16 @@ class Hierarchy:
             names, which = np.unique(np.asarray(scene_names), return_inverse=True)
             tables = [self._whole_class(str(name)) for name in names]
             return np.array(tables, np.int64).reshape(-1, len(self.classes))[which, classes]
+        if self.by_region and (image_id is None or regions is None):
+            raise UserError(
+                "a hierarchy of random subclasses needs the samples' image id and regions"
+            )
         subclasses = self._whole_class(None)[classes]
         for label in np.unique(classes).tolist():
-            if label in self._centres:
+            if self.by_region and label in self._split:
+                rows = classes == label
+                subclasses[rows] = self._drawn(label, np.asarray(regions)[rows], image_id)
+            elif label in self._centres:
                 if histograms is None:
                     raise UserError("a hierarchy from label clusters needs the samples' histograms")
                 ids, centres, squares = self._centres[label]
@@ -253,13 +291,26 @@ class Hierarchy:
         return np.split(order, ends[:-1])
 
     @cached_property
+    def _split(self) -> set[int]:
+        """Classes whose subclass differs within an image."""
+        if self.by_scene:
+            return set()
+        return {label for label, ids in enumerate(self._members) if len(ids) > 1}
+
+    def _drawn(self, label: int, regions: np.ndarray, image_id: str | None) -> np.ndarray:
+        """(N,) subclass that each region (N,) of a class draws."""
+        ids, seed = self._members[label], self.made["seed"]
+        counts = np.array([self.subclasses[i].count for i in ids])
+        return ids[draw_subclasses(counts, regions, seed=seed, image_id=str(image_id), label=label)]
+
+    @cached_property
     def _centres(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """For each class of several clusters: subclass ids, centres and their squared norms."""
         found = {}
-        for label, ids in enumerate(self._members):
-            if not self.by_scene and len(ids) > 1:
-                centres = np.stack([self.subclasses[i].centre for i in ids]).astype(np.float64)
-                found[label] = ids, centres, np.einsum("kl,kl->k", centres, centres)
+        for label in self._split if self.kind == "label_clusters" else ():
+            ids = self._members[label]
+            centres = np.stack([self.subclasses[i].centre for i in ids]).astype(np.float64)
+            found[label] = ids, centres, np.einsum("kl,kl->k", centres, centres)
         return found
 
     def _whole_class(self, scene_name: str | None) -> np.ndarray:

@@ -27,7 +27,9 @@ USUAL = (0.93, 1.0)
 """rho and k_scale of all rows but Table 2's."""
 LETTERS = {
     "label_clusters": "LC", "scene_names": "SN", "image_clusters": "IC",
-    "image_embedding": "IC of the encoder's features",
+    "image_embedding": "IC of the encoder's features", "classes": "classes",
+    "random label_clusters": "random as LC", "random scene_names": "random as SN",
+    "random image_clusters": "random as IC",
 }  # fmt: skip
 
 
@@ -91,18 +93,25 @@ def _setting(config: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes two runs the same but for seeds."""
     hierarchy = config["hierarchy"]
     learns = config["train"]["strategy"] != "baseline"
-    clusters = learns and hierarchy["kind"] == "label_clusters"
+    kind = _kind(hierarchy)
+    clusters = learns and kind.endswith("label_clusters")
     return (
         config["data"]["dataset"],
         config["network"]["name"],
         config["train"]["strategy"],
-        hierarchy["kind"] if learns else "",
+        kind if learns else "",
         _region(hierarchy["region"]) if clusters else "",
         (float(hierarchy["rho"]), float(hierarchy["k_scale"]) if clusters else 1.0)
-        if learns
+        if learns and kind != "classes"
         else USUAL,
         _fills(config),
     )
+
+
+def _kind(hierarchy: Mapping[str, Any]) -> str:
+    """Its kind; of random subclasses also that of the hierarchy whose numbers they have."""
+    kind = str(hierarchy["kind"])
+    return f"{kind} {hierarchy['like']}" if kind == "random" else kind
 
 
 def _fills(config: Mapping[str, Any]) -> bool:
@@ -151,7 +160,7 @@ def note_of(config: Mapping[str, Any]) -> str:
             notes.append(f"pseudo-labels at stride {filling['stride']}")
     if train["max_steps"] is not None:
         notes.append(f"{train['max_steps']} steps a phase")
-    if train["strategy"] != "baseline" and config["hierarchy"]["kind"] in IMAGE_KINDS:
+    if train["strategy"] != "baseline" and _kind(config["hierarchy"]).endswith(IMAGE_KINDS):
         notes.append(f"{config['hierarchy']['image_clusters']} image clusters")
     if config["network"]["weights"] == "none":
         notes.append("from random weights")

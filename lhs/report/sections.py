@@ -210,10 +210,13 @@ def hierarchy_section(class_names: Sequence[str], hierarchy: HierarchyArrays) ->
         )
     )  # fmt: skip
     made = f" ({hierarchy.description})" if hierarchy.description else ""
+    intro = f"Each of the {plural(number, 'class', 'classes')} is its own only subclass{made}."
+    if len(hierarchy.common):
+        common = plural(len(hierarchy.common), "common class", "common classes")
+        intro = f"{common} of {number} were split, which gives {total} subclasses{made}."
     return Section(
         key="hierarchy-section", title="The label hierarchy",
-        intro=f"{plural(len(hierarchy.common), 'common class', 'common classes')} of {number} "
-        f"were split by their surroundings, which gives {total} subclasses{made}.",
+        intro=intro,
         items=tuple(items),
     )  # fmt: skip
 

@@ -70,19 +70,26 @@ class TrainingScenes:
     def variant(self, index: int, number: int, *, seed: int, void: int) -> Example:
         """An augmented variant, see `lhs.data.augmentation.variant`; 0 is the image itself.
 
-        Subclasses are those of the augmented label map.
+        Subclasses are those of the augmented label map; random ones, those of the image itself.
         """
         if number == 0:
             return self.example(index)
         image, label_map, around = self._decoded(index)
         name = self.scenes[index].id
+        drawn = None
+        if self.hierarchy is not None and self.hierarchy.by_region:
+            # A region keeps its subclass where a rotation cuts it.
+            drawn = variant_label_map(
+                self._subclass_map(index, 0, label_map, around),
+                seed=seed, image_id=name, number=number, void=self.hierarchy.void_subclass,
+            )  # fmt: skip
         label_map = variant_label_map(label_map, seed=seed, image_id=name, number=number, void=void)
         if around is not None:
             around = variant_label_map(around, seed=seed, image_id=name, number=number, void=void)
         return Example(
             variant_image(image, seed=seed, image_id=name, number=number),
             label_map,
-            self._subclass_map(index, number, label_map, around),
+            self._subclass_map(index, number, label_map, around) if drawn is None else drawn,
         )
 
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -103,7 +110,7 @@ class TrainingScenes:
 
         def relabel() -> tuple[np.ndarray, ...]:
             scene = self.scenes[index]
-            return (hierarchy.relabel(label_map, hierarchy.scene_of(scene), around),)
+            return (hierarchy.relabel(label_map, hierarchy.scene_of(scene), around, scene.id),)
 
         return self._cached(("subclasses", index, number), relabel)[0]
 

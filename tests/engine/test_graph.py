@@ -88,6 +88,8 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("context.variants", 2, "SHhME", ALL),
     ("context.seed", 1, "SHhME", ALL),
     ("hierarchy.kind", "scene_names", "hME", "hIME"),
+    # Read by random subclasses alone.
+    ("hierarchy.like", "scene_names", "", ""),
     ("hierarchy.rho", 0.9, "hME", "hIME"),
     ("hierarchy.region", 33, "HhME", "HhAIME"),
     ("hierarchy.k_scale", 2.0, "hME", "hIME"),
@@ -309,7 +311,7 @@ FACTS: dict[str, dict[str, Any]] = {
                 "unlabelled": {"mode": "pseudo_labels", "train_on_pseudo_labels": trains},
             }
             for network in ("lite", "squeezenet")
-            for kind in ("label_clusters", "scene_names", "image_clusters")
+            for kind in ("label_clusters", "scene_names", "image_clusters", "classes", "random")
             for trains in (True, False)
         ),
     ],

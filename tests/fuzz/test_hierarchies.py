@@ -15,18 +15,19 @@ from hypothesis import strategies as st
 from lhs.hierarchy import Hierarchy
 from lhs.hierarchy.document import digest_of
 from tests.fuzz.guard import changed_tree, changes, edited, edits, ends_well, fuzzed
+from tests.hierarchy.test_controls import random_hierarchy
 from tests.hierarchy.test_hierarchy import cluster_hierarchy, scene_hierarchy
 
 MEGABYTES = 50
 LABELS = np.random.default_rng(0).choice([0, 1, 2, 255], (12, 12)).astype(np.uint8)
-which = st.sampled_from([0, 1])
+which = st.sampled_from([0, 1, 2])
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     path = tmp_path_factory.mktemp("made") / "h.json"
     contents = []
-    for make in (scene_hierarchy, cluster_hierarchy):
+    for make in (scene_hierarchy, cluster_hierarchy, random_hierarchy):
         make().save(path)
         contents.append(path.read_bytes())
     return contents
@@ -39,7 +40,7 @@ def check(place: Path, data: bytes) -> None:
     if hierarchy is not None:
         assert hierarchy.matrix().shape == (len(hierarchy.classes), len(hierarchy.subclasses))
         # A label that is no class, or a missing scene name, is the user's to mend.
-        ends_well(lambda: hierarchy.relabel(LABELS, "coast"), MEGABYTES)
+        ends_well(lambda: hierarchy.relabel(LABELS, "coast", image_id="a"), MEGABYTES)
 
 
 @fuzzed(50)

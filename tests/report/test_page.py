@@ -12,6 +12,7 @@ import pytest
 
 from lhs.report.assemble import Examples, HierarchyArrays, assemble
 from lhs.report.page import render_comparison, render_page
+from lhs.report.sections import hierarchy_section
 from lhs.report.wording import NOTHING
 
 NAMES = ["sky", "<b>road</b>", "car & co", "moon"]
@@ -157,6 +158,19 @@ def test_page_shows_scores_notes_settings_and_stages(report):
     assert "training made 1 min 35 s" in text
     assert "2 common classes of 4" in text
     assert f"moon rare 0 {NOTHING} {NOTHING} {NOTHING} {NOTHING}" in text
+
+
+def test_a_hierarchy_of_the_classes_alone_says_so():
+    section = hierarchy_section(
+        NAMES,
+        HierarchyArrays(
+            class_counts=np.array([90, 50, 10, 2]), common=np.array([], int),
+            subclass_names=NAMES, subclass_counts=np.array([90, 50, 10, 2]),
+            parents=np.arange(4), patch_class=NAMES[0], patches={NAMES[0]: []},
+        ),
+    )  # fmt: skip
+    assert section.intro == "Each of the 4 classes is its own only subclass."
+    assert section.items[-1].frame["class"].tolist() == ["4 rare classes"]
 
 
 def test_page_of_a_baseline_without_anything_to_compare():

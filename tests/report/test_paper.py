@@ -118,6 +118,26 @@ def test_image_clusters_stand_in_the_paper_s_row_by_gist_alone_and_tell_their_nu
     assert "clusters" not in rows[0.9]["note"]
 
 
+def test_controls_are_rows_of_their_own() -> None:
+    recipe, random = "siftflow-overfeat-s-lc", "hierarchy.kind=random"
+    runs = [
+        run(recipe, 0.5),
+        run(recipe, 0.6, random),
+        run(recipe, 0.7, random, "hierarchy.like=scene_names", "hierarchy.region=33"),
+        run(recipe, 0.8, random, "hierarchy.like=image_clusters"),
+        run(recipe, 0.9, "hierarchy.kind=classes", "hierarchy.rho=0.5"),
+    ]
+    rows = {row["per_pixel"]: row for row in filled(1, *runs)}
+    assert {score: row["method"] for score, row in rows.items()} == {
+        0.5: "OverFeat+S+LC (R=129)",
+        0.6: "ours: overfeat+S+random as LC (R=129)",
+        0.7: "ours: overfeat+S+random as SN",
+        0.8: "ours: overfeat+S+random as IC",
+        0.9: "ours: overfeat+S+classes",
+    }
+    assert "8 image clusters" in rows[0.8]["note"]
+
+
 def test_seeds_are_one_row_with_their_spread() -> None:
     values = [0.80, 0.83, 0.84]
     runs = [

@@ -70,14 +70,14 @@ class GivenSource:
 
 def trained(
     strategy: str, network=None, on_step=None, batches=tiny_batches, on_epoch=None,
-    precision="float32", pretrained=True, **settings,
+    precision="float32", pretrained=True, matrix=MATRIX, **settings,
 ):  # fmt: skip
     network = network or new_network()
     return train(
         network,
         config_of(strategy, **settings),
         classes=CLASSES,
-        matrix=None if strategy == "baseline" else MATRIX,
+        matrix=None if strategy == "baseline" else matrix,
         void=VOID,
         data=GivenSource(batches),
         device=CPU,
@@ -188,6 +188,31 @@ def test_the_last_layer_has_the_outputs_of_its_target(stories):
     }
     assert outputs["class_last_layer"] == outputs["class_all_layers"] == CLASSES
     assert outputs["new_layers"] == outputs["all_layers"] == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("strategy", "phases", "fresh"),
+    [
+        ("sequential", ["subclass_new_layers", "subclass_all_layers", "class_last_layer",
+                        "class_all_layers"], 2),
+        ("hierarchical", ["fixed_w", "learned_w"], 1),
+    ],
+)  # fmt: skip
+def test_the_classes_as_their_own_subclasses(strategy, phases, fresh):
+    """The control `hierarchy.kind=classes`: W is the identity, S's third step has a new layer."""
+
+    def batches(epoch):
+        for batch in tiny_batches(epoch):
+            yield batch._replace(subclasses=batch.labels)
+
+    network, made = new_network(), []
+    reset = network.reset_classifier
+    network.reset_classifier = lambda outputs: (made.append(outputs), reset(outputs))
+    model, history = trained(strategy, network, batches=batches, matrix=torch.eye(CLASSES))
+    assert list(dict.fromkeys(row["phase"] for row in history)) == phases
+    assert made == [CLASSES] * fresh
+    if strategy == "hierarchical":
+        assert torch.equal(model.matrix, torch.eye(CLASSES))
 
 
 @pytest.mark.parametrize("learn_w", ["dense", "masked"])

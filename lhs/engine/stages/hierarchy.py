@@ -24,6 +24,7 @@ from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
 from lhs.hierarchy.classes import common_classes, least_size
 from lhs.hierarchy.clustering import ClassClusters, cluster_class
+from lhs.hierarchy.controls import from_classes, from_random
 from lhs.hierarchy.image_clusters import cluster_images, from_image_clusters
 from lhs.hierarchy.kmeans import Backend
 from lhs.hierarchy.label_clusters import from_label_clusters
@@ -38,28 +39,37 @@ HIERARCHY_FILE = "hierarchy.json"
 def build_hierarchy(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Common classes and their subclasses (METHOD section 3).
 
-    Label clusters are made from the input `histograms`, image clusters from `descriptors`, others
-    from scene names. The folder holds `hierarchy.json`; the facts, what `lhs hierarchy` prints.
+    Label clusters are made from the input `histograms`, image clusters from `descriptors`, random
+    subclasses from the hierarchy `like`, others from `samples` alone. The folder holds
+    `hierarchy.json`; the facts, what `lhs hierarchy` prints.
     """
     config, storage, inputs = work.config, work.storage, work.inputs
-    samples = inputs["samples"]
-    backend = clustering_backend(config.hierarchy.backend)
-    if "descriptors" in inputs:
-        hierarchy = _by_image_clusters(
-            storage, config, scenes, samples, inputs["descriptors"], backend
-        )
-    elif "histograms" in inputs:
-        class_counts = np.array(samples.facts["class_counts"], np.int64)
-        common = common_classes(class_counts, config.hierarchy.rho)
-        hierarchy = _by_clusters(
-            storage, config, scenes, inputs["histograms"], class_counts, common, backend
-        )
+    if "like" in inputs:
+        like = read_hierarchy(storage, inputs["like"].path)
+        hierarchy = from_random(like, seed=config.hierarchy.seed)
     else:
-        hierarchy = _by_scene_names(storage, config, scenes, samples)
+        hierarchy = _from_samples(work, scenes)
     with tempfile.TemporaryDirectory() as scratch:
         hierarchy.save(Path(scratch) / HIERARCHY_FILE)
         storage.put_folder(Path(scratch), path)
     return _facts(hierarchy)
+
+
+def _from_samples(work: Work, scenes: CheckedScenes) -> Hierarchy:
+    config, storage, inputs = work.config, work.storage, work.inputs
+    samples, dataset = inputs["samples"], scenes.dataset
+    class_counts = np.array(samples.facts["class_counts"], np.int64)
+    if config.hierarchy.kind == "classes":
+        return from_classes(dataset=dataset.name, classes=dataset.classes, counts=class_counts)
+    backend = clustering_backend(config.hierarchy.backend)
+    if "descriptors" in inputs:
+        return _by_image_clusters(storage, config, scenes, samples, inputs["descriptors"], backend)
+    if "histograms" in inputs:
+        common = common_classes(class_counts, config.hierarchy.rho)
+        return _by_clusters(
+            storage, config, scenes, inputs["histograms"], class_counts, common, backend
+        )
+    return _by_scene_names(storage, config, scenes, samples)
 
 
 def hierarchy_settings(config: Config) -> dict[str, Any]:
@@ -67,11 +77,16 @@ def hierarchy_settings(config: Config) -> dict[str, Any]:
     settings = config.hierarchy
     if settings.kind == "scene_names":
         return {"kind": settings.kind, "rho": settings.rho}
+    if settings.kind == "classes":
+        return {"kind": settings.kind}
+    if settings.kind == "random":
+        return settings.model_dump(include={"kind", "like", "seed"})
     if settings.kind in IMAGE_KINDS:
         used = settings.model_dump(include={"kind", "rho", "image_clusters", "seed"})
     else:
         # R is in the histograms' key.
-        used = settings.model_dump(mode="json", exclude={"backend", "region", "image_clusters"})
+        unused = {"backend", "region", "image_clusters", "like"}
+        used = settings.model_dump(mode="json", exclude=unused)
     return used | {"backend": clustering_backend(settings.backend)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from lhs.config import Config
+from lhs.config import Config, DataConfig
 from lhs.context.histograms import from_sparse
+from lhs.data.augmentation import variant_label_map
+from lhs.data.scenes import Scene
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import Work
 from lhs.engine.stages.hierarchy import read_hierarchy
-from lhs.engine.stages.samples import sparse_histograms
-from lhs.engine.stages.scenes import CheckedScenes, mapped
+from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
+from lhs.engine.stages.samples import by_variant, sparse_histograms
+from lhs.engine.stages.scenes import CheckedScenes, mapped, worker_dataset
 from lhs.engine.storage import Storage, explained
 from lhs.hierarchy import Hierarchy
 from lhs.training.patches import SampleIndex, joined
@@ -50,6 +53,9 @@ def build_sample_index(work: Work, scenes: CheckedScenes, path: str) -> dict[str
             shared=[shared],
             classes=len(scenes.dataset.classes),
             seed=work.config.train.seed,
+            data=work.config.data,
+            pseudo_labels=scenes.pseudo_labels,
+            variants_seed=work.config.context.seed,
             progress=progress,
         ).sort("order").drop_columns(["order"]).write_parquet(
             f"{path}/rows", filesystem=storage.filesystem, min_rows_per_file=FILE_ROWS
@@ -68,6 +74,9 @@ def index_batch(
     shared: Sequence[Any],
     classes: int,
     seed: int,
+    data: DataConfig,
+    pseudo_labels: PseudoLabelMaps | None,
+    variants_seed: int,
     progress: Progress,
 ) -> pa.Table:
     """Rows `COLUMNS` of files of samples, and `order`, by which they are sorted."""
@@ -80,7 +89,10 @@ def index_batch(
         image = np.array([places[name] for name in ids], np.int32)[images.indices.to_numpy()]
         columns = {name: table[name].to_numpy() for name in ("variant", "y", "x", "label")}
         subclass = columns["label"].astype(np.uint16)
-        if hierarchy is not None:
+        if hierarchy is not None and hierarchy.by_region:
+            scene = worker_dataset(data, pseudo_labels).scene
+            subclass = drawn_subclasses(hierarchy, table, scene, variants_seed).astype(np.uint16)
+        elif hierarchy is not None:
             scene_names = [names[place] for place in image]
             subclass = subclasses_of(hierarchy, table, scene_names, classes).astype(np.uint16)
         key = np.array([_key(seed, name) for name in ids], np.uint64)[images.indices.to_numpy()]
@@ -102,6 +114,32 @@ def subclasses_of(
     histograms = np.zeros((len(label), classes), np.int32)
     histograms[:, present] = dense
     return hierarchy.subclass_of(label, histograms)
+
+
+def drawn_subclasses(
+    hierarchy: Hierarchy, table: pa.Table, scene: Callable[[str], Scene], seed: int
+) -> np.ndarray:
+    """Subclasses (N,) of rows of samples by a hierarchy `by_region`: those of their pixels.
+
+    Parameters
+    ----------
+    hierarchy, table
+        The hierarchy, and rows with `image`, `variant`, `y` and `x`.
+    scene
+        Gives the scene of an image's id.
+    seed
+        Of the augmentation.
+    """
+    found = [np.empty(0, np.int64)]
+    for image, number, rows in by_variant(table):
+        shown = scene(image)
+        whole = hierarchy.relabel(
+            shown.label_map(), context_label_map=shown.context_label_map(), image_id=image
+        )
+        void = hierarchy.void_subclass
+        pixels = variant_label_map(whole, seed=seed, image_id=image, number=number, void=void)
+        found.append(pixels[rows["y"].to_numpy(), rows["x"].to_numpy()].astype(np.int64))
+    return np.concatenate(found)
 
 
 def _key(seed: int, name: str) -> int:

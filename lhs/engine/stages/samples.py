@@ -168,7 +168,7 @@ def histogram_batch(
     finished = 0
     for part in batch["part"].to_pylist():
         rows = pq.read_table(part, filesystem=storage.filesystem, schema=SAMPLES)
-        for image, number, group in _by_variant(rows):
+        for image, number, group in by_variant(rows):
             centres = np.stack([group["y"].to_numpy(), group["x"].to_numpy()], axis=1)
             counts = histogram_rows(
                 dataset, dataset.scene(image), number, centres, region=region, seed=seed
@@ -184,8 +184,8 @@ def histogram_batch(
     return pa.concat_tables(tables)
 
 
-def _by_variant(rows: pa.Table) -> Iterator[tuple[str, int, pa.Table]]:
-    # The rows of a variant are contiguous: one task wrote them.
+def by_variant(rows: pa.Table) -> Iterator[tuple[str, int, pa.Table]]:
+    """Image, variant and rows of each variant, whose rows are contiguous: one task wrote them."""
     images = rows["image"].combine_chunks().dictionary_encode()
     codes = images.indices.to_numpy()
     numbers = rows["variant"].to_numpy()

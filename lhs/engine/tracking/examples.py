@@ -64,7 +64,11 @@ def subclass_patches(
         )
         classes = np.full(len(centres), label)
         names = [hierarchy.scene_of(scene) or ""] * len(classes)
-        subclasses = hierarchy.subclass_of(classes, histograms, names)
+        if hierarchy.by_region:
+            subclass_map = hierarchy.relabel(scene.label_map(), image_id=scene.id)
+            subclasses = subclass_map[centres[:, 0], centres[:, 1]]
+        else:
+            subclasses = hierarchy.subclass_of(classes, histograms, names)
         # One patch per image and subclass, so that a row shows different places.
         image = scene.image()
         for subclass in np.unique(subclasses):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from lhs.config import Config
+from lhs.config import IMAGE_KINDS, Config
 from lhs.engine.cache import Stages
 from lhs.engine.graph import (
     EVALUATION,
@@ -180,17 +180,20 @@ def _hierarchy_arrays(
     patch_class, patches = subclass_patches(storage, config, scenes, hierarchy, samples)
     settings = config.hierarchy
     how = "scene names"
-    if settings.kind == "label_clusters":
+    if settings.source == "label_clusters":
         how = f"label-map clusters, R = {settings.region:g}"
-    elif "images" in hierarchy.made:
-        how = f"{settings.image_clusters} image clusters ({hierarchy.made['described_by']})"
+    elif settings.source in IMAGE_KINDS:
+        described_by = hierarchy.made.get("described_by", "gist")
+        how = f"{settings.image_clusters} image clusters ({described_by})"
+    if settings.kind == "random":
+        how = f"random, with the numbers and shares of {how}"
     return HierarchyArrays(
         class_counts=np.array(hierarchy.made["class_counts"]),
         common=hierarchy.common,
         subclass_names=[subclass.name for subclass in hierarchy.subclasses],
         subclass_counts=np.array([subclass.count for subclass in hierarchy.subclasses]),
         parents=hierarchy.parents,
-        description=f"{how}, rho = {settings.rho:g}",
+        description="" if settings.kind == "classes" else f"{how}, rho = {settings.rho:g}",
         patch_class=patch_class,
         patches=patches,
     )

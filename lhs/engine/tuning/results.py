@@ -15,7 +15,8 @@ import pyarrow.dataset as ds
 from pyarrow import fs as arrow_fs
 
 from lhs.engine.stages.hierarchy import read_hierarchy
-from lhs.engine.stages.sample_index import subclasses_of
+from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
+from lhs.engine.stages.sample_index import drawn_subclasses, subclasses_of
 from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.storage import Storage
 from lhs.engine.tuning.sweep import SweepOutcome
@@ -133,6 +134,14 @@ def agreement_of(
         hierarchy = read_hierarchy(
             storage, storage.path("stages", "hierarchy", trial.keys["hierarchy"])
         )
+        if hierarchy.by_region:
+            dataset = scenes.dataset
+            if "pseudo_labels" in trial.keys:
+                maps = storage.path("stages", "pseudo_labels", trial.keys["pseudo_labels"])
+                dataset = PseudoLabelMaps(storage, maps).add_to(dataset)
+            # The rows are of unaugmented images, so no seed is used.
+            found[name_of(trial.changes)] = drawn_subclasses(hierarchy, table, dataset.scene, 0)
+            continue
         names = {image: hierarchy.scene_of(scene) for image, scene in places.items()}
         images = [names[image] for image in table["image"].to_pylist()]
         found[name_of(trial.changes)] = subclasses_of(

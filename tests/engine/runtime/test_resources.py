@@ -136,6 +136,14 @@ def test_the_cluster_and_what_runs_where(cluster_of, monkeypatch) -> None:
     assert preflight(config(strategy="hierarchical")).splitlines()[1] == (
         "samples on 8 CPUs, clustering by sklearn on CPUs, training by 1 worker on a CPU"
     )
+    for hierarchy, clusters in (
+        ({"kind": "scene_names"}, False),
+        ({"kind": "classes"}, False),
+        ({"kind": "random"}, True),
+        ({"kind": "random", "like": "scene_names"}, False),
+    ):
+        tree = {"train": {"strategy": "hierarchical"}, "hierarchy": hierarchy}
+        assert ("clustering" in preflight(build_config(tree))) == clusters
     cluster_of(**{"CPU": 8, "GPU": 4, "accelerator_type:T4": 2})
     monkeypatch.setattr(resources, "_cuml_on_a_gpu", lambda: CumlProbe("runs", ""))
     assert preflight(config(strategy="hierarchical", workers="auto")).splitlines() == [

@@ -17,6 +17,7 @@ from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.sample_index import SampleIndexReader, build_sample_index
 from lhs.engine.storage import Storage
 from lhs.hierarchy import Hierarchy
+from lhs.training.decoded import TrainingScenes
 from tests.engine.conftest import stage, tiny
 
 pytestmark = pytest.mark.ray
@@ -126,3 +127,21 @@ def test_scene_names_decide_where_the_hierarchy_is_made_of_them(
         chosen = made.subclasses[subclass]
         assert chosen.parent == label
         assert chosen.scene in (None, train[image].name)
+
+
+def test_random_subclasses_are_those_of_the_pixels_that_other_networks_train_on(
+    prepared: SimpleNamespace,
+) -> None:
+    config = tiny(prepared.config.storage, hierarchy__kind="random")
+    stages = prepared.stages
+    made: Hierarchy = read_hierarchy(stages.storage, stages.make(HIERARCHY, config).path)
+    clusters = read_hierarchy(stages.storage, prepared.hierarchy.path)
+    assert made.made["like_digest"] == clusters.digest
+    result = stages.make(SAMPLE_INDEX, config)
+    reader = SampleIndexReader(stages.storage, f"{result.path}/rows")
+    rows = reader(0, reader.total)
+    whole = TrainingScenes(prepared.scenes.split("train"), made, cache_mb=64)
+    void = prepared.scenes.dataset.void
+    for _, image, number, y, x, label, subclass in zip(*rows, strict=True):
+        example = whole.variant(int(image), int(number), seed=config.context.seed, void=void)
+        assert (example.label_map[y, x], example.subclass_map[y, x]) == (label, subclass)
