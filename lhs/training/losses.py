@@ -75,6 +75,34 @@ def hierarchical_loss(
     return fine + alpha * coarse
 
 
+def auxiliary_loss(
+    scores: Tensor,
+    subclass_scores: Tensor,
+    subclass: Tensor,
+    label: Tensor,
+    alpha: float,
+    void: int,
+    count: Tensor | None = None,
+) -> Tensor:
+    """The loss of two separate heads: CE(subclass) + alpha CE(class), without W.
+
+    Parameters
+    ----------
+    scores, subclass_scores
+        (B, L, ...) and (B, n, ...) unnormalised, upsampled as in `label_loss`.
+    subclass, label, alpha, void, count
+        As in `hierarchical_loss`.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0 where the whole batch is void.
+    """
+    labelled = label != void
+    fine = masked_cross_entropy(subclass_scores, subclass, labelled, count)
+    return fine + alpha * masked_cross_entropy(scores, label, labelled, count)
+
+
 def masked_cross_entropy(
     scores: Tensor, target: Tensor, counted: Tensor, count: Tensor | None = None
 ) -> Tensor:

@@ -14,12 +14,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 from lhs.config import TrainConfig
-from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.networks.hierarchical import AuxiliaryNetwork, HierarchicalNetwork
 from lhs.networks.patch import BatchDropout, mask_keys
 from lhs.networks.precision import Precision, arithmetic
 from lhs.training.checkpoints import Checkpoints, TrainState
 from lhs.training.data_source import Batch, DataSource
-from lhs.training.losses import hierarchical_loss, label_loss, masked_cross_entropy
+from lhs.training.losses import (
+    auxiliary_loss,
+    hierarchical_loss,
+    label_loss,
+    masked_cross_entropy,
+)
 from lhs.training.parallel import has_batch_norm, shared, total, world
 from lhs.training.phases import Phase
 
@@ -167,9 +172,12 @@ class PhaseTrainer:
         self, output: Tensor | tuple[Tensor, Tensor], labels: Tensor, subclasses: Tensor,
         count: Tensor,
     ) -> Tensor:  # fmt: skip
+        alpha = self.config.alpha
+        if isinstance(self.model, AuxiliaryNetwork):
+            scores, fine = (each.float() for each in output)
+            return auxiliary_loss(scores, fine, subclasses, labels, alpha, self.void, count)
         if not isinstance(output, Tensor):
             scores, w = output
-            alpha = self.config.alpha
             return hierarchical_loss(scores.float(), subclasses, labels, w, alpha, self.void, count)
         if self.phase.target == "subclass":
             return masked_cross_entropy(output.float(), subclasses, labels != self.void, count)
