@@ -6,9 +6,9 @@
 
 The weight of the class loss; the class of a pixel by W p, by its best subclass, or by summed
 probabilities; subclasses by what a crop shows; the subclass loss on a head that is dropped; one
-optimizer over both steps. The first trial is the paper's. Scores are those on 488 training images,
-which are held out; test images are not used. Trials that differ only in how classes are scored share
-their network.
+optimizer over both steps. The first trial is the paper's, and those that differ only in how classes
+are scored share its network. Scores are those on 488 training images, which are held out; test
+images are not used.
 """
 
 from lhs.run import run_file

@@ -7,7 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lhs.training.losses import hierarchical_loss, label_loss, masked_cross_entropy
+from lhs.training.losses import (
+    auxiliary_loss,
+    hierarchical_loss,
+    label_loss,
+    masked_cross_entropy,
+)
 
 VOID = 255
 PARENTS = np.array([0, 0, 1, 2, 2, 2])
@@ -186,3 +191,14 @@ def test_parts_of_a_batch_add_up_to_its_mean():
     torch.testing.assert_close(sum(parts), whole)
     halves = [label_loss(scores[i::2, :3], label[i::2], VOID, count) for i in range(2)]
     torch.testing.assert_close(sum(halves), label_loss(scores[:, :3], label, VOID))
+
+
+def test_two_heads_have_the_losses_of_each():
+    scores, subclass, label = (torch.tensor(part) for part in drawn(2, (3, 4, 5), 0.3))
+    of_classes = torch.tensor(np.random.default_rng(1).normal(0, 3, (3, 3, 4, 5)))
+    loss = auxiliary_loss(of_classes, scores, subclass, label, 0.3, VOID)
+    fine = functional.cross_entropy(scores, subclass, ignore_index=VOID)
+    coarse = functional.cross_entropy(of_classes, label, ignore_index=VOID)
+    torch.testing.assert_close(loss, fine + 0.3 * coarse)
+    void = torch.full_like(label, VOID)
+    assert auxiliary_loss(of_classes, scores, void, void, 0.3, VOID).item() == 0

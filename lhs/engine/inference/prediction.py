@@ -157,9 +157,8 @@ def _same_settings(
         except ValueError:
             before = {}
         if before != own:
-            differ = [
-                key for key in own if not isinstance(before, dict) or before.get(key) != own[key]
-            ]
+            before = before if isinstance(before, dict) else {}
+            differ = [key for key in {**own, **before} if before.get(key) != own.get(key)]
             names = ", ".join("stride" if key == "every" else key for key in differ)
             raise UserError(
                 f"--out {storage.uri}: holds results with another {names} "

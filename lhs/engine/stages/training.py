@@ -38,8 +38,6 @@ OPERATIONAL = {
     "checkpoint_steps", "restarts", "coarser", "validate_every",
 }  # fmt: skip
 """Settings of `train` that change how a model is trained, not the result."""
-
-
 BEFORE = {"subclass_head": "joint", "subclass_context": "image", "optimizer_state": "per_step"}
 """What held before these were settings of `train`: left out of keys, which stay as they were."""
 
