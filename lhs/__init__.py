@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lhs.evaluation.model import Model
+    from lhs.names import ClassScores
 
 __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(model: str, device: str = "cpu", stride: int = 1) -> Model:
+def load(
+    model: str, device: str = "cpu", stride: int = 1, class_scores: ClassScores = "w"
+) -> Model:
     """Open a trained model for prediction.
 
     Parameters
@@ -22,6 +25,9 @@ def load(model: str, device: str = "cpu", stride: int = 1) -> Model:
         Where it runs, as torch names it.
     stride
         Patch networks: pixels between two scores, down and across; others are interpolated.
+    class_scores
+        Models of H: the class of a pixel by `w`, `best_subclass` or `summed_probabilities`, as
+        `evaluation.class_scores`.
 
     Returns
     -------
@@ -35,4 +41,4 @@ def load(model: str, device: str = "cpu", stride: int = 1) -> Model:
     """
     from lhs.engine.inference.models import open_model
 
-    return open_model(model, device, stride)
+    return open_model(model, device, stride, class_scores)

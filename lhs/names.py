@@ -10,3 +10,6 @@ DOWNLOADS = DATASETS[:4]
 """Those that `lhs data get` knows."""
 STRIDES = (1, 2, 4, 8)
 """Distances in pixels at which a patch network can predict; between them, it is interpolated."""
+ClassScores = Literal["w", "best_subclass", "summed_probabilities"]
+CLASS_SCORES: tuple[str, ...] = get_args(ClassScores)
+"""How a model of H gets the class of a pixel from its subclass scores."""

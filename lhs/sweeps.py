@@ -9,7 +9,7 @@ import itertools
 import re
 import runpy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,14 @@ class Sweep:
         Name of a packaged recipe, or a YAML file.
     trials
         What each trial changes. The first one is the setting that the others are compared with.
+    always
+        Settings of all trials, by dotted name, below those of the command line.
     """
 
     name: str
     recipe: str
     trials: Sequence[Changes]
+    always: Changes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,9 +189,9 @@ def trials_of(sweep: Sweep, settings: Sequence[str] = (), recipe: str | None = N
     _refuse_varied(settings, f"sweep {sweep.name}", {k for c in sweep.trials for k in c})
     trials: list[Trial] = []
     for number, changes in enumerate(sweep.trials, 1):
-        own = [f"{key}={text_of(value)}" for key, value in changes.items()]
+        always, own = _texts(sweep.always), _texts(changes)
         try:
-            config = load_config(recipe or sweep.recipe, [*settings, *own])
+            config = load_config(recipe or sweep.recipe, [*always, *settings, *own])
         except UserError as error:
             raise UserError(f"sweep {sweep.name}, trial {number}: {error}") from None
         same = [trial.number for trial in trials if trial.config == config]
@@ -217,7 +220,7 @@ def search_base(search: Search, settings: Sequence[str] = (), recipe: str | None
             "allowed are 1 or more"
         )
     _refuse_varied(settings, f"search {search.name}", search.space)
-    texts = [f"{key}={text_of(value)}" for key, value in search.always.items()] + list(settings)
+    texts = [*_texts(search.always), *settings]
     config = load_config(recipe or search.recipe, texts)
     for key, values in search.space.items():
         if not key.startswith("train."):
@@ -252,6 +255,11 @@ def _refuse_varied(settings: Sequence[str], name: str, varied: Iterable[str]) ->
         key = setting.partition("=")[0].strip()
         if current_name(key) in names:
             raise UserError(f"--set {setting}: the {name} varies {key} itself")
+
+
+def _texts(changes: Changes) -> list[str]:
+    """`key=value` of each, as `--set` takes it."""
+    return [f"{key}={text_of(value)}" for key, value in changes.items()]
 
 
 def text_of(value: Any) -> str:

@@ -372,6 +372,46 @@ def test_these_are_all_settings_of_true_and_false():
     assert load_config("demo", ["train.gpu=auto"]).train.gpu == "auto"
 
 
+@pytest.mark.parametrize(
+    ("settings_", "told"),
+    [
+        (["train.subclass_context=crop", "train.strategy=baseline"], "found baseline, label_"),
+        (["train.subclass_context=crop", "hierarchy.kind=scene_names"], "scene_names, crops"),
+        (["train.subclass_context=crop", "train.examples=variants"], "label_clusters, variants"),
+        (["train.subclass_context=crop", "network.name=squeezenet"], "label_clusters, patches"),
+        (["evaluation.class_scores=best_subclass", "train.strategy=baseline"], "found baseline"),
+        (
+            [
+                "evaluation.class_scores=summed_probabilities", "train.subclass_head=auxiliary",
+                "train.hierarchical.learned_w.enabled=false",
+            ],
+            "found hierarchical and auxiliary",
+        ),
+        (["train.subclass_head=auxiliary"], "set train.hierarchical.learned_w.enabled=false"),
+        (["train.subclass_head=auxiliary", "train.strategy=sequential"], "found sequential"),
+        (["train.optimizer_state=kept", "train.strategy=sequential"], "found sequential"),
+        (
+            ["train.optimizer_state=kept", "train.hierarchical.learned_w.learning_rate=0.01"],
+            "fixed_w at 0.002, learned_w at 0.01",
+        ),
+        (
+            ["train.optimizer_state=kept", "train.hierarchical.fixed_w.enabled=false"],
+            "fixed_w off, learned_w at 0.002",
+        ),
+    ],
+)  # fmt: skip
+def test_a_variant_of_h_is_refused_where_it_means_nothing(settings_, told):
+    assert told in refused(*settings_)
+
+
+def test_variants_of_h_are_taken_where_they_mean_something():
+    load_config("demo", ["train.subclass_context=crop", "train.strategy=sequential"])
+    load_config("demo", ["train.optimizer_state=kept", "evaluation.class_scores=best_subclass"])
+    single = ["train.subclass_head=auxiliary", "train.hierarchical.learned_w.enabled=false"]
+    assert not load_config("demo", single).train.has_w
+    assert load_config("demo").train.has_w
+
+
 def test_looking_at_scores_while_training_needs_images_that_are_kept_out():
     message = refused("train.validate_every=2")
     assert "train.validate_every = 2 needs data.held_out" in message

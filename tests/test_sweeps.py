@@ -11,7 +11,17 @@ import pytest
 
 from lhs.errors import UserError
 from lhs.loading import load_config
-from lhs.sweeps import Between, Search, Sweep, grid, name_of, read_sweep, search_base, trials_of
+from lhs.sweeps import (
+    Between,
+    Search,
+    Sweep,
+    grid,
+    name_of,
+    read_sweep,
+    search_base,
+    text_of,
+    trials_of,
+)
 
 FILES = sorted((Path(__file__).parents[1] / "tune").glob("*.py"))
 SWEEPS = [path for path in FILES if path.stem != "training"]
@@ -41,7 +51,7 @@ def test_every_sweep_makes_trials(path: Path) -> None:
     assert isinstance(found, Sweep)
     trials = trials_of(found)
     assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
-    base = load_config(found.recipe)
+    base = load_config(found.recipe, [f"{key}={text_of(v)}" for key, v in found.always.items()])
     for trial in trials:
         changed = {k for k, v in trial.config.dotted().items() if v != base.dotted()[k]}
         assert changed <= set(trial.changes)
@@ -93,6 +103,29 @@ def test_settings_hold_for_all_trials_and_the_trials_own_above_them() -> None:
 def test_mistakes_are_told(trials, settings, told) -> None:
     with pytest.raises(UserError, match=told):
         trials_of(sweep(*trials), settings)
+
+
+def test_what_holds_for_all_trials_of_a_sweep_and_gives_way_to_the_command_line() -> None:
+    mine = Sweep(
+        name="mine", recipe="demo", trials=[{"train.seed": 1}], always={"data.held_out": 9}
+    )
+    [trial] = trials_of(mine)
+    assert (trial.config.data.held_out, trial.name) == (9, "seed=1")
+    assert trials_of(mine, ["data.held_out=7"])[0].config.data.held_out == 7
+
+
+def test_the_ablations_of_h_change_one_thing_and_never_look_at_test_images() -> None:
+    trials = trials_of(read_sweep(str(FILES[0].parent / "ablations.py")))
+    assert all(trial.config.data.held_out for trial in trials)
+    first = trials[0].config.train
+    for trial in trials[1:]:
+        train = trial.config.train
+        assert len([key for key in trial.changes if "hierarchical." not in key]) == 1
+        lengths = [
+            sum(step.epochs for step in dict(one.hierarchical).values() if step.on)
+            for one in (train, first)
+        ]
+        assert lengths[0] == lengths[1]
 
 
 def test_names_tell_settings_apart() -> None:

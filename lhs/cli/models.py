@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from argparse import SUPPRESS, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 
 from lhs.cli.data import add_data_root, data_settings
 from lhs.cli.options import Group, add_command, add_json, add_settings, scale, whole
-from lhs.names import DATASETS, STRIDES
+from lhs.names import CLASS_SCORES, DATASETS, STRIDES
 
 
 def add_commands(commands: Group) -> None:
@@ -39,6 +39,7 @@ def add_commands(commands: Group) -> None:
         "--centres", type=whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
         help="patch networks: score only the centre of each superpixel of this mean size (300)",
     )  # fmt: skip
+    _add_class_scores(predictor)
     predictor.add_argument("--probabilities", action="store_true", help="write them too (.npy)")
     predictor.add_argument(
         "--workers", type=whole(1, 4096), metavar="N", help="models at once; one a GPU, or one"
@@ -52,6 +53,7 @@ def add_commands(commands: Group) -> None:
         "--size", type=whole(1, 100_000), nargs=2, metavar=("HEIGHT", "WIDTH"),
         help="for images of this size alone; patch networks need it",
     )  # fmt: skip
+    _add_class_scores(exporter)
     exporter.add_argument(
         "--check", nargs="+", default=[], metavar="IMAGE",
         help="images on which file and model are compared; default: four procedural scenes",
@@ -63,6 +65,14 @@ def add_commands(commands: Group) -> None:
     add_data_root(scorer)
     add_settings(scorer, "as in `lhs run`")
     add_json(scorer)
+
+
+def _add_class_scores(command: ArgumentParser) -> None:
+    """Add `--class-scores`."""
+    command.add_argument(
+        "--class-scores", choices=CLASS_SCORES, default="w",
+        help="models of H: how subclass scores become classes",
+    )  # fmt: skip
 
 
 def predict(options: Namespace) -> int:
@@ -81,6 +91,7 @@ def predict(options: Namespace) -> int:
             superpixels=options.superpixels,
             centres=options.centres,
             probabilities=options.probabilities,
+            class_scores=options.class_scores,
         )
         return predict_files(folder, options.images, options.out, wanted, options.workers)
 
@@ -97,8 +108,9 @@ def evaluate(options: Namespace) -> int:
 
         wanted = config.evaluation
         evaluation = evaluate_folder(
-            folder, config.data, wants_gpu("auto"), wanted.stride, wanted.precision
-        )
+            folder, config.data, wants_gpu("auto"), wanted.stride, wanted.precision,
+            wanted.class_scores,
+        )  # fmt: skip
     for name, value in evaluation.scores.headline().items():
         print(f"{name:<18} {value:.4f}")
     if options.json:
@@ -113,4 +125,6 @@ def export(options: Namespace) -> int:
 
     size = tuple(options.size) if options.size else None
     with model_folder(options.model) as folder:
-        return export_file(folder, options.format, options.out, size, options.check)
+        return export_file(
+            folder, options.format, options.out, size, options.check, options.class_scores
+        )

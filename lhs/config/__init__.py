@@ -18,6 +18,7 @@ from lhs.config.hierarchy import IMAGE_KINDS, ContextConfig, HierarchyConfig
 from lhs.config.network import PATCH_NETWORKS, WEIGHTS, NetworkConfig
 from lhs.config.section import Section
 from lhs.config.training import STRATEGIES, BaselinePhases, PhaseConfig, TrainConfig
+from lhs.names import ClassScores
 
 __all__ = [
     "IMAGE_KINDS", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS", "BaselinePhases", "Config",
@@ -31,6 +32,9 @@ class EvaluationConfig(Section):
     """Patch networks: predict at every n-th pixel of both axes and interpolate between them."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     """Of trained networks that predict, also pseudo-labels; see `train.precision`."""
+    class_scores: ClassScores = "w"
+    """H: the class of a pixel is the best of W p (the paper), the parent of the best subclass, or
+    the class whose subclasses have the largest sum of probabilities."""
 
 
 class ReportConfig(Section):
@@ -71,6 +75,27 @@ class Config(Section):
             raise ValueError(
                 "unlabelled.mode = 'pseudo_labels' needs train.strategy sequential or "
                 "hierarchical: the baseline is the network that makes the pseudo-labels"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _subclasses_are_used(self) -> Self:
+        train = self.train
+        if train.subclass_context == "crop" and (
+            train.strategy == "baseline"
+            or self.hierarchy.kind != "label_clusters"
+            or self.examples != "crops"
+        ):
+            raise ValueError(
+                "train.subclass_context = 'crop' needs train.strategy sequential or hierarchical, "
+                "hierarchy.kind label_clusters, and a network that trains on crops "
+                f"(train.examples); found {train.strategy}, {self.hierarchy.kind}, {self.examples}"
+            )
+        if self.evaluation.class_scores != "w" and not train.has_w:
+            raise ValueError(
+                f"evaluation.class_scores = '{self.evaluation.class_scores}' needs train.strategy "
+                "hierarchical with train.subclass_head joint: only such a network scores "
+                f"subclasses at test time; found {train.strategy} and {train.subclass_head}"
             )
         return self
 

@@ -100,6 +100,14 @@ class TrainConfig(Section):
     """H: factor on the rate of `learned_w` for W."""
     w_weight_decay: float | None = Field(None, ge=0.0)
     """H: weight decay of W; None: `weight_decay`, as of all weights but biases and norms."""
+    subclass_head: Literal["joint", "auxiliary"] = "joint"
+    """H: `joint` scores subclasses and W sums them (the paper). `auxiliary`: the last layer scores
+    classes, and another one beside it subclasses; it is dropped after the training."""
+    subclass_context: Literal["image", "crop"] = "image"
+    """Label clusters with crops: whether the labels around a pixel are counted in the whole image
+    or in what the crop shows of it."""
+    optimizer_state: Literal["per_step", "kept"] = "per_step"
+    """H: each step has an optimizer and a learning-rate cycle of its own, or both share one."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["one_cycle", "steps"] = "one_cycle"
     """`steps` is the paper's: a tenth of the rate every `step_size` steps."""
@@ -136,6 +144,38 @@ class TrainConfig(Section):
     """Epochs between two validations on the images of `data.held_out`."""
     cache_mb: int = Field(1024, ge=0)
     """Memory of one worker for decoded training images and their subclass maps."""
+
+    @property
+    def has_w(self) -> bool:
+        """Whether the trained network scores subclasses and has W on top."""
+        return self.strategy == "hierarchical" and self.subclass_head == "joint"
+
+    @model_validator(mode="after")
+    def _steps_of_h(self) -> Self:
+        fixed, learned = self.hierarchical.fixed_w, self.hierarchical.learned_w
+        if self.subclass_head == "auxiliary" and (self.strategy != "hierarchical" or learned.on):
+            raise ValueError(
+                "subclass_head = 'auxiliary' is for train.strategy hierarchical and has no W to "
+                f"learn; found {self.strategy}, and train.hierarchical.learned_w is "
+                f"{'on' if learned.on else 'off'}; set train.hierarchical.learned_w.enabled=false "
+                "and, to train as long, more epochs of train.hierarchical.fixed_w"
+            )
+        if self.optimizer_state == "kept" and not (
+            self.strategy == "hierarchical"
+            and fixed.on
+            and learned.on
+            and fixed.learning_rate == learned.learning_rate
+        ):
+            raise ValueError(
+                "optimizer_state = 'kept' needs train.strategy hierarchical with both steps, "
+                "fixed_w and learned_w, at the same learning_rate: they share one cycle; found "
+                f"{self.strategy}, "
+                + ", ".join(
+                    f"{name} {f'at {step.learning_rate:g}' if step.on else 'off'}"
+                    for name, step in (("fixed_w", fixed), ("learned_w", learned))
+                )
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

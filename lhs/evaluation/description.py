@@ -34,9 +34,11 @@ class ModelDescription:
     classes, colours
         Names and (L, 3) colours of the ids it predicts.
     outputs
-        Scores of its last layer: L, or the n subclasses below W after `hierarchical`.
+        Scores of its last layer: L, or the n subclasses below W (`has_w`).
     hierarchy_digest
         Digest of the hierarchy it was trained with, if any.
+    subclass_head
+        `train.subclass_head`.
     """
 
     network: NetworkConfig
@@ -46,6 +48,12 @@ class ModelDescription:
     colours: tuple[tuple[int, int, int], ...]
     outputs: int
     hierarchy_digest: str | None
+    subclass_head: str = "joint"
+
+    @property
+    def has_w(self) -> bool:
+        """Whether it scores subclasses and has W on top."""
+        return self.strategy == "hierarchical" and self.subclass_head == "joint"
 
     def as_json(self) -> str:
         """The JSON text of `model.json`."""
@@ -59,6 +67,7 @@ class ModelDescription:
                 "colours": self.colours,
                 "outputs": self.outputs,
                 "hierarchy_digest": self.hierarchy_digest,
+                "subclass_head": self.subclass_head,
                 "preprocessing": {
                     "channels": "RGB",
                     "range": [0, 255],
@@ -104,11 +113,11 @@ def _parse(content: bytes) -> ModelDescription:
     strategy, outputs = tree["strategy"], tree["outputs"]
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy {strategy!r}, allowed are {', '.join(STRATEGIES)}")
-    # Only H has more scores than classes, and the W that sums them.
-    most = 65535 if strategy == "hierarchical" else len(classes)
-    if not isinstance(outputs, int) or not len(classes) <= outputs <= most:
-        raise ValueError(f"outputs {outputs!r}, allowed is {len(classes)} to {most}")
-    return ModelDescription(
+    # Models of earlier versions do not say it.
+    subclass_head = tree.get("subclass_head", "joint")
+    if subclass_head not in ("joint", "auxiliary"):
+        raise ValueError(f"subclass_head {subclass_head!r}, allowed are joint and auxiliary")
+    description = ModelDescription(
         network=NetworkConfig.model_validate(tree["network"]),
         strategy=strategy,
         dataset=str(tree["dataset"]),
@@ -116,4 +125,10 @@ def _parse(content: bytes) -> ModelDescription:
         colours=tuple((int(r), int(g), int(b)) for r, g, b in colours),
         outputs=outputs,
         hierarchy_digest=tree["hierarchy_digest"],
+        subclass_head=subclass_head,
     )
+    # Only with W there are more scores than classes.
+    most = 65535 if description.has_w else len(classes)
+    if not isinstance(outputs, int) or not len(classes) <= outputs <= most:
+        raise ValueError(f"outputs {outputs!r}, allowed is {len(classes)} to {most}")
+    return description

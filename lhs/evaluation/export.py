@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lhs.evaluation.model import Model
+from lhs.evaluation.pooling import SubclassPool
 from lhs.networks.patch import PatchNetwork
 
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -31,17 +32,17 @@ EXAMPLE = (4, 5)
 class _AnySize(nn.Module):
     """Scores of every pixel of images whose sides are multiples of `network.multiple`."""
 
-    def __init__(self, whole: nn.Module, stride: int) -> None:
+    def __init__(self, whole: nn.Module, stride: int, pool: SubclassPool | None) -> None:
         super().__init__()
-        self.whole, self.stride = whole, stride
+        self.whole, self.stride, self.pool = whole, stride, pool
 
     def forward(self, image: Tensor) -> Tensor:
         scores: Tensor = self.whole(image)
-        if self.stride == 1:
-            return scores
-        return functional.interpolate(
-            scores, scale_factor=float(self.stride), mode="bilinear", align_corners=False
-        )
+        if self.stride != 1:
+            scores = functional.interpolate(
+                scores, scale_factor=float(self.stride), mode="bilinear", align_corners=False
+            )
+        return scores if self.pool is None else self.pool(scores[0])[None]
 
 
 def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | None = None) -> None:
@@ -78,7 +79,7 @@ def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | No
         with torch.inference_mode():
             stride = image.shape[3] // scores.fast(image).shape[3]
         _fix_padding(scores.fast)
-        program = _AnySize(scores.fast, stride)
+        program = _AnySize(scores.fast, stride, scores.pool)
         multiple = model.network.multiple
         sides = [multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns")]
         shapes = {"image": {2: sides[0], 3: sides[1]}}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,12 +15,12 @@ STRIP = 16_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreGrid:
-    """Scores of an image at the pixels of a grid.
+    """Class scores of an image at the pixels of a grid, or subclass scores and their pooling.
 
     Attributes
     ----------
     scores
-        (L, h, w) float32.
+        (L, h, w) float32; (n, h, w) of subclasses with `pool`.
     height, width
         Of the image.
     stride
@@ -28,6 +28,8 @@ class ScoreGrid:
     centred
         Whether (i, j) is the middle of a square of `stride` x `stride` pixels, as in a strided
         network's map, or the pixel (i * stride, j * stride) itself.
+    pool
+        Makes class scores (L, ...) of interpolated subclass scores (n, ...).
     """
 
     scores: Tensor
@@ -35,12 +37,17 @@ class ScoreGrid:
     width: int
     stride: int = 1
     centred: bool = False
+    pool: Callable[[Tensor], Tensor] | None = None
 
     def rows(self, top: int, below: int) -> Tensor:
         """Scores (L, below - top, W) of some rows of pixels, interpolated bilinearly.
 
         They are the same, to the last bit, whatever rows are asked for together.
         """
+        scores = self._interpolated(top, below)
+        return scores if self.pool is None else self.pool(scores)
+
+    def _interpolated(self, top: int, below: int) -> Tensor:
         if self.stride == 1:
             return self.scores[:, top:below, : self.width]
         if self.centred:
@@ -91,7 +98,4 @@ class ScoreGrid:
 
     def cpu(self) -> ScoreGrid:
         """The same in the main memory."""
-        return ScoreGrid(
-            scores=self.scores.cpu(), height=self.height, width=self.width, stride=self.stride,
-            centred=self.centred,
-        )  # fmt: skip
+        return replace(self, scores=self.scores.cpu())

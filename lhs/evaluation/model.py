@@ -16,8 +16,12 @@ from lhs.data.images import read_image
 from lhs.errors import UserError
 from lhs.evaluation.description import DESCRIPTION, ModelDescription, read_description
 from lhs.evaluation.grid import ScoreGrid
+from lhs.evaluation.pooling import SubclassPool
 from lhs.evaluation.prediction import Prediction, best_classes, best_of_superpixels, best_scored
 from lhs.evaluation.scoring import PixelScores, SummedNetwork, inference_network
+from lhs.hierarchy import Hierarchy
+from lhs.hierarchy.document import HIERARCHY_FILE
+from lhs.names import ClassScores
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.precision import Precision, arithmetic
@@ -53,6 +57,8 @@ class Model:
         Patch networks: pixels between two scores, down and across; others are interpolated.
     precision
         The network's arithmetic, which the device must have: see `resolve_precision`.
+    pool
+        Makes class scores of subclass scores, instead of W.
 
     Raises
     ------
@@ -67,13 +73,14 @@ class Model:
         device: str = "cpu",
         stride: int = 1,
         precision: Precision = "float32",
+        pool: SubclassPool | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.precision = precision
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         # Folding compares scores: in TF32 they would differ too much.
         with arithmetic("float32", self.device):
-            self.scores = PixelScores(network, stride)
+            self.scores = PixelScores(network, stride, pool)
         self.description = description
 
     @property
@@ -198,17 +205,25 @@ def _checked(images: Sequence[np.ndarray | str | Path]) -> list[np.ndarray]:
 
 
 def load_model(
-    folder: Path, device: str = "cpu", stride: int = 1, precision: Precision = "float32"
+    folder: Path,
+    device: str = "cpu",
+    stride: int = 1,
+    precision: Precision = "float32",
+    class_scores: ClassScores = "w",
 ) -> Model:
     """Open a model folder; `device`, `stride` and `precision` as in `Model`.
+
+    `class_scores` is `evaluation.class_scores`; other values than `w` need a model with W and the
+    hierarchy in its folder.
 
     Raises
     ------
     UserError
         If a file is missing, malformed or does not fit the other, or the network cannot score at
-        this stride.
+        this stride or by these `class_scores`.
     """
     description = read_description(folder)
+    pool = None if class_scores == "w" else _pool(folder, description, class_scores)
     try:
         # On the meta device first: the description may ask for any number of outputs.
         with torch.device("meta"):
@@ -220,14 +235,36 @@ def load_model(
             f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {shortened(str(error), 1000)}"
         ) from None
     try:
-        return Model(network, description, device, stride, precision)
+        return Model(network, description, device, stride, precision, pool)
     except ValueError as error:
         raise UserError(f"{description.network.name}: {error}") from None
 
 
+def _pool(folder: Path, description: ModelDescription, rule: ClassScores) -> SubclassPool:
+    """The pooling of a model's subclass scores, by the hierarchy in its folder."""
+    if not description.has_w:
+        raise UserError(
+            f"class_scores = {rule}: the model in {folder} scores classes alone (it was trained as "
+            f"{description.strategy}); allowed is w"
+        )
+    hierarchy = Hierarchy.load(folder / HIERARCHY_FILE)
+    if hierarchy.digest != description.hierarchy_digest:
+        raise UserError(
+            f"{folder / HIERARCHY_FILE}: has the digest {hierarchy.digest[:12]}..., the model was "
+            f"trained with {str(description.hierarchy_digest)[:12]}..."
+        )
+    found = (hierarchy.classes, len(hierarchy.subclasses))
+    if found != (description.classes, description.outputs):
+        raise UserError(
+            f"{folder / HIERARCHY_FILE}: its classes or number of subclasses are not those of "
+            f"{DESCRIPTION}"
+        )
+    return SubclassPool(rule, hierarchy.parents)
+
+
 def _build(description: ModelDescription) -> nn.Module:
     network: nn.Module = build_network(description.network, description.outputs)
-    if description.strategy == "hierarchical":
+    if description.has_w:
         empty = torch.zeros(len(description.classes), description.outputs)
         network = SummedNetwork(network, empty)
     return network

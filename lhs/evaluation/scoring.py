@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from lhs.evaluation.grid import ScoreGrid
+from lhs.evaluation.pooling import SubclassPool
 from lhs.networks.base import SceneNetwork
 from lhs.networks.folding import folded
-from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
+from lhs.networks.hierarchical import AuxiliaryNetwork, HierarchicalNetwork, class_scores
 from lhs.networks.patch import PATCH, PatchNetwork
 from lhs.networks.pixelwise import DenseNetwork, cut, dense_scores, parts
 
@@ -37,6 +40,10 @@ def inference_network(model: nn.Module) -> nn.Module:
     """The part of a trained model that predicts: after H, the network with its final W."""
     if isinstance(model, HierarchicalNetwork):
         return SummedNetwork(model.network, model.current_w().detach())
+    if isinstance(model, AuxiliaryNetwork):
+        # Still in training: a W that picks the classes from among all outputs.
+        picked = torch.eye(model.classes, model.classes + model.subclasses)
+        return SummedNetwork(model.network, picked.to(next(model.parameters()).device))
     return model
 
 
@@ -49,6 +56,8 @@ class PixelScores(nn.Module):
         Gives class scores at its own stride.
     stride
         Patch networks: pixels between two scores, down and across; others are interpolated.
+    pool
+        Makes class scores of the network's subclass scores, instead of W.
 
     Attributes
     ----------
@@ -61,12 +70,14 @@ class PixelScores(nn.Module):
         If the network cannot score at this stride.
     """
 
-    def __init__(self, whole: nn.Module, stride: int = 1) -> None:
+    def __init__(self, whole: nn.Module, stride: int = 1, pool: SubclassPool | None = None) -> None:
         super().__init__()
-        self.whole = whole
         network = whole.network if isinstance(whole, SummedNetwork) else whole
         assert isinstance(network, SceneNetwork)
-        self.network = network
+        self.network, self.pool = network, pool
+        # W and interpolation commute; pooling has to come after it.
+        whole = whole if pool is None else network
+        self.whole = whole
         self.budget: float | None = None
         self.dense = DenseNetwork(network, stride) if isinstance(network, PatchNetwork) else None
         if self.dense is None and stride != 1:
@@ -84,14 +95,12 @@ class PixelScores(nn.Module):
     def grids(self, images: Tensor) -> list[ScoreGrid]:
         """Scores of each of (B, 3, H, W) RGB 0..255 at the network's own stride."""
         height, width = images.shape[2:]
+        grid = partial(ScoreGrid, height=height, width=width, pool=self.pool)
         if self.dense is not None:
             scores = dense_scores(self.dense, images, PATCH, self.budget).float()
             if isinstance(self.whole, SummedNetwork):
                 scores = class_scores(scores, self.whole.w)
-            return [
-                ScoreGrid(scores=one, height=height, width=width, stride=self.dense.stride)
-                for one in scores
-            ]
+            return [grid(scores=one, stride=self.dense.stride) for one in scores]
         multiple = self.network.multiple
         below, right = -height % multiple, -width % multiple
         padded = images
@@ -101,10 +110,7 @@ class PixelScores(nn.Module):
             padded = torch.cat([padded, mean.expand(-1, 3, below, width + right)], dim=2)
         scores = self._in_tiles(padded)
         stride = padded.shape[3] // scores.shape[3]
-        return [
-            ScoreGrid(scores=one, height=height, width=width, stride=stride, centred=True)
-            for one in scores
-        ]
+        return [grid(scores=one, stride=stride, centred=True) for one in scores]
 
     def _in_tiles(self, padded: Tensor) -> Tensor:
         """The network's scores of padded images.
@@ -153,4 +159,5 @@ class PixelScores(nn.Module):
         for some in places.split(BATCH):
             patches = [bordered[:, :, y : y + PATCH, x : x + PATCH] for y, x in some.tolist()]
             found.append(self._scores(torch.cat(patches))[:, :, 0, 0])
-        return torch.cat(found)
+        scores = torch.cat(found)
+        return scores if self.pool is None else self.pool(scores.T).T

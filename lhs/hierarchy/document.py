@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lhs.hierarchy.model import Hierarchy
 
 SCHEMA = 1
+HIERARCHY_FILE = "hierarchy.json"
+"""Name of the file in the folders of a hierarchy and of a model."""
 LARGEST_FILE = 64 * 2**20
 
 _CLUSTERED = {"rho", "seed", "backend"}

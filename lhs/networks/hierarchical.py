@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lhs.networks.base import SceneNetwork
+
 
 class HierarchicalNetwork(nn.Module):
     """A subclass network with the layer W on top.
@@ -53,6 +55,40 @@ class HierarchicalNetwork(nn.Module):
         W is an output, so that DDP sees its gradient from the loss.
         """
         return self.network(image), self.current_w()
+
+
+class AuxiliaryNetwork(nn.Module):
+    """A class network with a second last layer for subclasses, which only the training uses.
+
+    Both are one last layer of L + n outputs, classes first. Every output has weights of its own, so
+    it is the same as two layers side by side.
+
+    Parameters
+    ----------
+    network
+        Its last layers have L + n outputs.
+    classes, subclasses
+        L and n.
+    """
+
+    def __init__(self, network: SceneNetwork, classes: int, subclasses: int) -> None:
+        super().__init__()
+        self.network, self.classes, self.subclasses = network, classes, subclasses
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Class scores (B, L, ...) and subclass scores (B, n, ...)."""
+        scores, subclass_scores = self.network(image).split([self.classes, self.subclasses], dim=1)
+        return scores, subclass_scores
+
+    def without_auxiliary(self) -> SceneNetwork:
+        """The network with the classes' outputs alone; changed in place, on its device."""
+        network, device = self.network, next(self.parameters()).device
+        trained = [layer.state_dict() for layer in network.last_layers()]
+        network.reset_classifier(self.classes)
+        for layer, state in zip(network.last_layers(), trained, strict=True):
+            # The first dimension of all tensors is the outputs'.
+            layer.load_state_dict({name: tensor[: self.classes] for name, tensor in state.items()})
+        return network.to(device)
 
 
 def class_scores(subclass_scores: Tensor, matrix: Tensor) -> Tensor:

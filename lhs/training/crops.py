@@ -101,11 +101,8 @@ class CropSource(DataSource):
 
         def make(step: int) -> list[Batch]:
             crops = [
-                random_crop(
-                    self.scenes.example(int(order[step, index])),
-                    self.train,
-                    self.void,
-                    self.void_subclass,
+                self._crop(
+                    int(order[step, index]),
                     np.random.default_rng([self.train.seed, epoch, step * self.batch_size + index]),
                 )
                 for index in shard.tolist()
@@ -114,6 +111,15 @@ class CropSource(DataSource):
 
         steps = range(first, self.steps_per_epoch)
         yield from prefetched(make, steps, self.threads, self.device)
+
+    def _crop(self, image: int, rng: np.random.Generator) -> Example:
+        if self.train.subclass_context == "image":
+            example = self.scenes.example(image)
+            return random_crop(example, self.train, self.void, self.void_subclass, rng)
+        example = self.scenes.example_with_context(image)
+        crop = random_crop(example, self.train, self.void, self.void, rng)
+        subclass_map = self.scenes.relabel(image, crop.label_map, crop.subclass_map)
+        return crop._replace(subclass_map=subclass_map)
 
 
 def stacked(examples: Sequence[Example], places: Sequence[int] | np.ndarray) -> Batch:

@@ -67,6 +67,23 @@ class TrainingScenes:
         image, label_map, around = self._decoded(index)
         return Example(image, label_map, self._subclass_map(index, 0, label_map, around))
 
+    def example_with_context(self, index: int) -> Example:
+        """The image and its labels; for `relabel`, in the place of its subclasses, the label map
+        that their histograms are counted in."""
+        image, label_map, around = self._decoded(index)
+        return Example(image, label_map, label_map if around is None else around)
+
+    def relabel(
+        self, index: int, label_map: np.ndarray, around: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Subclass map of a label map (H, W) of an image, whole or a part, by what it shows.
+
+        `around` (H, W) has pseudo-labels too, if the hierarchy uses them.
+        """
+        assert self.hierarchy is not None
+        scene = self.scenes[index]
+        return self.hierarchy.relabel(label_map, self.hierarchy.scene_of(scene), around, scene.id)
+
     def variant(self, index: int, number: int, *, seed: int, void: int) -> Example:
         """An augmented variant, see `lhs.data.augmentation.variant`; 0 is the image itself.
 
@@ -104,15 +121,11 @@ class TrainingScenes:
     def _subclass_map(
         self, index: int, number: int, label_map: np.ndarray, around: np.ndarray | None
     ) -> np.ndarray:
-        hierarchy = self.hierarchy
-        if hierarchy is None:
+        if self.hierarchy is None:
             return label_map
-
-        def relabel() -> tuple[np.ndarray, ...]:
-            scene = self.scenes[index]
-            return (hierarchy.relabel(label_map, hierarchy.scene_of(scene), around, scene.id),)
-
-        return self._cached(("subclasses", index, number), relabel)[0]
+        return self._cached(
+            ("subclasses", index, number), lambda: (self.relabel(index, label_map, around),)
+        )[0]
 
     def _cached(
         self, key: tuple[str, int, int], make: Callable[[], tuple[np.ndarray, ...]]

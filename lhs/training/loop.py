@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lhs.config import TrainConfig
 from lhs.networks.base import SceneNetwork
-from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.networks.hierarchical import AuxiliaryNetwork, HierarchicalNetwork
 from lhs.networks.precision import Precision
 from lhs.training.checkpoints import Checkpoints, TrainState, restore
 from lhs.training.data_source import DataSource
@@ -86,14 +87,19 @@ def train(
     Returns
     -------
     nn.Module, History
-        The trained network (with W on top after `hierarchical`) and a row for each step.
+        The trained network (with W on top after `hierarchical`, but not with an auxiliary head,
+        which is dropped) and a row for each step.
     """
     if not pretrained:
         config = config.model_copy(update={"encoder_factor": 1.0, "encoder_statistics": "update"})
     plan = phases(config, trained=trained)
     lengths = [phase.length(data.steps_per_epoch, config.max_steps) for phase in plan]
+    # Phases that go on with the optimizer of the one before share its learning-rate cycle.
+    cycles = list(accumulate(not phase.continues for phase in plan))
     model: nn.Module = network
-    if config.strategy == "hierarchical":
+    if config.strategy == "hierarchical" and config.subclass_head == "auxiliary":
+        model = AuxiliaryNetwork(network, classes, _subclasses(matrix))
+    elif config.strategy == "hierarchical":
         assert matrix is not None
         model = HierarchicalNetwork(network, matrix, masked=config.learn_w == "masked")
     share_batch_norm(network, device)
@@ -109,6 +115,7 @@ def train(
     if checkpoint is not None:
         log(f"resuming from the checkpoint at step {len(history)} of {sum(lengths)}")
         on_resume(history)
+    optimizer: torch.optim.Optimizer | None = None
     for number in range(state.phase, len(plan)):
         phase = plan[number]
         if number != state.phase:
@@ -117,11 +124,17 @@ def train(
         torch.manual_seed(config.seed * 1000 + number)
         if phase.fresh_last_layer or checkpoint is not None:
             # A checkpoint has the weights of a last layer, and a new one may have another shape.
-            network.reset_classifier(classes if phase.target == "class" else _subclasses(matrix))
+            outputs = classes if phase.target == "class" else _subclasses(matrix)
+            beside = classes if isinstance(model, AuxiliaryNetwork) else 0
+            network.reset_classifier(outputs + beside)
         _freeze(model, network, phase, config)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = build_optimizer(model, network, config, phase.learning_rate, device)
-        scheduler = build_lr_scheduler(optimizer, config, lengths[number])
+        if optimizer is None or not phase.continues:
+            optimizer = build_optimizer(model, network, config, phase.learning_rate, device)
+            cycle = sum(
+                length for length, one in zip(lengths, cycles, strict=True) if one == cycles[number]
+            )
+            scheduler = build_lr_scheduler(optimizer, config, cycle)
         average = _average(model, config)
         if checkpoint is not None:
             restore(checkpoint, model, optimizer, scheduler, average)
@@ -134,6 +147,8 @@ def train(
         state = trainer.train(state)
     for layer in dropouts_of(model):
         layer.keys = None
+    if isinstance(model, AuxiliaryNetwork):
+        model = model.without_auxiliary()
     return model, history
 
 

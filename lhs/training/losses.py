@@ -91,6 +91,36 @@ def hierarchical_loss(
     return fine + alpha * coarse
 
 
+def auxiliary_loss(
+    scores: Tensor,
+    subclass_scores: Tensor,
+    subclass: Tensor,
+    label: Tensor,
+    alpha: float,
+    void: int,
+    count: Tensor | None = None,
+    weights: Tensor | None = None,
+    subclass_weights: Tensor | None = None,
+) -> Tensor:
+    """The loss of two separate heads: CE(subclass) + alpha CE(class), without W.
+
+    Parameters
+    ----------
+    scores, subclass_scores
+        (B, L, ...) and (B, n, ...) unnormalised, upsampled as in `label_loss`.
+    subclass, label, alpha, void, count, weights, subclass_weights
+        As in `hierarchical_loss`.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0 where the whole batch is void.
+    """
+    labelled = label != void
+    fine = masked_cross_entropy(subclass_scores, subclass, labelled, count, subclass_weights)
+    return fine + alpha * masked_cross_entropy(scores, label, labelled, count, weights)
+
+
 def masked_cross_entropy(
     scores: Tensor,
     target: Tensor,

@@ -52,7 +52,9 @@ def _groups(
     model: nn.Module, network: SceneNetwork, config: TrainConfig, learning_rate: float
 ) -> Iterator[dict[str, Any]]:
     new = {id(parameter) for part in network.new_layers() for parameter in part.parameters()}
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    # Kept for the step after it, in which W learns too: without a gradient a parameter stays.
+    kept = config.optimizer_state == "kept"
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad or kept]
     # New layers first: the first group's rate is the one that is reported.
     for is_new, rate in ((True, learning_rate), (False, learning_rate * config.encoder_factor)):
         for decays in (True, False):
@@ -64,7 +66,7 @@ def _groups(
             if group:
                 decay = config.weight_decay if decays else 0.0
                 yield {"params": group, "lr": rate, "weight_decay": decay}
-    if isinstance(model, HierarchicalNetwork) and model.w.requires_grad:
+    if isinstance(model, HierarchicalNetwork) and (model.w.requires_grad or kept):
         decay = config.weight_decay if config.w_weight_decay is None else config.w_weight_decay
         yield {
             "params": [model.w],

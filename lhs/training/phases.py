@@ -27,6 +27,8 @@ class Phase:
         Whether the phase starts with a new, random last layer for its target.
     learns_w
         Whether W is learned (second step of H).
+    continues
+        Whether the phase goes on with the optimizer and the learning-rate cycle of the one before.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Phase:
     learning_rate: float
     fresh_last_layer: bool
     learns_w: bool
+    continues: bool
 
     def length(self, steps_per_epoch: int, max_steps: int | None) -> int:
         """Steps of the phase: as configured, or whole epochs; at most `max_steps`."""
@@ -87,6 +90,7 @@ def phases(config: TrainConfig, *, trained: bool = False) -> list[Phase]:
                 learning_rate=settings.learning_rate,
                 fresh_last_layer=target != last,
                 learns_w=name == "learned_w",
+                continues=config.optimizer_state == "kept" and name == "learned_w",
             )
             kept.append(phase)
             last = target

@@ -14,12 +14,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 from lhs.config import TrainConfig
-from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.networks.hierarchical import AuxiliaryNetwork, HierarchicalNetwork
 from lhs.networks.patch import BatchDropout, mask_keys
 from lhs.networks.precision import Precision, arithmetic
 from lhs.training.checkpoints import Checkpoints, TrainState
 from lhs.training.data_source import Batch, DataSource
 from lhs.training.losses import (
+    auxiliary_loss,
     hierarchical_loss,
     label_loss,
     masked_cross_entropy,
@@ -186,12 +187,13 @@ class PhaseTrainer:
         self, output: Tensor | tuple[Tensor, Tensor], labels: Tensor, subclasses: Tensor,
         count: Tensor,
     ) -> Tensor:  # fmt: skip
+        common = self.config.alpha, self.void, count, self.class_weights, self.subclass_weights
+        if isinstance(self.model, AuxiliaryNetwork):
+            scores, fine = (each.float() for each in output)
+            return auxiliary_loss(scores, fine, subclasses, labels, *common)
         if not isinstance(output, Tensor):
             scores, w = output
-            return hierarchical_loss(
-                scores.float(), subclasses, labels, w, self.config.alpha, self.void, count,
-                self.class_weights, self.subclass_weights,
-            )  # fmt: skip
+            return hierarchical_loss(scores.float(), subclasses, labels, w, *common)
         if self.phase.target == "subclass":
             counted = labels != self.void
             return masked_cross_entropy(

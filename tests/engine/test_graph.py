@@ -31,7 +31,7 @@ from lhs.engine.graph import (
 )
 from lhs.engine.pipeline import Outcome, plan
 from lhs.engine.stage import Input, Key, Stage, StageResult, Work
-from lhs.engine.stages.training import baseline_of, coarser_of
+from lhs.engine.stages.training import baseline_of, coarser_of, training_settings
 from lhs.engine.storage import Storage
 from lhs.loading import build_config
 from tests.engine.conftest import NAME, declared, pretend, tiny
@@ -161,6 +161,9 @@ ELSEWHERE = {
     # Other stages come in or go; and what needs a GPU, or another setting beside it.
     "unlabelled.mode", "network.name", "train.strategy", "hierarchy.backend", "train.gpu",
     "train.validate_every",
+    # Refused for S, with another strategy's or step's settings.
+    "train.subclass_head", "train.subclass_context", "train.optimizer_state",
+    "evaluation.class_scores",
 }  # fmt: skip
 
 
@@ -222,6 +225,36 @@ def test_the_strategy_and_the_network_change_the_training_and_the_pseudo_labels(
         after = digests(checked_stages, changed(tree, setting, value))
         assert {k for k in before if after.get(k, before[k]) != before[k]} == set(expected)
     assert set(digests(checked_stages, changed(LITE, "train.strategy", "baseline"))) == set("ME")
+
+
+def test_variants_of_h_move_what_they_change(checked_stages: Stages) -> None:
+    lite = digests(checked_stages, build_config(LITE))
+    for setting, value, usual, expected in (
+        ("train.subclass_context", "crop", "image", "ME"),
+        ("train.optimizer_state", "kept", "per_step", "ME"),
+        ("evaluation.class_scores", "best_subclass", "w", "E"),
+    ):
+        after = digests(checked_stages, changed(LITE, setting, value))
+        assert {k for k in lite if after[k] != lite[k]} == set(expected), setting
+        assert digests(checked_stages, changed(LITE, setting, usual)) == lite
+        # Not known to the baseline, nor in the keys of earlier versions.
+        baseline = baseline_of(changed(LITE, setting, value))
+        assert digests(checked_stages, baseline) == digests(
+            checked_stages, baseline_of(build_config(LITE))
+        )
+        build_config(baseline.model_dump(mode="json"))
+        name = setting.rpartition(".")[2]
+        assert name not in checked_stages.key(EVALUATION, build_config(LITE)).settings
+        assert name not in training_settings(build_config(LITE))
+    short = changed(LITE, "train.hierarchical.learned_w.enabled", False).model_dump(mode="json")
+    heads = [changed(short, "train.subclass_head", head) for head in ("joint", "auxiliary")]
+    before, after = (digests(checked_stages, config) for config in heads)
+    assert {k for k in before if after[k] != before[k]} == set("ME")
+    # Pseudo-labels are the baseline's, which has no subclasses.
+    labelled = changed(LITE, "unlabelled.mode", "pseudo_labels").model_dump(mode="json")
+    other = changed(labelled, "evaluation.class_scores", "best_subclass")
+    before, after = digests(checked_stages, build_config(labelled)), digests(checked_stages, other)
+    assert {k for k in before if after[k] != before[k]} == set("E")
 
 
 def test_the_scenes_key_is_the_dataset_s(tmp_path: Path) -> None:

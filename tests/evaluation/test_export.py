@@ -13,6 +13,7 @@ from lhs.config import NetworkConfig
 from lhs.evaluation.description import ModelDescription
 from lhs.evaluation.export import CLASSES, SUFFIXES, export_model, share_alike
 from lhs.evaluation.model import Model
+from lhs.evaluation.pooling import SubclassPool
 from lhs.evaluation.scoring import SummedNetwork
 from lhs.networks.build import build_network
 from tests.data.builders import noise_image
@@ -21,7 +22,7 @@ NAMES = ("sky", "sea", "sand")
 KINDS = sorted(SUFFIXES)
 
 
-def model_of(name: str, strategy: str = "baseline") -> Model:
+def model_of(name: str, strategy: str = "baseline", pool: SubclassPool | None = None) -> Model:
     torch.manual_seed(0)
     outputs = 5 if strategy == "hierarchical" else 3
     config = NetworkConfig(name=name, channels=8, weights="none")
@@ -39,7 +40,7 @@ def model_of(name: str, strategy: str = "baseline") -> Model:
         network=config, strategy=strategy, dataset="beach", classes=NAMES,
         colours=((0, 0, 0),) * 3, outputs=outputs, hierarchy_digest=None,
     )  # fmt: skip
-    return Model(network, description)
+    return Model(network, description, pool=pool)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,24 @@ def test_a_file_for_any_size_labels_images_of_all_sizes_as_the_model(kind, strat
     assert total == 64 * 96 + 33 * 40 + 200 * 35
     assert same >= 0.9999 * total
     assert len(np.unique(model.predict(images[0]).label_map)) > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "size"),
+    [
+        ("onnx", "best_subclass", None),
+        ("onnx", "summed_probabilities", (48, 64)),
+        ("torch-export", "summed_probabilities", None),
+    ],
+)
+def test_a_file_has_the_rule_for_class_scores_in_it(kind, rule, size, tmp_path):
+    path, pool = tmp_path / f"file{SUFFIXES[kind]}", SubclassPool(rule, [0, 0, 1, 2, 2])
+    export_model(model_of("lite", "hierarchical", pool), path, kind, size)
+    image, model = noise_image(0, 48, 64), model_of("lite", "hierarchical", pool)
+    same, total = share_alike(model, path, kind, [image], size)
+    assert same >= 0.9999 * total
+    by_w = model_of("lite", "hierarchical").predict(image).label_map
+    assert (model.predict(image).label_map != by_w).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)

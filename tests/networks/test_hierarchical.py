@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from lhs.networks.hierarchical import HierarchicalNetwork, class_scores
-from lhs.training.losses import hierarchical_loss
+from lhs.networks.encoder import EncoderNetwork
+from lhs.networks.hierarchical import AuxiliaryNetwork, HierarchicalNetwork, class_scores
+from lhs.training.losses import auxiliary_loss, hierarchical_loss
 
 PARENTS = np.array([2, 0, 0, 1, 2, 2, 0])
 MATRIX = torch.tensor(PARENTS[None, :] == np.arange(3)[:, None]).float()
@@ -78,3 +80,37 @@ def test_the_caller_keeps_its_matrix():
         model.w += 1
     assert torch.equal(given, MATRIX)
     assert torch.equal(model.matrix, MATRIX)
+
+
+def test_an_auxiliary_head_has_the_gradient_of_the_written_formula():
+    """CE(subclass) + alpha CE(class) of two heads of their own on the same features."""
+    torch.manual_seed(0)
+    network = EncoderNetwork(3 + 7, 8).eval()
+    model = AuxiliaryNetwork(network, 3, 7)
+    image = torch.rand(2, 3, 32, 64) * 255
+    subclass = torch.randint(0, 7, (2, 32, 64))
+    label = torch.tensor(PARENTS)[subclass].masked_fill(torch.rand(2, 32, 64) < 0.2, 255)
+    scores, subclass_scores = model(image)
+    auxiliary_loss(scores, subclass_scores, subclass, label, 0.7, 255).backward()
+
+    weight, bias = (part.detach() for part in (network.last.weight, network.last.bias))
+    heads = [part.clone().requires_grad_() for part in (weight[:3], bias[:3], weight[3:], bias[3:])]
+    features = network.forward_features(image)[0]
+
+    def cross_entropy(weight, bias, target):
+        scores = functional.interpolate(
+            functional.conv2d(features, weight, bias), size=(32, 64), mode="bilinear"
+        )
+        return functional.cross_entropy(scores, target, ignore_index=255)
+
+    fine = subclass.masked_fill(label == 255, 255)
+    loss = cross_entropy(*heads[2:], fine) + 0.7 * cross_entropy(*heads[:2], label)
+    below = network.head.smooth[0][1].weight
+    expected = torch.autograd.grad(loss, [*heads, below])
+    found = [
+        network.last.weight.grad[:3], network.last.bias.grad[:3],
+        network.last.weight.grad[3:], network.last.bias.grad[3:], below.grad,
+    ]  # fmt: skip
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        assert float(other.abs().max()) > 0

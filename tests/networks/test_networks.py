@@ -14,6 +14,7 @@ from lhs.networks import build
 from lhs.networks.base import SceneNetwork
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN, FINEST
+from lhs.networks.hierarchical import AuxiliaryNetwork
 from lhs.networks.patch import BatchDropout, PatchNetwork
 from tests.networks.geometry import OUTPUTS, built, shapes_of, sums, untouched
 
@@ -129,6 +130,21 @@ def test_reset_classifier_replaces_the_last_layers_alone(network):
         for one, other in zip(network.forward_features(image), features, strict=True):
             torch.testing.assert_close(one, other)
     network.reset_classifier(OUTPUTS)
+
+
+def test_without_the_auxiliary_outputs_the_others_score_as_before(network):
+    image = image_for(network, batch=1)
+    model = AuxiliaryNetwork(network, OUTPUTS, 2)
+    network.reset_classifier(OUTPUTS + 2)
+    with torch.no_grad():
+        for layer in network.last_layers():
+            for parameter in layer.parameters():
+                parameter.normal_()
+        scores, subclass_scores = model(image)
+        plain = model.without_auxiliary()(image)
+    assert (scores.shape[1], subclass_scores.shape[1]) == (OUTPUTS, 2)
+    torch.testing.assert_close(plain, scores)
+    assert model.without_auxiliary() is network
 
 
 @by_name

@@ -9,6 +9,7 @@ import torch
 from lhs.training.checkpoints import Checkpoints
 from lhs.training.loop import train
 from tests.training.test_loop import (
+    AUXILIARY,
     CLASSES,
     CPU,
     MATRIX,
@@ -39,7 +40,7 @@ class Shelf:
         return Checkpoints(lambda: self.content, self.write, minutes, steps)
 
 
-def attempt(strategy, shelf, kill_at=None, *, network=None, keep=None, **settings):
+def attempt(strategy, shelf, kill_at=None, *, network=None, keep=None, settings=None):
     """One attempt; `kill_at` is the step after which it dies. Two steps a phase."""
     network = network or new_network()
     network.dropout.p = 0.3
@@ -51,7 +52,7 @@ def attempt(strategy, shelf, kill_at=None, *, network=None, keep=None, **setting
 
     model, history = train(
         network,
-        config_of(strategy, **settings),
+        config_of(strategy, **settings or {}),
         classes=CLASSES,
         matrix=None if strategy == "baseline" else MATRIX,
         void=VOID,
@@ -71,20 +72,29 @@ def same(one, other):
 
 
 LENGTHS = {"baseline": 4, "sequential": 8, "hierarchical": 4}
+KEPT = {"optimizer_state": "kept"}
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.5])
-@pytest.mark.parametrize("strategy", list(LENGTHS))
-def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy, ema):
-    weights, losses, _ = attempt(strategy, None, ema=ema)
-    assert len(losses) == LENGTHS[strategy]
-    for step in range(1, LENGTHS[strategy] + 1):
+@pytest.mark.parametrize(
+    ("strategy", "settings", "length"),
+    [
+        *((strategy, {}, length) for strategy, length in LENGTHS.items()),
+        *((strategy, {"ema": 0.5}, length) for strategy, length in LENGTHS.items()),
+        ("hierarchical", KEPT, 4),
+        ("hierarchical", KEPT | {"optimizer": "sgd", "learn_w": "masked"}, 4),
+        ("hierarchical", AUXILIARY, 2),
+    ],
+)
+def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy, settings, length):
+    weights, losses, _ = attempt(strategy, None, settings=settings)
+    assert len(losses) == length
+    for step in range(1, length + 1):
         shelf = Shelf()
         with pytest.raises(Killed):
-            attempt(strategy, shelf, kill_at=step, ema=ema)
+            attempt(strategy, shelf, kill_at=step, settings=settings)
         # Once there is a checkpoint, what the new process starts from does not matter.
         fresh = new_network(seed=9 if shelf.content else 0)
-        again, again_losses, resumed = attempt(strategy, shelf, network=fresh, ema=ema)
+        again, again_losses, resumed = attempt(strategy, shelf, network=fresh, settings=settings)
         same(again, weights)
         assert again_losses == losses
         # At most one step, reported but not yet written, is repeated.

@@ -15,6 +15,7 @@ from lhs.errors import UserError
 from lhs.loading import build_config
 from lhs.training.crops import CropSource, jittered_colours, random_crop
 from lhs.training.decoded import Example, TrainingScenes
+from tests.hierarchy.test_hierarchy import cluster_hierarchy
 
 VOID, VOID_SUBCLASS = 255, 65535
 
@@ -333,6 +334,57 @@ def test_subclass_maps_come_from_the_hierarchy():
     assert (example.subclass_map == 13).all()
     plain = TrainingScenes([scene], None, 64).example(0)
     np.testing.assert_array_equal(plain.subclass_map, plain.label_map)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StripedScene(NumberedScene):
+    """Classes in stripes, some unlabelled; `fuller` is a label map with pseudo-labels."""
+
+    fuller: bool = False
+
+    def label_map(self):
+        stripes = np.random.default_rng(self.number).integers(0, 3, (1, self.size[1] // 4))
+        wide = np.kron(stripes, np.ones((self.size[0], 4))).astype(np.uint8)
+        wide[::5] = VOID
+        return wide
+
+    def context_label_map(self):
+        return np.where(self.label_map() == VOID, 2, self.label_map()) if self.fuller else None
+
+
+@pytest.mark.parametrize("fuller", [False, True])
+def test_subclasses_of_a_crop_are_by_what_it_shows(fuller):
+    """The crop's own map relabelled, with pseudo-labels where the hierarchy sees them."""
+    hierarchy = cluster_hierarchy(region=15, clusters=(4, 3, 2))
+    scenes = [
+        StripedScene(
+            id=str(n), split="train", num_classes=5, number=n, size=(48, 60), fuller=fuller
+        )
+        for n in range(4)
+    ]
+
+    def epoch(context):
+        config = config_of(4, subclass_context=context, strategy="hierarchical")
+        training = TrainingScenes(scenes, hierarchy, 64)
+        source = CropSource(training, VOID, hierarchy.void_subclass, train=config)
+        [(batch,)] = source.batches(0, 0)
+        return batch
+
+    crop, image = epoch("crop"), epoch("image")
+    assert torch.equal(crop.images, image.images)
+    assert torch.equal(crop.labels, image.labels)
+    assert (crop.subclasses != image.subclasses).any()
+    parents = np.append(hierarchy.parents, [0] * (256 - len(hierarchy.parents)))
+    for labels, subclasses in zip(crop.labels.numpy(), crop.subclasses.numpy(), strict=True):
+        if not fuller:
+            np.testing.assert_array_equal(subclasses, hierarchy.relabel(labels))
+        np.testing.assert_array_equal(subclasses == VOID, labels == VOID)
+        np.testing.assert_array_equal(parents[subclasses][labels != VOID], labels[labels != VOID])
+    if fuller:
+        assert any(
+            (hierarchy.relabel(labels) != subclasses).any()
+            for labels, subclasses in zip(crop.labels.numpy(), crop.subclasses.numpy(), strict=True)
+        )
 
 
 def read_twice(scenes, cache_mb) -> int:

@@ -1,5 +1,6 @@
 """The loop on tiny batches: what moves in which phase, what repeats, how the rate goes."""
 
+import dataclasses
 import itertools
 import math
 
@@ -10,6 +11,7 @@ import torch
 from lhs.loading import build_config
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.training import loop
 from lhs.training.data_source import Batch
 from lhs.training.loop import train
 
@@ -225,6 +227,81 @@ def test_w_is_fixed_then_learned(learn_w):
     w = model.current_w().detach()
     assert (w[MATRIX == 1] != 1).all()
     assert bool((w[MATRIX == 0] != 0).any()) == (learn_w == "dense")
+
+
+AUXILIARY = {
+    "subclass_head": "auxiliary",
+    "hierarchical": {"fixed_w": {"epochs": 1}, "learned_w": {"enabled": False}},
+}
+
+
+def test_an_auxiliary_head_leaves_the_baselines_architecture():
+    during = []
+    network = new_network()
+    model, history = trained(
+        "hierarchical", network, lambda row, total: during.append(network.last.out_channels),
+        **AUXILIARY,
+    )  # fmt: skip
+    assert during == [CLASSES + len(PARENTS)] * 2
+    assert model is network
+    baseline, _ = trained("baseline")
+    assert str(model) == str(baseline)
+    assert model.state_dict().keys() == baseline.state_dict().keys()
+    assert [row["phase"] for row in history] == ["fixed_w"] * 2
+    assert "w_from_one" not in history[0]
+
+
+def test_the_subclasses_of_an_auxiliary_head_teach_the_layers_below():
+    """With alpha = 0 the class outputs learn nothing, and the encoder does."""
+    before, after = new_network(), new_network()
+    trained("hierarchical", after, alpha=0.0, weight_decay=0.0, **AUXILIARY)
+    assert "encoder" in moved(snapshot(before), snapshot(after))
+    torch.manual_seed(0)
+    before.reset_classifier(CLASSES + len(PARENTS))
+    assert torch.equal(after.last.weight, before.last.weight[:CLASSES])
+
+
+# One optimizer over both steps of H
+
+
+def both_steps(epochs, **settings):
+    """Losses, rates and final state of H with steps of so many epochs, by SGD or AdamW."""
+    steps = {
+        name: {"epochs": count, "learning_rate": 0.003}
+        for name, count in zip(("fixed_w", "learned_w"), epochs, strict=True)
+    }
+    model, history = trained("hierarchical", max_steps=None, hierarchical=steps, **settings)
+    rates = [row["learning_rate"] for row in history]
+    return [row["loss"] for row in history], rates, snapshot(model)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "sgd", "schedule": "steps", "step_size": 4}]
+)
+def test_a_kept_optimizer_trains_both_steps_as_one(monkeypatch, settings):
+    """With W frozen in both they are one phase of the summed length, bit for bit."""
+    listed = loop.phases
+    monkeypatch.setattr(
+        loop, "phases",
+        lambda config, trained: [
+            dataclasses.replace(phase, learns_w=False) for phase in listed(config, trained=trained)
+        ],
+    )  # fmt: skip
+    single = both_steps((3, 0), **settings)
+    kept = both_steps((1, 2), optimizer_state="kept", **settings)
+    assert kept[:2] == single[:2]
+    assert all(torch.equal(tensor, single[2][name]) for name, tensor in kept[2].items())
+    apart = both_steps((1, 2), **settings)
+    assert apart[0] != single[0]
+    assert apart[1] != single[1]
+
+
+def test_w_joins_a_kept_optimizer_in_the_second_step():
+    _, rates, state = both_steps((1, 2), optimizer_state="kept")
+    assert rates == both_steps((3, 0))[1]
+    assert (state["w"][MATRIX == 1] != 1).all()
+    first = trained("hierarchical", optimizer_state="kept", max_steps=1)[1]
+    assert [row["w_from_one"] > 0 for row in first] == [False, True]
 
 
 def test_phase_names_epochs_and_steps_of_the_history():

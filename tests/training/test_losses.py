@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lhs.errors import UserError
 from lhs.training.losses import (
+    auxiliary_loss,
     class_weights,
     hierarchical_loss,
     label_loss,
@@ -237,3 +238,14 @@ def test_class_weights_are_inverse_roots_with_mean_one():
 def test_a_wrong_list_of_class_weights_is_refused(given):
     with pytest.raises(UserError, match=r"train.class_weights: .* allowed are 3"):
         class_weights(given, [5, 5, 5])
+
+
+def test_two_heads_have_the_losses_of_each():
+    scores, subclass, label = (torch.tensor(part) for part in drawn(2, (3, 4, 5), 0.3))
+    of_classes = torch.tensor(np.random.default_rng(1).normal(0, 3, (3, 3, 4, 5)))
+    loss = auxiliary_loss(of_classes, scores, subclass, label, 0.3, VOID)
+    fine = functional.cross_entropy(scores, subclass, ignore_index=VOID)
+    coarse = functional.cross_entropy(of_classes, label, ignore_index=VOID)
+    torch.testing.assert_close(loss, fine + 0.3 * coarse)
+    void = torch.full_like(label, VOID)
+    assert auxiliary_loss(of_classes, scores, void, void, 0.3, VOID).item() == 0

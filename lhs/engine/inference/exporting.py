@@ -15,6 +15,7 @@ from lhs.engine.inference.sources import find_sources
 from lhs.errors import UserError
 from lhs.evaluation.export import SUFFIXES, export_model, share_alike
 from lhs.evaluation.model import load_model
+from lhs.names import ClassScores
 from lhs.networks.patch import PatchNetwork
 
 logger = logging.getLogger("lhs")
@@ -26,7 +27,12 @@ PROCEDURAL = 4
 
 
 def export_file(
-    folder: Path, kind: str, out: str | None, size: tuple[int, int] | None, check: list[str]
+    folder: Path,
+    kind: str,
+    out: str | None,
+    size: tuple[int, int] | None,
+    check: list[str],
+    class_scores: ClassScores = "w",
 ) -> int:
     """Export a model and compare the file with it on images.
 
@@ -42,6 +48,8 @@ def export_file(
         Height and width of images, to which checked images are resized; None for any.
     check
         Files, folders, patterns or URIs of images; empty for procedural scenes.
+    class_scores
+        Models of H: what the file's scores are, see `evaluation.class_scores`.
 
     Returns
     -------
@@ -54,7 +62,7 @@ def export_file(
         For an unreadable model or image, a place that can't be written, or a patch network without
         a size.
     """
-    model = load_model(folder)
+    model = load_model(folder, class_scores=class_scores)
     if size is None and isinstance(model.network, PatchNetwork):
         raise UserError(
             f"--size: found none, needed for {model.description.network.name}: a patch network is "
@@ -79,7 +87,7 @@ def export_file(
         raise UserError(f"--out {target}: {error.strerror}") from None
     try:
         logger.info(f"exporting {model.description.network.name} ...")
-        export_model(load_model(folder), half, kind, size)
+        export_model(load_model(folder, class_scores=class_scores), half, kind, size)
         logger.info(f"comparing on {len(images)} images ...")
         same, total = share_alike(model, half, kind, images, size)
         alike = same >= ALIKE * total

@@ -12,17 +12,20 @@ from lhs.engine.pyfunc import INSIDE
 from lhs.errors import UserError
 from lhs.evaluation.description import DESCRIPTION
 from lhs.evaluation.model import Model, load_model
+from lhs.names import ClassScores
 
 
-def open_model(address: str, device: str = "cpu", stride: int = 1) -> Model:
+def open_model(
+    address: str, device: str = "cpu", stride: int = 1, class_scores: ClassScores = "w"
+) -> Model:
     """Open a model for prediction.
 
     Parameters
     ----------
     address
         A model folder, the folder above it, or `runs:/RUN_ID`.
-    device, stride
-        As in `Model`.
+    device, stride, class_scores
+        As in `load_model`.
 
     Raises
     ------
@@ -30,7 +33,7 @@ def open_model(address: str, device: str = "cpu", stride: int = 1) -> Model:
         If there is no model.
     """
     with model_folder(address) as folder:
-        return load_model(folder, device, stride)
+        return load_model(folder, device, stride, class_scores=class_scores)
 
 
 @contextmanager

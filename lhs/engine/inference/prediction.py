@@ -96,7 +96,7 @@ def predict_files(
     precision = precision_on("auto", gpu, "evaluation.precision")
     storage.make_folder(storage.path())
     _same_settings(storage, files, options, precision)
-    stored = stored_model(files, options.stride, precision)
+    stored = stored_model(files, options.stride, precision, options.class_scores)
     job = _LabelJob(stored, storage, options, opened.colours)
     table = _labelled(job, sources, gpu, workers)
     bad = [row for row in table if row["error"]]
@@ -146,6 +146,9 @@ def _same_settings(
     own["every"] = own.pop("stride")
     if precision != "float32":
         own["precision"] = precision
+    # Not in the files of earlier versions.
+    if options.class_scores == "w":
+        del own["class_scores"]
     own = json.loads(json.dumps(own))
     path = storage.path(SETTINGS)
     if storage.exists(path):
@@ -154,9 +157,8 @@ def _same_settings(
         except ValueError:
             before = {}
         if before != own:
-            differ = [
-                key for key in own if not isinstance(before, dict) or before.get(key) != own[key]
-            ]
+            before = before if isinstance(before, dict) else {}
+            differ = [key for key in {**own, **before} if before.get(key) != own.get(key)]
             names = ", ".join("stride" if key == "every" else key for key in differ)
             raise UserError(
                 f"--out {storage.uri}: holds results with another {names} "
@@ -208,7 +210,8 @@ class _LabelJob(ImageJob):
 
     def compute(self, model: Model, images: Sequence[Arrays]) -> list[Arrays]:
         pixels = [one[IMAGE] for one in images]
-        if self.options == PredictOptions(stride=self.options.stride):
+        plain = PredictOptions(stride=self.options.stride, class_scores=self.options.class_scores)
+        if self.options == plain:
             labels = [one.cpu().numpy() for one in model.label_batch(pixels)]
             return [{IMAGE: a, "labels": b} for a, b in zip(pixels, labels, strict=True)]
         found: list[Arrays] = []

@@ -12,6 +12,7 @@ from lhs.context.superpixels import segment
 from lhs.errors import UserError
 from lhs.evaluation.model import Model, load_model
 from lhs.evaluation.prediction import Prediction, average_predictions, vote
+from lhs.names import ClassScores
 from lhs.networks.patch import PatchNetwork
 
 
@@ -34,6 +35,8 @@ class PredictOptions:
         0 for every pixel.
     probabilities
         Whether to write them too.
+    class_scores
+        Models of H: see `evaluation.class_scores`.
     """
 
     stride: int = 1
@@ -42,6 +45,7 @@ class PredictOptions:
     superpixels: int = 0
     centres: int = 0
     probabilities: bool = False
+    class_scores: ClassScores = "w"
 
 
 def load_model_for(folder: Path, options: PredictOptions) -> Model:
@@ -52,7 +56,7 @@ def load_model_for(folder: Path, options: PredictOptions) -> Model:
     UserError
         If the model does not support them.
     """
-    model = load_model(folder, stride=options.stride)
+    model = load_model(folder, stride=options.stride, class_scores=options.class_scores)
     if options.centres:
         name = model.description.network.name
         if not isinstance(model.network, PatchNetwork):

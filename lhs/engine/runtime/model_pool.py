@@ -21,6 +21,7 @@ from lhs.engine.runtime.progress import Progress
 from lhs.engine.runtime.resources import models_at_once
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
+from lhs.names import ClassScores
 
 # torch is imported in processes with a model only.
 if TYPE_CHECKING:
@@ -93,13 +94,14 @@ class StoredModel:
     ----------
     files
         Reference to a dictionary, name to bytes.
-    stride, precision
-        As in `Model`.
+    stride, precision, class_scores
+        As in `load_model`.
     """
 
     files: Any
     stride: int
     precision: Precision
+    class_scores: ClassScores = "w"
 
     def load(self, device: torch.device) -> Model:
         """Open the model in this process."""
@@ -108,12 +110,19 @@ class StoredModel:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in ray.get(self.files).items():
                 (Path(folder) / name).write_bytes(content)
-            return load_model(Path(folder), str(device), self.stride, self.precision)
+            return load_model(
+                Path(folder), str(device), self.stride, self.precision, self.class_scores
+            )
 
 
-def stored_model(files: Mapping[str, bytes], stride: int, precision: Precision) -> StoredModel:
+def stored_model(
+    files: Mapping[str, bytes],
+    stride: int,
+    precision: Precision,
+    class_scores: ClassScores = "w",
+) -> StoredModel:
     """Put a model folder's files into the object store."""
-    return StoredModel(ray.put(dict(files)), stride, precision)
+    return StoredModel(ray.put(dict(files)), stride, precision, class_scores)
 
 
 def model_files(storage: Storage, folder: str) -> dict[str, bytes]:

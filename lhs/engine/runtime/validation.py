@@ -10,7 +10,9 @@ from torch import nn
 
 from lhs.data.scenes import Scene
 from lhs.evaluation.metrics import confusion_counts, scores
+from lhs.evaluation.pooling import SubclassPool
 from lhs.evaluation.scoring import PixelScores, inference_network
+from lhs.names import ClassScores
 
 
 class Validation:
@@ -28,6 +30,8 @@ class Validation:
         Class (n,) of each subclass; None for the baseline.
     every
         Patch networks: pixels between two scores, see `evaluation.stride`.
+    class_scores
+        Networks with W: see `evaluation.class_scores`.
     """
 
     def __init__(
@@ -37,9 +41,10 @@ class Validation:
         void: int,
         parents: np.ndarray | None,
         every: int = 1,
+        class_scores: ClassScores = "w",
     ) -> None:
         self.scenes, self.classes, self.void = scenes, classes, void
-        self.parents, self.every = parents, every
+        self.parents, self.every, self.class_scores = parents, every, class_scores
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, *, subclasses: bool) -> dict[str, float]:
@@ -49,7 +54,12 @@ class Validation:
         The model is left in evaluation mode.
         """
         model.eval()
-        scored = PixelScores(inference_network(model), self.every)
+        rule: ClassScores = "best_subclass" if subclasses else self.class_scores
+        pool = None
+        if rule != "w":
+            assert self.parents is not None
+            pool = SubclassPool(rule, self.parents)
+        scored = PixelScores(inference_network(model), self.every, pool)
         device = next(model.parameters()).device
         counts = np.zeros((self.classes, self.classes), np.int64)
         for scene in self.scenes:
@@ -57,8 +67,5 @@ class Validation:
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device, torch.float32)
             strips = scored.grid(pixels).strips()
             found = torch.cat([strip.max(dim=0).indices for strip in strips]).cpu().numpy()
-            if subclasses:
-                assert self.parents is not None
-                found = self.parents[found]
             counts += confusion_counts(found, truth, self.classes, self.void)
         return scores(counts).headline()

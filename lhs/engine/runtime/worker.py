@@ -23,7 +23,7 @@ from lhs.engine.runtime.devices import granted_device
 from lhs.engine.runtime.progress import Progress
 from lhs.engine.runtime.training_logger import TrainingLogger
 from lhs.engine.runtime.validation import Validation
-from lhs.engine.stages.hierarchy import HIERARCHY_FILE, read_hierarchy
+from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.sample_index import SampleIndexReader
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.metrics import Curves
@@ -32,6 +32,7 @@ from lhs.errors import UserError
 from lhs.evaluation.description import ModelDescription
 from lhs.evaluation.model import load_model, save_model
 from lhs.hierarchy import Hierarchy
+from lhs.hierarchy.document import HIERARCHY_FILE
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.fcn import FCN
@@ -211,9 +212,11 @@ def _validation(
     if every is None:
         return lambda epoch, phase, model: None
     parents = None if hierarchy is None else hierarchy.matrix().argmax(axis=0)
+    evaluation = job.config.evaluation
     validation = Validation(
-        job.held_out, len(job.classes), job.void, parents, job.config.evaluation.stride
-    )
+        job.held_out, len(job.classes), job.void, parents, evaluation.stride,
+        evaluation.class_scores,
+    )  # fmt: skip
 
     def validate(epoch: int, phase: Phase, model: torch.nn.Module) -> None:
         if epoch % every:
@@ -264,6 +267,7 @@ def _save_model(
         colours=job.colours,
         outputs=scored[0].out_channels,
         hierarchy_digest=None if hierarchy is None else hierarchy.digest,
+        subclass_head=config.train.subclass_head,
     )
     rows = pd.DataFrame(history)
     with tempfile.TemporaryDirectory() as scratch:

@@ -35,6 +35,7 @@ from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 from lhs.evaluation.metrics import Scores, scores
+from lhs.names import ClassScores
 
 # torch is imported where a model is: processes that read and write do without.
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
         model_files(storage, f"{work.inputs['model'].path}/model"),
         config.evaluation.stride if config.network.patches else 1,
         inference_precision(config),
+        config.evaluation.class_scores,
     )
     gpu = wants_gpu(config.train.gpu)
     table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
@@ -80,10 +82,13 @@ def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
 
 
 def evaluation_settings(config: Config) -> dict[str, Any]:
-    """The stride of a patch network, and the precision."""
+    """The stride of a patch network, how H scores classes, and the precision."""
     settings: dict[str, Any] = {}
     if config.network.patches:
         settings["stride"] = config.evaluation.stride
+    if config.evaluation.class_scores != "w":
+        # Left out for W p, once the only way: its keys stay as they were.
+        settings["class_scores"] = config.evaluation.class_scores
     return settings | precision_setting(config)
 
 
@@ -152,7 +157,12 @@ class _ScoreJob(ImageJob):
 
 
 def evaluate_folder(
-    folder: Path, config: DataConfig, gpu: bool, stride: int = 1, precision: str = "auto"
+    folder: Path,
+    config: DataConfig,
+    gpu: bool,
+    stride: int = 1,
+    precision: str = "auto",
+    class_scores: ClassScores = "w",
 ) -> Evaluation:
     """Score any model folder on the test split of a dataset, on whole GPUs where there are any.
 
@@ -164,19 +174,19 @@ def evaluate_folder(
         The dataset.
     gpu
         Whether models book GPUs.
-    stride, precision
-        As `evaluation.stride` and `evaluation.precision`.
+    stride, precision, class_scores
+        As `evaluation.stride`, `evaluation.precision` and `evaluation.class_scores`.
 
     Raises
     ------
     UserError
-        If the model's classes are not the dataset's, or the network can't use the stride or the GPU
-        the precision.
+        If the model's classes are not the dataset's, or the network can't use the stride or the
+        class scores, or the GPU the precision.
     """
     from lhs.evaluation.model import load_model
 
     dataset = open_dataset(config)
-    model = load_model(folder, stride=stride)
+    model = load_model(folder, stride=stride, class_scores=class_scores)
     if model.classes != tuple(dataset.classes):
         raise UserError(
             f"{folder}: the model predicts {len(model.classes)} classes of "
@@ -184,7 +194,7 @@ def evaluate_folder(
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:5])}, ...)"
         )
     settled = precision_on(precision, gpu, "evaluation.precision")
-    stored = stored_model(folder_files(folder), stride, settled)
+    stored = stored_model(folder_files(folder), stride, settled, class_scores)
     table = predict_scenes(stored, dataset, dataset.split("test"), gpu)
     counts = total_counts(table, len(dataset.classes))
     return Evaluation(counts, scores(counts))

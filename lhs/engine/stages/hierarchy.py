@@ -25,6 +25,7 @@ from lhs.hierarchy import Hierarchy
 from lhs.hierarchy.classes import common_classes, least_size
 from lhs.hierarchy.clustering import ClassClusters, cluster_class
 from lhs.hierarchy.controls import from_classes, from_random
+from lhs.hierarchy.document import HIERARCHY_FILE
 from lhs.hierarchy.image_clusters import cluster_images, from_image_clusters
 from lhs.hierarchy.kmeans import Backend
 from lhs.hierarchy.label_clusters import from_label_clusters
@@ -32,8 +33,6 @@ from lhs.hierarchy.scene_names import from_scene_names
 from lhs.hierarchy.sparse_rows import SparseRows
 
 logger = logging.getLogger("lhs")
-
-HIERARCHY_FILE = "hierarchy.json"
 
 
 def build_hierarchy(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:

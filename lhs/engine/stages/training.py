@@ -38,6 +38,8 @@ OPERATIONAL = {
     "checkpoint_steps", "restarts", "coarser", "validate_every",
 }  # fmt: skip
 """Settings of `train` that change how a model is trained, not the result."""
+BEFORE = {"subclass_head": "joint", "subclass_context": "image", "optimizer_state": "per_step"}
+"""What held before these were settings of `train`: left out of keys, which stay as they were."""
 
 
 def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
@@ -134,6 +136,9 @@ def training_settings(config: Config) -> dict[str, Any]:
     if config.train.strategy != "hierarchical":
         for name in ("alpha", "learn_w", "w_factor", "w_weight_decay"):
             del settings[name]
+    for name, value in BEFORE.items():
+        if settings[name] == value:
+            del settings[name]
     network = config.network.model_dump(mode="json")
     if config.network.weights in FROM_FILE:
         # Its content is in the key (`network_weights`), not its path.
@@ -157,10 +162,16 @@ def network_weights(config: Config) -> dict[str, str]:
 
 def baseline_of(config: Config) -> Config:
     """The same experiment with the strategy `baseline`, on what people annotated."""
-    train = config.train.model_copy(update={"strategy": "baseline"})
-    report = ReportConfig(baseline="none", scenes=config.report.scenes)
-    unlabelled = UnlabelledConfig()
-    return config.model_copy(update={"train": train, "report": report, "unlabelled": unlabelled})
+    # Settings of subclasses are refused where there are none.
+    train = config.train.model_copy(update={"strategy": "baseline"} | BEFORE)
+    return config.model_copy(
+        update={
+            "train": train,
+            "evaluation": config.evaluation.model_copy(update={"class_scores": "w"}),
+            "report": ReportConfig(baseline="none", scenes=config.report.scenes),
+            "unlabelled": UnlabelledConfig(),
+        }
+    )
 
 
 def coarser_of(config: Config) -> Config | None:
@@ -171,7 +182,7 @@ def coarser_of(config: Config) -> Config | None:
         return None
     phases = BaselinePhases(new_layers=PhaseConfig(), all_layers=config.train.coarser)
     train: Mapping[str, Any] = {
-        "strategy": "baseline", "baseline": phases, "validate_every": None,
+        "strategy": "baseline", "baseline": phases, "validate_every": None, **BEFORE,
     }  # fmt: skip
     return config.model_copy(
         update={

@@ -25,11 +25,12 @@ from lhs.engine.graph import (
 )
 from lhs.engine.stage import StageResult
 from lhs.engine.stages.evaluation import Evaluation, read_evaluation, read_predictions
-from lhs.engine.stages.hierarchy import HIERARCHY_FILE, read_hierarchy
+from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.tracking.examples import subclass_patches
 from lhs.engine.tracking.tracker import Tracker
+from lhs.hierarchy.document import HIERARCHY_FILE
 from lhs.report.assemble import Examples, HierarchyArrays, assemble
 from lhs.report.content import ReportData, ReportFigure, ReportTable
 from lhs.report.page import render_page

@@ -8,10 +8,12 @@ from PIL import Image
 
 from lhs import run
 from lhs.engine.inference import exporting
-from lhs.evaluation.model import save_model
+from lhs.evaluation.export import share_alike
+from lhs.evaluation.model import load_model, save_model
 from lhs.evaluation.scoring import inference_network
 from tests.data.builders import noise_image, save_image
 from tests.evaluation.test_export import model_of
+from tests.evaluation.test_pooling import saved as pooled
 
 
 @pytest.fixture
@@ -97,3 +99,21 @@ def test_images_are_taken_whole(folder, tmp_path, monkeypatch):
     command = ["export", str(folder), "--format", "torch-export", "--out", str(tmp_path / "x.pt2")]
     assert run.main([*command, "--check", str(tmp_path / "a.png")]) == 0
     np.testing.assert_array_equal(seen[0], image)
+
+
+def test_a_model_of_h_is_exported_by_the_rule_that_is_asked_for(tmp_path, capsys):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    rule = ["--class-scores", "best_subclass"]
+    command = ["export", str(pooled(folder)), "--format", "torch-export"]
+    out = str(tmp_path / "best.pt2")
+    image = str(save_image(tmp_path / "a.png", noise_image(0, 64, 96)))
+    assert run.main([*command, *rule, "--out", out, "--check", image]) == 0
+    model, images = load_model(folder, class_scores="best_subclass"), [noise_image(0, 64, 96)]
+    same, total = share_alike(model, Path(out), "torch-export", images)
+    assert same >= 0.9999 * total
+    same, total = share_alike(load_model(folder), Path(out), "torch-export", images)
+    assert same < 0.9999 * total
+    plain = ["export", str(saved(tmp_path / "plain", "lite")), "--format", "onnx"]
+    assert run.main([*plain, *rule]) == 2
+    assert "class_scores = best_subclass" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from lhs.evaluation.metrics import confusion_counts, scores
 from lhs.evaluation.scoring import PixelScores
 from lhs.loading import load_config
 from lhs.networks.encoder import EncoderNetwork
-from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.networks.hierarchical import AuxiliaryNetwork, HierarchicalNetwork
 
 PARENTS = np.array([0, 1, 1, 2, 3, *range(4, 14), 0])
 
@@ -70,3 +70,32 @@ def test_h_is_scored_through_its_own_w(scenes) -> None:
     scored = PixelScores(model.network.eval())
     w = model.w.detach()
     assert found == by_hand(scenes, lambda p: torch.einsum("ln,bnyx->blyx", w, scored(p)))
+
+
+@pytest.mark.parametrize("rule", ["best_subclass", "summed_probabilities"])
+def test_h_is_scored_as_the_evaluation_will_score_it(scenes, rule) -> None:
+    matrix = torch.zeros(14, len(PARENTS))
+    matrix[PARENTS, range(len(PARENTS))] = 1
+    model = HierarchicalNetwork(network(len(PARENTS)), matrix, masked=False)
+    with torch.no_grad():
+        model.w += 0.3 * torch.rand_like(model.w)
+    found = Validation(scenes, 14, 255, PARENTS, class_scores=rule)(model, subclasses=False)
+    scored = PixelScores(model.network.eval())
+
+    def by_class(pixels):
+        values = scored(pixels)
+        if rule == "summed_probabilities":
+            values = values.softmax(dim=1)
+        whole = [values[:, label == PARENTS] for label in range(14)]
+        return torch.stack(
+            [w.amax(dim=1) if rule == "best_subclass" else w.sum(dim=1) for w in whole], dim=1
+        )
+
+    assert found == by_hand(scenes, by_class)
+
+
+def test_an_auxiliary_head_is_not_scored(scenes) -> None:
+    model = AuxiliaryNetwork(network(14 + len(PARENTS)), 14, len(PARENTS))
+    found = Validation(scenes, 14, 255, PARENTS)(model, subclasses=False)
+    scored = PixelScores(model.network.eval())
+    assert found == by_hand(scenes, lambda pixels: scored(pixels)[:, :14])
