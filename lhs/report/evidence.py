@@ -143,7 +143,7 @@ def unpacked(text: str, images: int, classes: int) -> np.ndarray:
 
 def write_planned(folder: Path, planned: Planned) -> None:
     """Write what is planned into a dataset's folder."""
-    _write(folder / PROTOCOL, asdict(planned))
+    _write(folder / PROTOCOL, asdict(planned), indent=None)
 
 
 def read_planned(folder: Path) -> Planned:
@@ -155,12 +155,12 @@ def read_planned(folder: Path) -> Planned:
     return Planned(**{key: tuple(map(tuple, rows)) for key, rows in tree.items()})
 
 
-def _write(path: Path, tree: Mapping[str, Any]) -> None:
+def _write(path: Path, tree: Mapping[str, Any], indent: int | None = 1) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Whole or not at all: a killed sweep leaves no half file.
         beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps(tree, indent=indent) + "\n", encoding="utf-8")
         beside.replace(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
