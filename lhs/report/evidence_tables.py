@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,13 @@ class _Row:
     variant: str
     place: str
     runs: Mapping[tuple[Any, ...], KeptRun]
+    drawn: dict[Any, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    def resampled(self, seed: Any) -> dict[str, np.ndarray]:
+        """Scores of the model of a seed on resamples of its images, drawn once."""
+        if seed not in self.drawn:
+            self.drawn[seed] = resampled(self.models[seed][1])
+        return self.drawn[seed]
 
     @cached_property
     def scored(self) -> list[Scores]:
@@ -168,12 +175,11 @@ def _scores_table(dataset: str, rows: Sequence[_Row]) -> str:
 
 
 def _difference_table(rows: Sequence[_Row], planned: Planned) -> str:
-    drawn: dict[tuple[str, tuple[Any, ...]], dict[str, np.ndarray]] = {}
     lines = []
     for place in dict.fromkeys(row.place for row in rows):
         here = [row for row in rows if row.place == place]
         compared = [
-            (name, key, *_difference(first, second, key, drawn), is_primary)
+            (name, key, *_difference(first, second, key), is_primary)
             for pairs, is_primary in ((planned.primary, True), (planned.further, False))
             for name, first, second in _pairs(here, pairs)
             for key in SCORES
@@ -206,24 +212,19 @@ def _pairs(
                 yield f"{first.name} {MINUS} {second.name}", first, second
 
 
-def _difference(
-    first: _Row,
-    second: _Row,
-    key: str,
-    drawn: dict[tuple[str, tuple[Any, ...]], dict[str, np.ndarray]],
-) -> tuple[Difference, Difference | None, str]:
+def _difference(first: _Row, second: _Row, key: str) -> tuple[Difference, Difference | None, str]:
     """A difference, the same given the models (if that is another), and what it rests on."""
-    seeds = tuple(seed for seed in first.models if seed in second.models)
-    for row in (first, second):
-        if (row.name, seeds) not in drawn:
-            drawn[row.name, seeds] = resampled([row.models[seed][1] for seed in seeds])
+    seeds = [seed for seed in first.models if seed in second.models]
     for seed in seeds:
         if first.models[seed][0] != second.models[seed][0]:
             raise UserError(
                 f"{first.name} and {second.name}, seed {seed}: scored on different test images"
             )
     images = len(first.models[seeds[0]][0])
-    given = bootstrap(drawn[first.name, seeds][key], drawn[second.name, seeds][key], images)
+    drawn = [
+        np.mean([row.resampled(seed)[key] for seed in seeds], axis=0) for row in (first, second)
+    ]
+    given = bootstrap(*drawn, images)
     plural = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
     if first.folded:
         return given, None, f"{images} images, {plural}"

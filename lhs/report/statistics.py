@@ -54,37 +54,33 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference(mean, float(low), float(high), float(result.pvalue), count)
 
 
-def resampled(models: Sequence[np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
-    """Scores of models on resamples of their test images, drawn with replacement.
+def resampled(counts: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """Scores of a model on resamples of its test images, drawn with replacement.
 
     Parameters
     ----------
-    models
-        The counts (N, L, L) of each model on the same N images, rows truth. The same images are
-        drawn for every model, and for every call with as many images and the same seed.
+    counts
+        (N, L, L) counts of each image, rows truth.
     seed
-        Of the draws.
+        Of the draws; the same images are drawn for every model on as many images.
 
     Returns
     -------
     dict of str to ndarray
-        For each of `SCORES` (1 + RESAMPLES,): its mean over models, on all images and then on each
-        resample. A class that a resample lacks is left out of its mean.
+        For each of `SCORES` (1 + RESAMPLES,): on all images, then on each resample. A class that a
+        resample lacks is left out of its mean.
     """
-    images, classes, _ = models[0].shape
+    images, classes, _ = counts.shape
     drawn = np.random.default_rng(seed).integers(0, images, (RESAMPLES, images))
     weights = np.array([np.ones(images), *(np.bincount(d, minlength=images) for d in drawn)])
-    found = np.zeros((len(SCORES), 1 + RESAMPLES))
-    for counts in models:
-        totals = weights @ counts.reshape(images, -1).astype(np.float64)
-        for place, total in enumerate(totals.reshape(-1, classes, classes)):
-            one = scores(total)
-            found[:, place] += [getattr(one, name) for name in SCORES]
-    return dict(zip(SCORES, found / len(models), strict=True))
+    totals = weights @ counts.reshape(images, -1).astype(np.float64)
+    found = [scores(total) for total in totals.reshape(-1, classes, classes)]
+    return {name: np.array([getattr(one, name) for one in found]) for name in SCORES}
 
 
 def bootstrap(first: np.ndarray, second: np.ndarray, count: int) -> Difference:
-    """The difference of two scores with its percentile interval, from what `resampled` gives.
+    """The difference of two scores with its percentile interval, from what `resampled` gives of a
+    model, or its mean over models.
 
     `count` is the number of images. The p-value is twice the smaller share of resamples on one
     side of zero, each with one added.

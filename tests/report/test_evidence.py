@@ -162,7 +162,9 @@ def test_means_and_differences_of_seeds_are_scipy_s() -> None:
         assert row[4] == f"{p:.3f}"
         assert row[6] == "3 seeds"
     models = [[run.counts for run in runs if run.variant == v] for v in ("s", "control")]
-    one, other = (resampled(some)["per_pixel"] for some in models)
+    one, other = (
+        np.mean([resampled(counts)["per_pixel"] for counts in some], axis=0) for some in models
+    )
     given = bootstrap(one, other, 12)
     assert rows[0][5] == f"{given.low:+.4f} to {given.high:+.4f}"
 
@@ -182,7 +184,7 @@ def test_folds_are_pooled_and_bootstrapped_over_all_images() -> None:
     pooled = [
         np.concatenate([run.counts for run in runs if run.variant == v]) for v in ("s", "control")
     ]
-    one, other = (resampled([counts])["per_class"] for counts in pooled)
+    one, other = (resampled(counts)["per_class"] for counts in pooled)
     expected = bootstrap(one, other, 30)
     row = cells(text, "s \N{MINUS SIGN} control")[1]
     totals = [scores(counts.sum(axis=0)).per_class for counts in pooled]

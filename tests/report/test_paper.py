@@ -149,7 +149,7 @@ def test_folds_are_one_row_that_says_which_of_five() -> None:
 @pytest.mark.parametrize(
     ("recipe", "setting"),
     [
-        ("stanford-lite-h-lc", "train.alpha=3"),
+        ("stanford-lite-h-lc", "train.alpha=3.0"),
         ("stanford-lite-s-lc", "hierarchy.n_star=100"),
         ("stanford-overfeat-baseline", "train.sampling=balanced"),
         ("stanford-lite-baseline", "train.baseline.all_layers.epochs=30"),

@@ -71,8 +71,8 @@ def drawn_counts(seed: int, images: int = 40, classes: int = 3) -> np.ndarray:
 
 
 def test_resampled_scores_are_those_of_summed_images() -> None:
-    one, other = drawn_counts(0), drawn_counts(1)
-    found = resampled([one, other], seed=7)
+    one = drawn_counts(0)
+    found = resampled(one, seed=7)
     drawn = np.random.default_rng(7).integers(0, len(one), (RESAMPLES, len(one)))
     absent, alone = 0, resampled([one], seed=7)
     for place in (0, 1, 5, RESAMPLES):
@@ -86,7 +86,7 @@ def test_resampled_scores_are_those_of_summed_images() -> None:
         if not total[-1].any():
             absent += 1
             of_two = [total[k, k] / total[k].sum() for k in (0, 1)]
-            assert alone["per_class"][place] == pytest.approx(np.mean(of_two))
+            assert found["per_class"][place] == pytest.approx(np.mean(of_two))
     # (38 / 40) ** 40 of resamples lack both images.
     assert 0.05 * RESAMPLES < absent < 0.25 * RESAMPLES
 
@@ -94,7 +94,7 @@ def test_resampled_scores_are_those_of_summed_images() -> None:
 def test_the_bootstrap_s_interval_is_scipy_s() -> None:
     first, second = drawn_counts(0), drawn_counts(1)
     second = second + np.where(np.eye(3, dtype=bool), 8, 0)
-    one, other = resampled([first]), resampled([second])
+    one, other = resampled(first), resampled(second)
     found = bootstrap(one["per_pixel"], other["per_pixel"], len(first))
 
     def difference(images: np.ndarray) -> float:

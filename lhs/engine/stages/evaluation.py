@@ -257,7 +257,8 @@ def read_image_counts(
     place = {image: number for number, image in enumerate(images)}
     rows = [place[image] for image in table["image"].to_pylist()]
     counts = np.zeros((len(images), num_classes, num_classes), np.int64)
-    counts[rows, table["truth"].to_numpy(), table["predicted"].to_numpy()] = table["pixels"]
+    truth, predicted, pixels = (table[key].to_numpy() for key in ("truth", "predicted", "pixels"))
+    counts[rows, truth, predicted] = pixels
     return images, counts
 
 
