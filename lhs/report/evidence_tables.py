@@ -122,15 +122,16 @@ def page_with(page: str, tables: Mapping[str, str]) -> str:
         If it has no such lines for a dataset.
     """
     for dataset, text in tables.items():
-        between = rf"(<!-- tables of {dataset} -->\n).*?(<!-- end -->)"
-        page, count = re.subn(
-            between, lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.S
-        )
+        between = re.compile(rf"(<!-- tables of {dataset} -->\n).*?(<!-- end -->)", re.DOTALL)
+        count = len(between.findall(page))
         if count != 1:
             raise UserError(
                 f"--page: found {count} places for {dataset}, allowed is one: a line "
                 f"`<!-- tables of {dataset} -->` and a line `<!-- end -->` below it"
             )
+        # Backslashes would stand for groups.
+        escaped = text.replace("\\", r"\\")
+        page = between.sub(rf"\g<1>\n{escaped}\n\n\g<2>", page)
     return page
 
 
@@ -224,7 +225,7 @@ def _difference(first: _Row, second: _Row, key: str) -> tuple[Difference, Differ
     drawn = [
         np.mean([row.resampled(seed)[key] for seed in seeds], axis=0) for row in (first, second)
     ]
-    given = bootstrap(*drawn, images)
+    given = bootstrap(drawn[0], drawn[1], images)
     plural = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
     if first.folded:
         return given, None, f"{images} images, {plural}"

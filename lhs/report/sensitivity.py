@@ -124,7 +124,7 @@ def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     rows = []
     for group, label in zip(groups, setting_labels(trials, groups), strict=True):
         members = [trials[place] for place in group.members.values()]
-        row = {"variant": label} if members[0].variant else {}
+        row: dict[str, Any] = {"variant": label} if members[0].variant else {}
         row |= {key: group.settings[key] for key in keys if key in group.settings}
         row |= {key: getattr(members[0], key) for key in SIZES} | {"runs": len(members)}
         for key in SCORES:
