@@ -19,8 +19,9 @@ from lhs.sweeps import Protocol, Sweep
 KEEP = "docs/evidence"
 WARM_UP = 2
 """Epochs of new layers alone."""
-S, H = {"train.strategy": "sequential"}, {"train.strategy": "hierarchical"}
-BASELINE = {"train.strategy": "baseline"}
+BASELINE, S = {"train.strategy": "baseline"}, {"train.strategy": "sequential"}
+# One cycle over both steps of H, as the baseline has.
+H = {"train.strategy": "hierarchical", "train.optimizer_state": "kept"}
 LC, SN, IC = (
     {"hierarchy.kind": kind} for kind in ("label_clusters", "scene_names", "image_clusters")
 )

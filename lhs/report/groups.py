@@ -37,7 +37,7 @@ def used(settings: Changes) -> dict[str, Any]:
     strategy = settings["train.strategy"]
     unused = ["report.", *(f"train.{name}." for name in STRATEGIES if name != strategy)]
     if strategy != "hierarchical":
-        unused += ["train.alpha", "train.learn_w"]
+        unused += ["train.alpha", "train.learn_w", "train.w_factor", "train.w_weight_decay"]
     if strategy == "baseline":
         unused += ["hierarchy.", "unlabelled."]
     return {

@@ -23,16 +23,15 @@ TITLES = {
     5: "Table 5: LM+Sun",
 }
 DATASETS = {"siftflow": (1, 2), "stanford": (3,), "barcelona": (4,), "lmsun": (5,)}
+FOLDS = 5
+"""Of Stanford Background."""
 SCORES = ("per_pixel", "per_class")
 USUAL = (0.93, 1.0)
 """rho and k_scale of all rows but Table 2's."""
 LETTERS = {
     "label_clusters": "LC", "scene_names": "SN", "image_clusters": "IC",
-    "image_embedding": "IC of the encoder's features", "random": "random subclasses",
-    "classes": "the classes alone",
+    "image_embedding": "IC of the encoder's features",
 }  # fmt: skip
-FOLDS = 5
-"""Of Stanford Background."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,6 @@ from lhs.report.sensitivity import (
 
 IMAGES = 60
 """Number of training images on whose samples hierarchies are compared."""
-UNASSIGNED = ("classes", "random")
-"""Kinds of hierarchies whose subclasses do not depend on what is around a sample."""
 PAGE, SUMMARY, SETTINGS, SHARING = "sweep.html", "summary.csv", "settings.csv", "sharing.csv"
 AGREEMENT, FIGURE = "agreement.csv", "sensitivity.png"
 
@@ -128,12 +126,11 @@ def agreement_of(
     """Adjusted Rand index between the hierarchies of trials that have the same samples.
 
     It is computed on the samples of at most `IMAGES` unaugmented training images, evenly spaced.
-    None if fewer than two hierarchies can be compared; those of `UNASSIGNED` cannot.
+    None if fewer than two hierarchies can be compared.
     """
     first: dict[str, Trial] = {}
     for trial in trials:
-        kind = trial.changes.get("hierarchy.kind")
-        if "hierarchy" in trial.keys and kind not in UNASSIGNED:
+        if "hierarchy" in trial.keys:
             first.setdefault(trial.keys["hierarchy"], trial)
     samples = next((trial.keys["samples"] for trial in first.values()), None)
     compared = [trial for trial in first.values() if trial.keys["samples"] == samples]
