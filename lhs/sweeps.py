@@ -20,6 +20,8 @@ from lhs.errors import UserError
 from lhs.loading import current_name, load_config
 
 METRICS = ("per_pixel", "per_class", "mean_iou")
+SEED, FOLD = "train.seed", "data.stanford.fold"
+"""Settings by which runs are repetitions of one another."""
 Changes = Mapping[str, Any]
 """Values of settings by dotted name, as in `--set`."""
 
@@ -77,6 +79,27 @@ class Search:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What the trials of a sweep are to show, fixed before they run.
+
+    Attributes
+    ----------
+    variants
+        What each trial is a repetition of, by its name in tables.
+    primary, further
+        Pairs of variants that are compared, first minus second; p-values are for the primary ones.
+    keep
+        Folder for the files of finished trials (`lhs tables --keep`); a trial whose evaluation is
+        held there is not run again.
+    """
+
+    variants: Sequence[str]
+    primary: Sequence[tuple[str, str]]
+    further: Sequence[tuple[str, str]] = ()
+    keep: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """One recipe under several settings.
 
@@ -90,12 +113,15 @@ class Sweep:
         What each trial changes. The first one is the setting that the others are compared with.
     always
         Settings of all trials, by dotted name, below those of the command line.
+    protocol
+        What they are to show, if that is fixed beforehand.
     """
 
     name: str
     recipe: str
     trials: Sequence[Changes]
     always: Changes = field(default_factory=dict)
+    protocol: Protocol | None = None
 
 
 @dataclass(frozen=True)
@@ -110,16 +136,19 @@ class Trial:
         What it changes.
     config
         All of its settings.
+    variant
+        What it is a repetition of, where the sweep names that.
     """
 
     number: int
     changes: Changes
     config: Config
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """Its changes in short, such as `rho=0.95 k_scale=1`."""
-        return name_of(self.changes)
+        """Its changes in short, such as `rho=0.95 k_scale=1` or `s-lc seed=0`."""
+        return trial_name(self.changes, self.variant)
 
 
 def name_of(changes: Changes) -> str:
@@ -129,6 +158,13 @@ def name_of(changes: Changes) -> str:
         f"{end if ends.count(end) == 1 else '.'.join(key.split('.')[-2:])}={text_of(value)}"
         for end, (key, value) in zip(ends, changes.items(), strict=True)
     )
+
+
+def trial_name(changes: Changes, variant: str) -> str:
+    """A trial's changes in short; of one with a variant, this and its seed and fold."""
+    if not variant:
+        return name_of(changes)
+    return f"{variant} {name_of({key: changes[key] for key in (SEED, FOLD) if key in changes})}"
 
 
 def grid(space: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
@@ -144,8 +180,8 @@ def grid(space: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
     )
 
 
-def read_sweep(path: str) -> Sweep | Search:
-    """The `SWEEP` of a Python file.
+def read_sweep(path: str, recipe: str | None = None) -> Sweep | Search:
+    """The `SWEEP` of a Python file; of several, the one of this recipe, or the first.
 
     Raises
     ------
@@ -158,6 +194,12 @@ def read_sweep(path: str) -> Sweep | Search:
         found = runpy.run_path(path).get("SWEEP")
     except Exception as error:
         raise UserError(f"sweep {path}: {type(error).__name__}: {error}") from None
+    if isinstance(found, tuple) and found and all(isinstance(one, Sweep) for one in found):
+        by_recipe = {one.recipe: one for one in found}
+        recipe = found[0].recipe if recipe is None else recipe
+        if recipe not in by_recipe:
+            raise UserError(f"--recipe {recipe}: {path} has a sweep for {', '.join(by_recipe)}")
+        found = by_recipe[recipe]
     if not isinstance(found, Sweep | Search):
         raise UserError(f"sweep {path}: found no SWEEP = Sweep(...) or Search(...) in it")
     if not re.fullmatch(r"[\w-]+", found.name):
@@ -198,7 +240,8 @@ def trials_of(sweep: Sweep, settings: Sequence[str] = (), recipe: str | None = N
         if same:
             raise UserError(f"sweep {sweep.name}: trials {same[0]} and {number} are alike")
         changes = {current_name(key): value for key, value in changes.items()}
-        trials.append(Trial(number, changes, config))
+        variant = sweep.protocol.variants[number - 1] if sweep.protocol else ""
+        trials.append(Trial(number, changes, config, variant))
     return trials
 
 

@@ -133,7 +133,7 @@ def test_what_is_shown_to_type_is_understood(page: str, line: str) -> None:
             assert options.recipe in recipes() or options.recipe in added_recipes()
             load_config(options.recipe if options.recipe in recipes() else "demo", known(settings))
     elif words[0] == "sweep":
-        sweep = read_sweep(str(TOP / options.file))
+        sweep = read_sweep(str(TOP / options.file), options.recipe)
         if isinstance(sweep, Sweep):
             assert trials_of(sweep, settings, options.recipe)
         else:
@@ -141,7 +141,8 @@ def test_what_is_shown_to_type_is_understood(page: str, line: str) -> None:
     elif settings:
         load_config("demo", settings)
     for name in [*getattr(options, "runs", []), getattr(options, "recipe", None)]:
-        assert name is None or name in recipes() or name in added_recipes() or ".yaml" in name
+        there = name is None or name in recipes() or name in added_recipes() or ".yaml" in name
+        assert there or (TOP / name).is_dir()
 
 
 def added_recipes() -> list[str]:

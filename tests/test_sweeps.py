@@ -13,6 +13,7 @@ from lhs.errors import UserError
 from lhs.loading import load_config
 from lhs.sweeps import (
     Between,
+    Protocol,
     Search,
     Sweep,
     grid,
@@ -40,7 +41,8 @@ def test_grid_is_every_combination_the_last_changing_first() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_of_tune_tells_its_command(path: Path) -> None:
     text = path.read_text()
-    assert read_sweep(str(path)).name == path.stem
+    # A file of several sweeps has one a dataset.
+    assert read_sweep(str(path)).name.partition("-")[0] == path.stem
     assert f"lhs sweep tune/{path.name}" in text
     assert f"ray submit cluster.yaml tune/{path.name}" in text
 
@@ -58,7 +60,8 @@ def test_every_sweep_makes_trials(path: Path) -> None:
 
 
 def test_the_files_are_the_paper_s_questions() -> None:
-    by_name = {path.stem: trials_of(read_sweep(str(path))) for path in SWEEPS}
+    papers = [path for path in SWEEPS if path.stem != "evidence"]
+    by_name = {path.stem: trials_of(read_sweep(str(path))) for path in papers}
     settings = [
         (t.config.hierarchy.rho, t.config.hierarchy.k_scale) for t in by_name["sensitivity"]
     ]
@@ -143,6 +146,28 @@ def test_old_names_of_settings_are_read() -> None:
         trials_of(sweep({"train.optimizer": "sgd"}), ["train.solver=sgd"])
     with pytest.raises(UserError, match=r"old name of train\.optimizer"):
         trials_of(sweep({"train.solver": "sgd", "train.optimizer": "sgd"}))
+
+
+def test_a_file_of_several_sweeps_takes_the_recipe_s(tmp_path: Path) -> None:
+    path = tmp_path / "both.py"
+    path.write_text(
+        "from lhs.sweeps import Sweep\n"
+        "names = ('demo', 'stanford-lite-s-lc')\n"
+        "SWEEP = tuple(Sweep(name=name, recipe=name, trials=[{}]) for name in names)"
+    )
+    assert read_sweep(str(path)).name == "demo"
+    assert read_sweep(str(path), "stanford-lite-s-lc").name == "stanford-lite-s-lc"
+    with pytest.raises(UserError, match=r"--recipe other: .* for demo, stanford-lite-s-lc"):
+        read_sweep(str(path), "other")
+
+
+def test_trials_of_variants_are_called_by_them() -> None:
+    protocol = Protocol(variants=["a", "b"], primary=[("a", "b")], keep="there")
+    changes = [{"train.alpha": 2.0, "train.seed": 1}, {"train.seed": 1}]
+    trials = trials_of(Sweep(name="s", recipe="demo", trials=changes, protocol=protocol))
+    assert [(trial.variant, trial.name) for trial in trials] == [
+        ("a", "a seed=1"), ("b", "b seed=1"),
+    ]  # fmt: skip
 
 
 def search(**changes: object) -> Search:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhs.cli.options import Group, add_command
+from lhs.errors import UserError
 
 if TYPE_CHECKING:
     from lhs.engine.storage import Storage
@@ -17,10 +18,18 @@ def add_commands(commands: Group) -> None:
     """Add the commands of this file."""
     pages = add_command(commands, "report", report, "one page that compares finished runs")
     pages.add_argument("runs", nargs="+", metavar="RUN", help="MLflow run id or run name")
-    text = "the paper's tables, our scores beside its own"
+    text = "the paper's tables, our scores beside its own; or the tables of a folder of kept runs"
     paper = add_command(commands, "tables", tables, text)
-    paper.add_argument("runs", nargs="+", metavar="RUN", help="as in `lhs report`")
+    paper.add_argument(
+        "runs", nargs="+", metavar="RUN", help="as in `lhs report`; or a folder of kept runs"
+    )
     paper.add_argument("--out", metavar="DIR", default="tables", help="default: tables, here")
+    paper.add_argument(
+        "--keep", metavar="FOLDER", help="write each run as FOLDER/DATASET/RUN.json instead"
+    )
+    paper.add_argument(
+        "--page", metavar="FILE", help="a folder's tables: also put them into this Markdown page"
+    )
     for command in (pages, paper):
         command.add_argument("--storage", metavar="DIR", help="where the runs are stored")
 
@@ -40,8 +49,36 @@ def report(options: Namespace) -> int:
     return 0
 
 
+def _evidence(folder: Path, page: str | None) -> int:
+    from lhs.report.evidence_tables import evidence_tables, page_with
+
+    found = evidence_tables(folder)
+    print("\n".join(f"## {dataset}\n\n{text}\n" for dataset, text in found.items()))
+    if page:
+        path = Path(os.path.expanduser(page))
+        try:
+            text = path.read_text(encoding="utf-8")
+            path.write_text(page_with(text, found), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--page {page}: {error.strerror}") from None
+        print(f"written   {path}")
+    return 0
+
+
 def tables(options: Namespace) -> int:
     """`lhs tables`."""
+    folder = Path(os.path.expanduser(options.runs[0]))
+    if len(options.runs) == 1 and folder.is_dir() and not options.keep:
+        return _evidence(folder, options.page)
+    if options.page:
+        raise UserError(f"--page {options.page}: allowed with one folder of kept runs")
+    if options.keep:
+        from lhs.engine.tracking.keeping import keep_runs
+
+        kept = Path(os.path.expanduser(options.keep))
+        for path in keep_runs(_storage(options), options.runs, kept):
+            print(f"kept      {path}")
+        return 0
     from lhs.engine.tracking.comparison import write_tables
 
     files = write_tables(_storage(options), options.runs, Path(os.path.expanduser(options.out)))

@@ -24,6 +24,10 @@ def add_commands(commands: Group) -> None:
     command.add_argument(
         "--trials-at-once", type=whole(1, 4096), metavar="N", help="default: as many as fit"
     )
+    command.add_argument(
+        "--keep", metavar="FOLDER",
+        help="write each finished trial there (see `lhs tables --keep`), skip what it holds",
+    )  # fmt: skip
     after = command.add_mutually_exclusive_group()
     after.add_argument("--resume", action="store_true", help="continue a sweep that was stopped")
     after.add_argument(
@@ -36,16 +40,19 @@ def sweep(options: Namespace) -> int:
     """`lhs sweep`."""
     from lhs.sweeps import Search, read_sweep, search_base, trials_of
 
-    wanted = read_sweep(options.file)
+    wanted = read_sweep(options.file, options.recipe)
     name = options.name or wanted.name
     recipe = options.recipe or wanted.recipe
     if isinstance(wanted, Search):
         if options.until != "evaluation":
             raise UserError(f"--until {options.until}: a search trains; allowed is evaluation")
+        if options.keep:
+            raise UserError(f"--keep {options.keep}: a search keeps no runs; allowed for a sweep")
         base = search_base(wanted, options.set, options.recipe)
     else:
         trials = trials_of(wanted, options.set, options.recipe)
         base = trials[0].config
+        keep = options.keep or (wanted.protocol.keep if wanted.protocol else "")
     if options.clean:
         from lhs.engine.storage import Storage
         from lhs.engine.tuning.sweep import clean_sweep
@@ -70,7 +77,7 @@ def sweep(options: Namespace) -> int:
         else:
             outcome = run_sweep(
                 name, recipe, trials, resume=options.resume, until=options.until,
-                at_once=options.trials_at_once,
+                at_once=options.trials_at_once, keep=keep, protocol=wanted.protocol,
             )  # fmt: skip
         scenes = annotated_scenes(Stages(outcome.storage), base)
         page = write_results(

@@ -17,13 +17,19 @@ from lhs.config.data import DataConfig, UnlabelledConfig
 from lhs.config.hierarchy import IMAGE_KINDS, ContextConfig, HierarchyConfig
 from lhs.config.network import PATCH_NETWORKS, WEIGHTS, NetworkConfig
 from lhs.config.section import Section
-from lhs.config.training import STRATEGIES, BaselinePhases, PhaseConfig, TrainConfig
+from lhs.config.training import (
+    OPERATIONAL,
+    STRATEGIES,
+    BaselinePhases,
+    PhaseConfig,
+    TrainConfig,
+)
 from lhs.names import ClassScores
 
 __all__ = [
-    "IMAGE_KINDS", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS", "BaselinePhases", "Config",
-    "ContextConfig", "DataConfig", "EvaluationConfig", "HierarchyConfig", "NetworkConfig",
-    "PhaseConfig", "ReportConfig", "TrainConfig", "UnlabelledConfig",
+    "IMAGE_KINDS", "OPERATIONAL", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS", "BaselinePhases",
+    "Config", "ContextConfig", "DataConfig", "EvaluationConfig", "HierarchyConfig",
+    "NetworkConfig", "PhaseConfig", "ReportConfig", "TrainConfig", "UnlabelledConfig",
 ]  # fmt: skip
 
 

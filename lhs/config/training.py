@@ -9,6 +9,11 @@ from pydantic import Field, model_validator
 from lhs.config.section import Section
 
 STRATEGIES = ("baseline", "sequential", "hierarchical")
+OPERATIONAL = {
+    "gpu", "gpu_share", "workers", "accelerator", "cache_mb", "log_every", "checkpoint_minutes",
+    "checkpoint_steps", "restarts", "coarser", "validate_every",
+}  # fmt: skip
+"""Settings of `train` that change how a model is trained, not the result."""
 
 
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]

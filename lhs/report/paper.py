@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from lhs.config import IMAGE_KINDS
+from lhs.report.groups import Group, grouped, labels, used
 from lhs.report.page import render, table_of
-from lhs.report.tables import mean_and_std
+from lhs.report.tables import dotted, mean_and_std
 
 TITLES = {
     1: "Table 1: SIFTFlow",
@@ -22,6 +23,8 @@ TITLES = {
     5: "Table 5: LM+Sun",
 }
 DATASETS = {"siftflow": (1, 2), "stanford": (3,), "barcelona": (4,), "lmsun": (5,)}
+FOLDS = 5
+"""Of Stanford Background."""
 SCORES = ("per_pixel", "per_class")
 USUAL = (0.93, 1.0)
 """rho and k_scale of all rows but Table 2's."""
@@ -35,10 +38,11 @@ LETTERS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: all its settings, nested, and its scores by name."""
+    """A finished run: all its settings, nested, its scores by name, and its own name."""
 
     config: Mapping[str, Any]
     scores: Mapping[str, float]
+    name: str = ""
 
 
 def paper_rows() -> pd.DataFrame:
@@ -54,43 +58,63 @@ def paper_tables(runs: Sequence[Run]) -> dict[int, pd.DataFrame]:
     Parameters
     ----------
     runs
-        Those with one setting and different seeds are one row.
+        Those that differ in seed and fold alone are one row.
 
     Returns
     -------
     dict of int to pandas.DataFrame
-        By the table's number: `method`, `paper_per_pixel`, `paper_per_class`, and for ours the mean
-        and sample standard deviation (nan for one seed) of both, `seeds` and `note`: in what
-        a run is less than the paper's row.
+        By the table's number: `method` (and what sets rows of one method apart), `paper_per_pixel`,
+        `paper_per_class`, and for ours the mean and sample standard deviation (nan for one run) of
+        both, `runs` and `note`: in what a run is less than the paper's row.
+
+    Raises
+    ------
+    UserError
+        If two runs have the same settings, seed and fold.
     """
     paper = paper_rows()
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(repr((_setting(run.config), note_of(run.config))), []).append(run)
+    found = grouped([run.name for run in runs], [used(dotted(run.config)) for run in runs])
+    groups = _named(runs, found)
     tables = {}
     for number in TITLES:
         rows = []
         left = [
-            members
-            for members in groups.values()
+            (members, apart)
+            for members, apart in groups
             if number in DATASETS.get(members[0].config["data"]["dataset"], ())
         ]
         for row in paper[paper["table"] == number].to_dict("records"):
             printed = {f"paper_{key}": _number(row[key]) for key in SCORES}
-            ours = [members for members in left if _stands_in(members[0].config, row)]
-            left = [members for members in left if members not in ours]
-            names = {"method": row["method"], **printed}
-            rows += [{**names, **_ours(members)} for members in ours or [[]]]
+            ours = [one for one in left if _stands_in(one[0][0].config, row)]
+            left = [one for one in left if one not in ours]
+            rows += [
+                {"method": row["method"] + apart, **printed, **_ours(members)}
+                for members, apart in ours or [([], "")]
+            ]
         # What is no row of Table 2 may be one of Table 1.
-        for members in left if number != 2 else []:
+        for members, apart in left if number != 2 else []:
             empty = {f"paper_{key}": math.nan for key in SCORES}
-            rows.append({"method": _name(members[0].config), **empty, **_ours(members)})
+            method = _name(members[0].config) + apart
+            rows.append({"method": method, **empty, **_ours(members)})
         tables[number] = pd.DataFrame(rows)
     return tables
 
 
+def _named(runs: Sequence[Run], groups: Sequence[Group]) -> list[tuple[list[Run], str]]:
+    """The runs of each group, and what sets it apart from others of the same method and notes."""
+    alike: dict[str, list[Group]] = {}
+    for group in groups:
+        config = runs[min(group.members.values())].config
+        alike.setdefault(repr((_setting(config), _notes(config))), []).append(group)
+    return [
+        ([runs[place] for place in group.members.values()], f": {label}" if label else "")
+        for some in alike.values()
+        for group, label in zip(some, labels([group.settings for group in some]), strict=True)
+    ]
+
+
 def _setting(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What makes two runs the same but for seeds."""
+    """What the paper's rows differ in."""
     hierarchy = config["hierarchy"]
     learns = config["train"]["strategy"] != "baseline"
     kind = _kind(hierarchy)
@@ -141,12 +165,20 @@ def _stands_in(config: Mapping[str, Any], row: Mapping[Any, Any]) -> bool:
     )
 
 
-def note_of(config: Mapping[str, Any]) -> str:
-    """In what a run is less than a row of the paper."""
+def note_of(configs: Sequence[Mapping[str, Any]]) -> str:
+    """In what runs that differ in seed and fold alone are less than a row of the paper."""
+    notes = _notes(configs[0])
+    if configs[0]["data"]["dataset"] == "stanford":
+        folds = sorted({config["data"]["stanford"]["fold"] for config in configs})
+        if len(folds) < FOLDS:
+            listed = ", ".join(map(str, folds))
+            notes.insert(0, f"fold{'s' * (len(folds) > 1)} {listed} only")
+    return ", ".join(notes)
+
+
+def _notes(config: Mapping[str, Any]) -> list[str]:
     data, train = config["data"], config["train"]
     notes = []
-    if data["dataset"] == "stanford":
-        notes.append(f"fold {data['stanford']['fold']} only")
     for key, what in (("max_train", "training"), ("max_test", "test")):
         if data[key] is not None:
             notes.append(f"{data[key]} {what} images")
@@ -166,7 +198,7 @@ def note_of(config: Mapping[str, Any]) -> str:
         notes.append("from random weights")
     if config["evaluation"]["stride"] != 1:
         notes.append(f"predicted at stride {config['evaluation']['stride']}")
-    return ", ".join(notes)
+    return notes
 
 
 def _name(config: Mapping[str, Any]) -> str:
@@ -189,8 +221,8 @@ def _ours(members: Sequence[Run]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in SCORES:
         found[key], found[f"{key}_std"] = mean_and_std([run.scores[key] for run in members])
-    seeds = {run.config["train"]["seed"] for run in members}
-    return found | {"seeds": len(seeds), "note": note_of(members[0].config) if members else ""}
+    note = note_of([run.config for run in members]) if members else ""
+    return found | {"runs": len(members), "note": note}
 
 
 def written(frame: pd.DataFrame) -> pd.DataFrame:
@@ -204,7 +236,7 @@ def written(frame: pd.DataFrame) -> pd.DataFrame:
             _score(mean) + ("" if math.isnan(std) else f" ± {std:.3f}")
             for mean, std in zip(frame[key], spread, strict=True)
         ]
-    shown["seeds"] = ["" if not count else str(count) for count in frame["seeds"]]
+    shown["runs"] = ["" if not count else str(count) for count in frame["runs"]]
     shown["note"] = frame["note"]
     return shown
 

@@ -13,13 +13,14 @@ from sklearn.metrics import adjusted_rand_score
 
 from lhs.report.content import ReportFigure, ReportTable, Section
 from lhs.report.figures.sensitivity import sensitivity
+from lhs.report.groups import HIERARCHY_SEED, Group, grouped, labels, varied
 from lhs.report.page import render
 from lhs.report.sections import draw
+from lhs.report.statistics import Difference, paired_t
 from lhs.report.tables import mean_and_std
-from lhs.report.wording import NOTHING
+from lhs.report.wording import NOTHING, with_interval
+from lhs.sweeps import FOLD, SEED, trial_name
 
-SEEDS = ("train.seed", "hierarchy.seed", "context.seed")
-"""Settings by which trials differ that are repetitions of one setting."""
 STAGES = (
     "scenes",
     "samples",
@@ -56,6 +57,8 @@ class Trial:
         In MLflow.
     stopped_after
         The epoch after which a search stopped it, None for one that ran to its end.
+    variant
+        What it is a repetition of, where the sweep names that.
     """
 
     number: int
@@ -67,6 +70,12 @@ class Trial:
     keys: Mapping[str, str]
     run_id: str
     stopped_after: int | None = None
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """As of `lhs.sweeps.Trial`."""
+        return trial_name(self.changes, self.variant)
 
 
 def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
@@ -85,22 +94,39 @@ def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     return frame
 
 
+def setting_groups(trials: Sequence[Trial]) -> list[Group]:
+    """The trials by what they change, but for seed and fold."""
+    names = [f"{trial.number} ({trial.name})" for trial in trials]
+    return grouped(names, [trial.changes for trial in trials], twins=True)
+
+
+def setting_labels(trials: Sequence[Trial], groups: Sequence[Group]) -> list[str]:
+    """What each setting is called: its variant, or what sets it apart from the others."""
+    variants = [trials[min(group.members.values())].variant for group in groups]
+    apart = labels([group.settings for group in groups])
+    if all(variants) and len(set(variants)) == len(variants):
+        return variants
+    return [f"{variant} {label}".strip() for variant, label in zip(variants, apart, strict=True)]
+
+
 def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A row a setting: trials that differ only in a seed (see `SEEDS`) are one.
+    """A row a setting: trials that differ only in seed and fold are one.
 
     Returns
     -------
     pandas.DataFrame
-        What is changed, `common_classes` and `subclasses` (of the first trial), `seeds`, and the
-        mean and sample standard deviation of each score, which is nan for one seed.
+        What it is called where trials have names, the settings that vary, `common_classes` and
+        `subclasses` (of the first trial), `runs`, and the mean and sample standard deviation of
+        each score, which is nan for one run.
     """
-    settings: dict[str, list[Trial]] = {}
-    for trial in trials:
-        settings.setdefault(repr(sorted(_changes(trial).items())), []).append(trial)
+    groups = setting_groups(trials)
+    keys = varied([group.settings for group in groups]) or list(groups[0].settings)
     rows = []
-    for members in settings.values():
-        sizes = {key: getattr(members[0], key) for key in SIZES}
-        row = {**_changes(members[0]), **sizes, "seeds": len(members)}
+    for group, label in zip(groups, setting_labels(trials, groups), strict=True):
+        members = [trials[place] for place in group.members.values()]
+        row: dict[str, Any] = {"variant": label} if members[0].variant else {}
+        row |= {key: group.settings[key] for key in keys if key in group.settings}
+        row |= {key: getattr(members[0], key) for key in SIZES} | {"runs": len(members)}
         for key in SCORES:
             values = [trial.scores[key] for trial in members if key in trial.scores]
             if values:
@@ -109,9 +135,38 @@ def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def difference_frame(trials: Sequence[Trial]) -> pd.DataFrame:
+    """A row a setting but the first: its scores minus the first one's, over common seeds and folds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `setting`, `runs` (pairs), and for each score a `Difference` by Student's t; no row where
+        nothing was trained.
+    """
+    groups = setting_groups(trials)
+    (base, *others), names = groups, setting_labels(trials, groups)
+    rows = []
+    for group, label in zip(others, names[1:], strict=True):
+        pairs = [
+            (trials[place].scores, trials[base.members[repeat]].scores)
+            for repeat, place in group.members.items()
+            if repeat in base.members
+        ]
+        row: dict[str, Any] = {"setting": label, "runs": len(pairs)}
+        for key in SCORES:
+            both = [(one[key], other[key]) for one, other in pairs if key in one and key in other]
+            if both:
+                row[key] = paired_t(*zip(*both, strict=True))
+        if len(row) > 2:
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def _changes(trial: Trial) -> dict[str, Any]:
-    """What a trial changes, without seeds."""
-    return {key: value for key, value in trial.changes.items() if key not in SEEDS}
+    """What a trial changes, without seed and fold."""
+    repeats = (SEED, FOLD, HIERARCHY_SEED)
+    return {key: value for key, value in trial.changes.items() if key not in repeats}
 
 
 def agreement(assignments: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -223,7 +278,7 @@ def render_sweep(
     str
         One HTML document, as self-contained as a run's.
     """
-    settings = setting_frame(trials)
+    settings, differences = setting_frame(trials), difference_frame(trials)
     written = settings.rename(columns={f"{key}_std": f"{key} ±" for key in SCORES})
     for key in (*SIZES, *(f"{name} ±" for name in SCORES)):
         if key in written:
@@ -233,7 +288,7 @@ def render_sweep(
         ReportTable(
             key="settings", title="Settings", frame=written,
             formats=dict.fromkeys(SCORES, "score"),
-            caption="Means over seeds, with the sample standard deviation (±) of several.",
+            caption="Means over runs, with the sample standard deviation (±) of several.",
         ),
         ReportTable(
             key="sharing", title="What sharing saved", frame=sharing_frame(trials),
@@ -242,6 +297,20 @@ def render_sweep(
             caption="What results cost when they were made; alone: had each trial made its own.",
         ),
     ]  # fmt: skip
+    if metric is None and len(differences):
+        shown = differences.map(
+            lambda cell: (
+                with_interval(cell.mean, cell.low, cell.high)
+                if isinstance(cell, Difference)
+                else cell
+            )
+        )
+        table = ReportTable(
+            key="differences", title="Differences from the first setting", frame=shown,
+            caption="Means over pairs of one seed and fold, with 95 % intervals by Student's t "
+            "where there are two pairs or more. Folds are not independent of each other.",
+        )  # fmt: skip
+        items.insert(2, table)
     if agreement is not None:
         table = ReportTable(
             key="agreement", title="How far the hierarchies agree",
@@ -250,7 +319,7 @@ def render_sweep(
             caption="Adjusted Rand index of the subclasses that two settings give the same "
             "samples: 1 is the same division, 0 what chance gives.",
         )  # fmt: skip
-        items.insert(2, table)
+        items.insert(-1, table)
     note = ""
     if metric is not None:
         stopped = sum(trial.stopped_after is not None for trial in trials)
@@ -258,7 +327,7 @@ def render_sweep(
             f"Scores are those of training images that were kept out, by {metric}; {stopped} of "
             f"{len(trials)} trials were stopped early and show what they had reached."
         )
-    elif settings["seeds"].min() < 2 and any(trial.scores for trial in trials):
+    elif settings["runs"].min() < 2 and any(trial.scores for trial in trials):
         note = "A setting with one seed proves nothing: differences may come from the seed alone."
     section = Section(
         key="sweep", title="What it found", intro=f"Trials of {recipe}, {len(settings)} settings.",

@@ -23,6 +23,11 @@ def signed(value: float) -> str:
     return f"{'+' if value > 0 else MINUS}{digits}"
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """Write a difference with its interval, where it has one: `+0.004 [-0.001, +0.009]`."""
+    return signed(value) if math.isnan(low) else f"{signed(value)} [{signed(low)}, {signed(high)}]"
+
+
 def direction(value: float) -> str:
     """Say `gain`, `loss` or `same` for a difference as `signed` writes it."""
     text = signed(value)

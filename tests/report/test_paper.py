@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lhs.errors import UserError
 from lhs.loading import load_config, recipes
 from lhs.report.paper import Run, as_html, as_markdown, paper_rows, paper_tables
 
@@ -52,7 +53,7 @@ def run(recipe: str, per_pixel: float = 0.5, *settings: str) -> Run:
 
 def filled(number: int, *runs: Run) -> list[dict[str, Any]]:
     frame = paper_tables(runs)[number]
-    return [row for row in frame.to_dict("records") if row["seeds"]]
+    return [row for row in frame.to_dict("records") if row["runs"]]
 
 
 def test_every_recipe_of_a_paper_s_network_is_known_here() -> None:
@@ -64,7 +65,7 @@ def test_a_recipe_stands_in_the_paper_s_row_and_its_header_says_its_score(recipe
     number = {"siftflow": 1, "stanford": 3, "barcelona": 4, "lmsun": 5}[recipe.split("-")[0]]
     [row] = filled(number, run(recipe, 0.75))
     assert row["method"] == ROWS[recipe]
-    assert (row["per_pixel"], row["per_class"], row["seeds"]) == (0.75, 0.375, 1)
+    assert (row["per_pixel"], row["per_class"], row["runs"]) == (0.75, 0.375, 1)
     header = recipes()[recipe].read_text().split("description")[0]
     assert f"{row['paper_per_pixel']:.3f} per pixel, {row['paper_per_class']:.3f} per" in header
 
@@ -145,12 +146,50 @@ def test_seeds_are_one_row_with_their_spread() -> None:
     ]
     [row] = filled(3, *runs, run("siftflow-lite-s-lc"))
     assert row["method"] == "ours: lite+S+LC (R=129)"
-    assert row["seeds"] == 3
+    assert row["runs"] == 3
     assert row["per_pixel"] == pytest.approx(statistics.mean(values))
     assert row["per_pixel_std"] == pytest.approx(statistics.stdev(values))
     assert math.isnan(row["paper_per_pixel"])
     [single] = filled(3, runs[0])
     assert math.isnan(single["per_pixel_std"])
+
+
+def test_folds_are_one_row_that_says_which_of_five() -> None:
+    folds = [
+        run("stanford-lite-s-lc", k / 10, f"data.stanford.fold={k}", f"train.seed={seed}")
+        for k in range(1, 6)
+        for seed in (0, 1)
+    ]
+    [row] = filled(3, *folds)
+    assert (row["runs"], row["note"], row["per_pixel"]) == (10, "", pytest.approx(0.3))
+    [row] = filled(3, *folds[:4])
+    assert (row["runs"], row["note"]) == (4, "folds 1, 2 only")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting"),
+    [
+        ("stanford-lite-h-lc", "train.alpha=3.0"),
+        ("stanford-lite-s-lc", "hierarchy.n_star=100"),
+        ("stanford-overfeat-baseline", "train.sampling=balanced"),
+        ("stanford-lite-baseline", "train.baseline.all_layers.epochs=30"),
+    ],
+)
+def test_every_setting_but_seed_and_fold_has_a_row_of_its_own(recipe: str, setting: str) -> None:
+    rows = filled(3, run(recipe, 0.5), run(recipe, 0.75, setting))
+    assert {row["per_pixel"]: row["runs"] for row in rows} == {0.5: 1, 0.75: 1}
+    key, _, value = setting.partition("=")
+    named = [row["method"].endswith(f"{key.rpartition('.')[2]}={value}") for row in rows]
+    assert named == [row["per_pixel"] == 0.75 for row in rows]
+
+
+def test_twins_are_refused_by_name() -> None:
+    tree = run("stanford-lite-s-lc").config
+    # Another place, and settings that S does not use, make no other run.
+    same = run("stanford-lite-s-lc", 0.6, "storage=/elsewhere", "train.alpha=2").config
+    twins = [Run(tree, {}, "one-1234"), Run(same, {}, "two-5678")]
+    with pytest.raises(UserError, match="one-1234 and two-5678 have the same settings, seed and"):
+        paper_tables(twins)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +200,6 @@ def test_seeds_are_one_row_with_their_spread() -> None:
         ("train.max_steps=9", "9 steps a phase"),
         ("evaluation.stride=8", "predicted at stride 8"),
         ("network.weights=none", "from random weights"),
-        ("data.stanford.fold=3", "fold 3 only"),
     ],
 )
 def test_less_than_the_paper_s_run_has_a_note_and_a_row_of_its_own(setting: str, note: str) -> None:
@@ -184,7 +222,7 @@ def test_without_runs_all_that_the_paper_prints_is_there_and_nothing_else() -> N
             f"{float(row['per_pixel']):g}" for row in rows
         ]
         assert frame["per_pixel"].isna().all()
-        assert not frame["seeds"].any()
+        assert not frame["runs"].any()
 
 
 def test_markdown_and_html_hold_the_same_cells() -> None:

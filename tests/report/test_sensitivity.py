@@ -10,13 +10,17 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_rel
 
 from lhs.report.sensitivity import (
     Trial,
     agreement,
+    difference_frame,
     render_sweep,
     sensitivity_figure,
     setting_frame,
+    setting_groups,
+    setting_labels,
     sharing_frame,
     trial_frame,
 )
@@ -56,10 +60,48 @@ def test_seeds_are_one_setting() -> None:
     frame = setting_frame(three())
     assert frame["hierarchy.rho"].tolist() == [0.93, 0.95]
     assert "train.seed" not in frame
-    assert frame["seeds"].tolist() == [2, 1]
+    assert frame["runs"].tolist() == [2, 1]
     assert frame["per_pixel"].tolist() == pytest.approx([0.82, 0.70])
     assert frame["per_pixel_std"][0] == pytest.approx(statistics.stdev([0.80, 0.84]))
     assert math.isnan(frame["per_pixel_std"][1])
+
+
+def test_folds_and_seeds_that_the_hierarchy_follows_are_repetitions() -> None:
+    trials = [
+        trial(2 * fold + seed, 0.5, train__seed=seed, hierarchy__seed=seed,
+              data__stanford__fold=fold, train__alpha=alpha)
+        for alpha in (1, 2) for fold in (1, 2) for seed in (0, 1)
+    ]  # fmt: skip
+    frame = setting_frame(trials)
+    assert frame["train.alpha"].tolist() == [1, 2]
+    assert frame["runs"].tolist() == [4, 4]
+    assert setting_labels(trials, setting_groups(trials)) == ["alpha=1", "alpha=2"]
+    alone = [trial(n, 0.5, hierarchy__seed=n) for n in (0, 1)]
+    assert setting_frame(alone)["runs"].tolist() == [1, 1]
+    # A search may propose the same twice.
+    assert setting_frame([trial(1, 0.5), trial(2, 0.7)])["runs"].tolist() == [2]
+
+
+def test_differences_from_the_first_setting_are_paired_by_seed() -> None:
+    first, second = [0.80, 0.83, 0.85], [0.81, 0.85, 0.90]
+    trials = [trial(n, score, hierarchy__rho=0.9, train__seed=n) for n, score in enumerate(first)]
+    trials += [
+        trial(n, score, hierarchy__rho=0.95, train__seed=n) for n, score in enumerate(second)
+    ]
+    trials.append(trial(9, 0.1, hierarchy__rho=0.95, train__seed=9))
+    [row] = difference_frame(trials).to_dict("records")
+    assert (row["setting"], row["runs"]) == ("rho=0.95", 3)
+    expected = ttest_rel(second, first)
+    assert row["per_pixel"].mean == pytest.approx(0.08 / 3)
+    assert row["per_pixel"].p == pytest.approx(expected.pvalue)
+    assert (row["per_pixel"].low, row["per_pixel"].high) == pytest.approx(
+        expected.confidence_interval(0.95)
+    )
+    page = render_sweep(
+        title="t", subtitle="s", recipe="demo", trials=trials, agreement=None, paths={}, created="",
+    )  # fmt: skip
+    assert "Differences from the first setting" in page
+    assert "+0.027 [" in page
 
 
 def test_what_sharing_saved() -> None:

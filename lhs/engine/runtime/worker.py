@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from ray import train as ray_train
 from ray.train.torch import get_device
 
+from lhs import __version__
 from lhs.config import Config
 from lhs.data.scenes import Scene
 from lhs.engine.runtime.cluster import cores
@@ -284,7 +286,17 @@ def _save_model(
         "final_loss": float(rows["loss"].tail(50).mean()),
         "share_waited": float(rows["waited"].sum() / rows["seconds"].sum()),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "device": _device_name(next(model.parameters()).device),
+        "versions": {"lhs": __version__}
+        | {name: metadata.version(name) for name in ("torch", "timm", "ray")},
     }
     if isinstance(model, HierarchicalNetwork):
         facts |= {name: float(value) for name, value in model.drift().items()}
     storage.write_json(f"{job.target}/{FACTS}", facts)
+
+
+def _device_name(device: torch.device) -> str:
+    """What it was trained on: the GPU's name, or `cpu` and its threads."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"cpu, {torch.get_num_threads()} threads"

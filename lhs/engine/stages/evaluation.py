@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from lhs.evaluation.model import Model
 
-COUNTS = "counts.npy"
+COUNTS, IMAGE_COUNTS = "counts.npy", "counts.parquet"
 BATCH = 16
 """Images sent to a model at a time."""
 
@@ -59,8 +59,9 @@ class Evaluation:
 def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     """Score a trained model on the test split.
 
-    The folder holds `counts.npy` (L, L) and `predictions.parquet` (image id, PNG of the predicted
-    label map); the facts hold the scores.
+    The folder holds `counts.npy` (L, L), `counts.parquet` (image id, truth, predicted, pixels: the
+    counts of each image that are not zero) and `predictions.parquet` (image id, PNG of the
+    predicted label map); the facts hold the scores.
     """
     config, storage = work.config, work.storage
     test = scenes.split("test")
@@ -78,6 +79,8 @@ def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
             np.save(stream, counts)
         with storage.filesystem.open_output_stream(f"{path}/predictions.parquet") as stream:
             pq.write_table(table.select(["image", "png"]), stream)
+        with storage.filesystem.open_output_stream(f"{path}/{IMAGE_COUNTS}") as stream:
+            pq.write_table(sparse_counts(table, len(scenes.dataset.classes)), stream)
     return {"images": len(test)} | scores(counts).as_dict()
 
 
@@ -213,6 +216,21 @@ def total_counts(table: pa.Table, num_classes: int) -> np.ndarray:
     return total.reshape(num_classes, num_classes)
 
 
+def sparse_counts(table: pa.Table, num_classes: int) -> pa.Table:
+    """The rows' confusion counts that are not zero: `image`, `truth`, `predicted`, `pixels`."""
+    flat = table["counts"].combine_chunks().flatten().to_numpy()
+    counts = flat.reshape(-1, num_classes, num_classes)
+    row, truth, predicted = np.nonzero(counts)
+    return pa.table(
+        {
+            "image": table["image"].take(pa.array(row)),
+            "truth": truth.astype(np.int32),
+            "predicted": predicted.astype(np.int32),
+            "pixels": counts[row, truth, predicted],
+        }
+    )
+
+
 def png(label_map: np.ndarray) -> bytes:
     """A label map (H, W) as a PNG of ids, 8 or 16 bits."""
     stream = io.BytesIO()
@@ -225,6 +243,33 @@ def read_evaluation(storage: Storage, result: StageResult) -> Evaluation:
     with storage.filesystem.open_input_file(f"{result.path}/{COUNTS}") as stream:
         counts = np.load(io.BytesIO(stream.read()), allow_pickle=False)
     return Evaluation(counts, scores(counts))
+
+
+def read_image_counts(
+    storage: Storage, path: str, num_classes: int
+) -> tuple[list[str], np.ndarray]:
+    """The ids of the test images in an evaluation's folder, and their counts (N, L, L).
+
+    Raises
+    ------
+    UserError
+        If an earlier version made it, which kept no counts of images.
+    """
+    if not storage.exists(f"{path}/{IMAGE_COUNTS}"):
+        raise UserError(
+            f"{storage.address(path)}: made by an earlier version, without counts of each image; "
+            "delete this folder and run again: only the scores are made anew"
+        )
+    with storage.filesystem.open_input_file(f"{path}/predictions.parquet") as stream:
+        images = pq.read_table(stream, columns=["image"])["image"].to_pylist()
+    with storage.filesystem.open_input_file(f"{path}/{IMAGE_COUNTS}") as stream:
+        table = pq.read_table(stream)
+    place = {image: number for number, image in enumerate(images)}
+    rows = [place[image] for image in table["image"].to_pylist()]
+    counts = np.zeros((len(images), num_classes, num_classes), np.int64)
+    truth, predicted, pixels = (table[key].to_numpy() for key in ("truth", "predicted", "pixels"))
+    counts[rows, truth, predicted] = pixels
+    return images, counts
 
 
 def read_predictions(storage: Storage, result: StageResult) -> dict[str, np.ndarray]:

@@ -11,7 +11,14 @@ from typing import Any
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from lhs.config import BaselinePhases, Config, PhaseConfig, ReportConfig, UnlabelledConfig
+from lhs.config import (
+    OPERATIONAL,
+    BaselinePhases,
+    Config,
+    PhaseConfig,
+    ReportConfig,
+    UnlabelledConfig,
+)
 from lhs.engine.runtime.devices import booked_gpu, booked_share, precision_on
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import CPU_SHARE, training_workers, wants_gpu
@@ -33,11 +40,6 @@ KEEP_MEMORY = {
     # In arenas of further threads it still does; Ray Train trains in such a thread.
     "MALLOC_ARENA_MAX": "1",
 }
-OPERATIONAL = {
-    "gpu", "gpu_share", "workers", "accelerator", "cache_mb", "log_every", "checkpoint_minutes",
-    "checkpoint_steps", "restarts", "coarser", "validate_every",
-}  # fmt: skip
-"""Settings of `train` that change how a model is trained, not the result."""
 BEFORE = {"subclass_head": "joint", "subclass_context": "image", "optimizer_state": "per_step"}
 """What held before these were settings of `train`: left out of keys, which stay as they were."""
 

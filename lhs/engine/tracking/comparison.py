@@ -74,16 +74,15 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
     Raises
     ------
     UserError
-        As of `compare_runs`, or if the folder cannot be written.
+        As of `compare_runs`, if two runs have the same settings, seed and fold, or if the folder
+        cannot be written.
     """
-    facts = [
-        storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
-        for name in dict.fromkeys(find_runs(storage, runs))
-    ]
-    configs = [build_config(entry["config"]).model_dump(mode="json") for entry in facts]
-    tables = paper_tables(
-        [Run(config, entry["scores"]) for config, entry in zip(configs, facts, strict=True)]
-    )
+    found = []
+    for name in dict.fromkeys(find_runs(storage, runs)):
+        facts = storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
+        config = build_config(facts["config"]).model_dump(mode="json")
+        found.append(Run(config, facts["scores"], name))
+    tables = paper_tables(found)
     files = {
         out / "tables.md": "\n".join(as_markdown(number, tables[number]) for number in tables),
         out / "tables.html": as_html(tables),

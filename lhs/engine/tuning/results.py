@@ -26,10 +26,11 @@ from lhs.report.sensitivity import (
     render_sweep,
     sensitivity_figure,
     setting_frame,
+    setting_groups,
+    setting_labels,
     sharing_frame,
     trial_frame,
 )
-from lhs.sweeps import name_of
 
 IMAGES = 60
 """Number of training images on whose samples hierarchies are compared."""
@@ -67,7 +68,10 @@ def write_results(
     alike = agreement_of(storage, trials, scenes)
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
-        trial_frame(trials).to_csv(local / SUMMARY, index=False)
+        frame = trial_frame(trials)
+        if metric is None:
+            frame.insert(1, "setting", _setting_of_each(trials))
+        frame.to_csv(local / SUMMARY, index=False)
         setting_frame(trials).to_csv(local / SETTINGS, index=False)
         sharing_frame(trials).to_csv(local / SHARING, index=False)
         if alike is not None:
@@ -98,9 +102,21 @@ def write_results(
     return storage.address(f"{folder}/{PAGE}")
 
 
+def _setting_of_each(trials: Sequence[Trial]) -> list[str]:
+    """What the setting of each trial is called; repetitions have one name."""
+    groups = setting_groups(trials)
+    names = {
+        place: label
+        for group, label in zip(groups, setting_labels(trials, groups), strict=True)
+        for place in group.members.values()
+    }
+    return [names[place] for place in range(len(trials))]
+
+
 def _trial(record: Mapping[str, Any]) -> Trial:
     fields = ("number", "changes", "scores", "common_classes", "subclasses", "seconds", "keys")
-    return Trial(**{key: record[key] for key in (*fields, "run_id", "stopped_after")})
+    known = {key: record[key] for key in (*fields, "run_id", "stopped_after")}
+    return Trial(**known, variant=record.get("variant", ""))
 
 
 def agreement_of(
@@ -140,13 +156,11 @@ def agreement_of(
                 maps = storage.path("stages", "pseudo_labels", trial.keys["pseudo_labels"])
                 dataset = PseudoLabelMaps(storage, maps).add_to(dataset)
             # The rows are of unaugmented images, so no seed is used.
-            found[name_of(trial.changes)] = drawn_subclasses(hierarchy, table, dataset.scene, 0)
+            found[trial.name] = drawn_subclasses(hierarchy, table, dataset.scene, 0)
             continue
         names = {image: hierarchy.scene_of(scene) for image, scene in places.items()}
         images = [names[image] for image in table["image"].to_pylist()]
-        found[name_of(trial.changes)] = subclasses_of(
-            hierarchy, table, images, len(scenes.dataset.classes)
-        )
+        found[trial.name] = subclasses_of(hierarchy, table, images, len(scenes.dataset.classes))
     return agreement(found)
 
 

@@ -7,10 +7,12 @@ import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lhs.config import Config
 from lhs.engine.cache import Stages
+from lhs.engine.graph import annotated_scenes
 from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
@@ -23,10 +25,12 @@ from lhs.engine.tracking.tracker import (
     find_runs,
     tracking_uri,
 )
+from lhs.engine.tuning.kept import not_kept, planned
 from lhs.engine.tuning.plan import check_scenes, make_shared, plan_text
 from lhs.engine.tuning.trials import record_of, record_path, run_trials
 from lhs.errors import UserError
-from lhs.sweeps import Trial
+from lhs.report.evidence import write_planned
+from lhs.sweeps import Protocol, Trial
 
 logger = logging.getLogger("lhs")
 
@@ -65,6 +69,8 @@ def run_sweep(
     resume: bool = False,
     until: str = "evaluation",
     at_once: int | None = None,
+    keep: str = "",
+    protocol: Protocol | None = None,
 ) -> SweepOutcome:
     """Run the trials of a sweep that are not finished.
 
@@ -82,6 +88,11 @@ def run_sweep(
         `evaluation`, or `hierarchy` to train nothing.
     at_once
         Trials at a time, at most; None for as many as the cluster can run.
+    keep
+        Folder that each finished trial is kept in, see `lhs.report.evidence`; a trial whose
+        evaluation is there already is not run. Empty for none.
+    protocol
+        What the trials are to show; written to that folder.
 
     Raises
     ------
@@ -113,7 +124,15 @@ def run_sweep(
             logger.info(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
         if left:
             shared = make_shared(stages, [trial.config for trial in left])
-            _run(storage, folder, left, shared, tracker, until, at_once)
+            if keep and until == "evaluation":
+                # Absolute: the processes of trials have another current folder.
+                keep = str(Path(keep).absolute())
+                kept = Path(keep) / annotated_scenes(stages, configs[0]).dataset.name
+                if protocol is not None:
+                    write_planned(kept, planned(protocol, trials))
+                left, shared = not_kept(stages, folder, left, shared, kept)
+            if left:
+                _run(storage, folder, left, shared, tracker, until, at_once, keep)
         records = [storage.read_json(record_path(folder, trial.number)) for trial in trials]
     return SweepOutcome(storage, folder, records, tracker)
 
@@ -250,13 +269,14 @@ def _run(
     tracker: Tracker,
     until: str,
     at_once: int | None,
+    keep: str,
 ) -> None:
     if until == "hierarchy":
         for trial, done in zip(left, shared, strict=True):
             storage.replace_json(record_path(folder, trial.number), record_of(trial, done))
         return
     tags = {trial.number: trial_tags(tracker, trial.number) for trial in left}
-    run_trials(storage, folder, left, tags, at_once)
+    run_trials(storage, folder, left, tags, at_once, keep)
 
 
 def trial_tags(tracker: Tracker, number: int) -> dict[str, str]:

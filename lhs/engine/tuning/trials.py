@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -18,8 +19,10 @@ from lhs.engine.runtime.progress import Progress, ProgressHandler, relayed, shar
 from lhs.engine.runtime.resources import trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage, explained
+from lhs.engine.tracking.keeping import kept_run
 from lhs.engine.tracking.tracker import find_runs, tracking_uri
 from lhs.errors import UserError
+from lhs.report.evidence import write_run
 from lhs.sweeps import METRICS, Trial
 
 HEAD = "node:__internal_head__"
@@ -37,6 +40,7 @@ def run_trials(
     trials: Sequence[Trial],
     tags: Mapping[int, Mapping[str, str]],
     at_once: int | None,
+    keep: str = "",
 ) -> None:
     """Run trials, several at a time; each writes its record to the folder.
 
@@ -51,6 +55,8 @@ def run_trials(
         process died before; it is continued.
     at_once
         Trials at a time, at most; None for as many as trainings fit.
+    keep
+        Folder that each finished trial is kept in, see `lhs.report.evidence`; empty for none.
 
     Raises
     ------
@@ -64,7 +70,13 @@ def run_trials(
             storage,
             folder,
             functools.partial(
-                _trial, storage=storage, folder=folder, trials=by_number, tags=tags, lines=lines
+                _trial,
+                storage=storage,
+                folder=folder,
+                trials=by_number,
+                tags=tags,
+                lines=lines,
+                keep=keep,
             ),
             param_space={"number": tune.grid_search(list(by_number))},
             max_concurrent_trials=min(at_once or fitting, fitting, len(trials)),
@@ -158,9 +170,10 @@ def _trial(
     trials: Mapping[int, Trial],
     tags: Mapping[int, Mapping[str, str]],
     lines: Progress,
+    keep: str,
 ) -> None:
     trial = trials[parameters["number"]]
-    run_trial(storage, folder, trial, tags[trial.number], lines)
+    run_trial(storage, folder, trial, tags[trial.number], lines, keep=keep)
 
 
 def run_trial(
@@ -170,6 +183,7 @@ def run_trial(
     tags: Mapping[str, str],
     lines: Progress,
     callbacks: Sequence[UserCallback] = (),
+    keep: str = "",
 ) -> None:
     """Run one trial in a process of Tune's, report its scores, write its record to the folder.
 
@@ -183,6 +197,8 @@ def run_trial(
         Where its log lines go.
     callbacks
         Callbacks of Ray Train for its training.
+    keep
+        As of `run_trials`.
     """
     error_file = error_path(folder, trial.number)
     with connected(), logging_to(ProgressHandler(lines, f"[{trial.number} {trial.name}] ")):
@@ -193,6 +209,9 @@ def run_trial(
             runs = find_runs(tracking_uri(storage), tags)
             run_id = runs[0].info.run_id if runs else None
             outcome = run_one(trial.config, trial.name, tags, run_id, callbacks)
+            if keep:
+                name = Path(outcome.report).parent.name
+                write_run(Path(keep), kept_run(storage, name))
         except UserError as error:
             # Reported as a result, as Tune would retry a failed trial.
             storage.write_json(error_file, {"mistake": str(error)})
@@ -238,6 +257,7 @@ def record_of(trial: Trial, done: Sequence[StageResult]) -> dict[str, Any]:
     facts = next((stage.facts for stage in done if stage.name == "hierarchy"), {})
     return {
         "number": trial.number,
+        "variant": trial.variant,
         "changes": dict(trial.changes),
         "scores": {},
         "common_classes": facts.get("common_classes"),
