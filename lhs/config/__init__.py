@@ -15,13 +15,13 @@ from pydantic import Field, model_validator
 
 from lhs.config.data import DataConfig, UnlabelledConfig
 from lhs.config.hierarchy import IMAGE_KINDS, ContextConfig, HierarchyConfig
-from lhs.config.network import PATCH_NETWORKS, WEIGHTS, NetworkConfig
+from lhs.config.network import DECODERS, PATCH_NETWORKS, WEIGHTS, NetworkConfig
 from lhs.config.section import Section
 from lhs.config.training import STRATEGIES, BaselinePhases, PhaseConfig, TrainConfig
 
 __all__ = [
-    "IMAGE_KINDS", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS", "BaselinePhases", "Config",
-    "ContextConfig", "DataConfig", "EvaluationConfig", "HierarchyConfig", "NetworkConfig",
+    "DECODERS", "IMAGE_KINDS", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS", "BaselinePhases",
+    "Config", "ContextConfig", "DataConfig", "EvaluationConfig", "HierarchyConfig", "NetworkConfig",
     "PhaseConfig", "ReportConfig", "TrainConfig", "UnlabelledConfig",
 ]  # fmt: skip
 

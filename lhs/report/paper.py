@@ -94,7 +94,7 @@ def _setting(config: Mapping[str, Any]) -> tuple[Any, ...]:
     clusters = learns and hierarchy["kind"] == "label_clusters"
     return (
         config["data"]["dataset"],
-        config["network"]["name"],
+        " on ".join(filter(None, (config["network"]["name"], config["network"].get("encoder")))),
         config["train"]["strategy"],
         hierarchy["kind"] if learns else "",
         _region(hierarchy["region"]) if clusters else "",

@@ -133,7 +133,9 @@ def training_settings(config: Config) -> dict[str, Any]:
         del settings[strategy]
     if config.train.strategy != "hierarchical":
         del settings["alpha"], settings["learn_w"]
-    network = config.network.model_dump(mode="json")
+    # The encoder is in the label, so that keys of networks without one are what they were.
+    network = config.network.model_dump(mode="json", exclude={"encoder"})
+    network["name"] = config.network.label
     if config.network.weights in FROM_FILE:
         # Its content is in the key (`network_weights`), not its path.
         del network["weights_file"]
