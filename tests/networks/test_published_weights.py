@@ -241,10 +241,19 @@ def test_where_nothing_can_be_downloaded_the_message_says_what_to_do(fcn, monkey
 # timm
 
 
-def test_timm_fills_the_whole_encoder(monkeypatch):
+@pytest.mark.parametrize(
+    "config",
+    [
+        NetworkConfig(name="timm:resnet18", channels=8),
+        NetworkConfig(name="smp:unet", encoder="resnet18"),
+    ],
+    ids=lambda config: config.label,
+)
+def test_timm_fills_the_whole_encoder(config, monkeypatch):
     torch.manual_seed(1)
-    network = EncoderNetwork(2, 8, "resnet18")
-    real, head = timm.create_model, sums(network.head)
+    network = build_network(config, 2)
+    part = network.get_submodule(network.timm_part)
+    real, before = timm.create_model, sums(network)
     published = real("resnet18", features_only=True, out_indices=network.levels)
 
     def create(name, pretrained=False, **options):
@@ -253,11 +262,12 @@ def test_timm_fills_the_whole_encoder(monkeypatch):
         return published
 
     monkeypatch.setattr(timm, "create_model", create)
-    taken = load_weights(network, NetworkConfig(name="timm:resnet18"))
-    assert taken == [f"encoder.{name}" for name in network.encoder.state_dict()]
+    taken = load_weights(network, config)
+    assert taken == [f"{network.timm_part}.{name}" for name in part.state_dict()]
     for name, tensor in published.state_dict().items():
-        assert torch.equal(network.encoder.state_dict()[name], tensor), name
-    assert sums(network.head) == head
+        assert torch.equal(part.state_dict()[name], tensor), name
+    after = sums(network)
+    assert {name for name in before if before[name] != after[name]} <= set(taken)
 
 
 def test_timms_weights_that_cannot_be_downloaded_are_named(monkeypatch):
