@@ -91,7 +91,7 @@ def _whole(decoder: str, backbone: str) -> Any:
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError,
             ValueError) as error:  # fmt: skip
         raise UserError(
-            f"network.encoder = {backbone}: {error or type(error).__name__}; allowed with "
+            f"network.encoder = {backbone}: {str(error) or type(error).__name__}; allowed with "
             f"smp:{decoder} are timm models that give maps up to stride 32, such as resnet50"
         ) from None
 

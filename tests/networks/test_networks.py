@@ -35,6 +35,13 @@ STATES = {
     "fcn8s": (41, "ab76f7b315e9961a"),
     "lite": (321, "8400f952eb17745c"),
     "timm:resnet18": (153, "e35146315b0fc1f0"),
+    "smp:unet": (352, "660c44fc54fe726a"),
+    "smp:unetplusplus": (424, "3a0bf023d1edce2d"),
+    "smp:manet": (440, "f85ee1b683001811"),
+    "smp:linknet": (387, "c25b0e1e87bb773f"),
+    "smp:deeplabv3": (334, "94086786d52ca172"),
+    "smp:deeplabv3plus": (351, "7aa8718ef761b58a"),
+    "smp:segformer": (308, "e9832fad9fcbe343"),
 }
 by_name = pytest.mark.parametrize("name", KINDS)
 

@@ -121,7 +121,7 @@ def test_there_is_one_dropout_and_it_repeats_by_key(decoder):
     [
         ("unet", "no_such_model", "no_such_model"),
         ("unet", "vit_tiny_patch16_224", "downsampling"),
-        ("deeplabv3plus", "vgg11", ""),
+        ("deeplabv3plus", "vgg11", "AssertionError"),
     ],
 )
 def test_an_encoder_that_does_not_serve_is_refused(decoder, encoder, told):
