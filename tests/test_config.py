@@ -344,6 +344,24 @@ def test_a_timm_model_is_named_not_fetched(name):
     assert "network.name = 'timm:" in message
     assert "bare name" in message
     assert load_config("demo", ["network.name=timm:resnet50.a1_in1k"]).network.name
+    message = refused("network.name=smp:unet", f"network.encoder={json.dumps(name)}")
+    assert "network.encoder = '" in message
+    assert "bare name" in message
+
+
+def test_an_encoder_is_named_for_decoders_of_smp_alone():
+    config = load_config("demo", ["network.name=smp:unet", "network.encoder=resnet50.a1_in1k"])
+    assert config.network.label == "smp:unet on resnet50.a1_in1k"
+    assert load_config("demo", ["network.name=smp:unet"]).network.label == (
+        "smp:unet on tf_efficientnet_lite0"
+    )
+    for name in ("lite", "timm:resnet18", "squeezenet"):
+        message = refused(f"network.name={name}", "network.encoder=resnet18")
+        assert f"encoder = 'resnet18': {name} does not use it" in message
+        assert "smp:unet" in message
+    message = refused("network.name=smp:pan")
+    assert "smp:unet" in message
+    assert "smp:segformer" in message
 
 
 TRUTH = (

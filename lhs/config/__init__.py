@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from lhs.config.data import DataConfig, UnlabelledConfig
 from lhs.config.hierarchy import IMAGE_KINDS, ContextConfig, HierarchyConfig
-from lhs.config.network import PATCH_NETWORKS, WEIGHTS, NetworkConfig
+from lhs.config.network import DECODERS, PATCH_NETWORKS, WEIGHTS, NetworkConfig
 from lhs.config.section import Section
 from lhs.config.training import (
     OPERATIONAL,
@@ -27,9 +27,10 @@ from lhs.config.training import (
 from lhs.names import ClassScores
 
 __all__ = [
-    "IMAGE_KINDS", "OPERATIONAL", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS", "BaselinePhases",
-    "Config", "ContextConfig", "DataConfig", "EvaluationConfig", "HierarchyConfig",
-    "NetworkConfig", "PhaseConfig", "ReportConfig", "TrainConfig", "UnlabelledConfig",
+    "DECODERS", "IMAGE_KINDS", "OPERATIONAL", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS",
+    "BaselinePhases", "Config", "ContextConfig", "DataConfig", "EvaluationConfig",
+    "HierarchyConfig", "NetworkConfig", "PhaseConfig", "ReportConfig", "TrainConfig",
+    "UnlabelledConfig",
 ]  # fmt: skip
 
 

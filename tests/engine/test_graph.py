@@ -160,7 +160,7 @@ TABLE: list[tuple[str, Any, str, str]] = [
 ELSEWHERE = {
     # Other stages come in or go; and what needs a GPU, or another setting beside it.
     "unlabelled.mode", "network.name", "train.strategy", "hierarchy.backend", "train.gpu",
-    "train.validate_every",
+    "train.validate_every", "network.encoder",
     # Refused for S, with another strategy's or step's settings.
     "train.subclass_head", "train.subclass_context", "train.optimizer_state",
     "evaluation.class_scores",
@@ -213,11 +213,17 @@ def test_the_table_names_every_setting() -> None:
 def test_the_strategy_and_the_network_change_the_training_and_the_pseudo_labels(
     checked_stages: Stages,
 ) -> None:
-    lite, patches = (digests(checked_stages, build_config(tree)) for tree in (LITE, PATCHES))
+    unet = {**LITE, "network": {"name": "smp:unet", "weights": "none"}}
+    lite, patches, smp = (
+        digests(checked_stages, build_config(tree)) for tree in (LITE, PATCHES, unet)
+    )
     for setting, value, tree, before, expected in (
         ("train.strategy", "sequential", LITE, lite, "ME"),
         ("train.strategy", "hierarchical", PATCHES, patches, "ME"),
         ("network.name", "timm:resnet18", LITE, lite, "ME"),
+        ("network.name", "smp:unet", LITE, lite, "ME"),
+        ("network.encoder", "resnet18", unet, smp, "ME"),
+        ("network.encoder", "tf_efficientnet_lite0", unet, smp, ""),
         ("network.name", "overfeat", PATCHES, patches, BASELINE),
         ("unlabelled.mode", "pseudo_labels", LITE, lite, "SHhME"),
         ("unlabelled.mode", "naive", PATCHES, patches, "SHhIME"),

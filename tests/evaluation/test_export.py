@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from lhs.config import NetworkConfig
+from lhs.config import DECODERS, NetworkConfig
 from lhs.evaluation.description import ModelDescription
 from lhs.evaluation.export import CLASSES, SUFFIXES, export_model, share_alike
 from lhs.evaluation.model import Model
@@ -44,11 +44,20 @@ def model_of(name: str, strategy: str = "baseline", pool: SubclassPool | None = 
 
 
 @pytest.mark.parametrize(
-    ("kind", "strategy"),
-    [("onnx", "hierarchical"), ("torch-export", "baseline"), ("torch-export", "hierarchical")],
+    ("name", "kind", "strategy"),
+    [
+        ("lite", "onnx", "hierarchical"),
+        ("lite", "torch-export", "baseline"),
+        ("lite", "torch-export", "hierarchical"),
+        *((f"smp:{decoder}", "onnx", "baseline") for decoder in DECODERS),
+        ("smp:unet", "torch-export", "hierarchical"),
+        ("smp:segformer", "torch-export", "hierarchical"),
+    ],
 )
-def test_a_file_for_any_size_labels_images_of_all_sizes_as_the_model(kind, strategy, tmp_path):
-    model, path = model_of("lite", strategy), tmp_path / f"file{SUFFIXES[kind]}"
+def test_a_file_for_any_size_labels_images_of_all_sizes_as_the_model(
+    name, kind, strategy, tmp_path
+):
+    model, path = model_of(name, strategy), tmp_path / f"file{SUFFIXES[kind]}"
     export_model(model, path, kind)
     images = [noise_image(n, *size) for n, size in enumerate([(64, 96), (33, 40), (200, 35)])]
     same, total = share_alike(model, path, kind, images)

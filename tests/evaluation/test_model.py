@@ -1,6 +1,7 @@
 """The model folder: what is written is what is read, and what does not fit is refused."""
 
 import contextlib
+import dataclasses
 import json
 import pickle
 import resource
@@ -20,6 +21,7 @@ from lhs.evaluation import model as model_module
 from lhs.evaluation.description import LARGEST_DESCRIPTION, ModelDescription
 from lhs.evaluation.model import Model, load_model, save_model
 from lhs.evaluation.scoring import inference_network
+from lhs.networks.build import build_network
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
 
@@ -154,6 +156,29 @@ def test_below_and_right_of_an_image_stands_its_mean_colour(folder):
         scores = torch.nn.functional.interpolate(scores, size=(64, 64), mode="bilinear")
     expected = scores[0, :, :40, :50].softmax(dim=0).numpy()
     np.testing.assert_allclose(model.predict(image).probabilities, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"), [("unet", None), ("segformer", None), ("deeplabv3plus", "resnet18")]
+)
+def test_a_network_of_smp_is_read_as_it_was_written(tmp_path, name, encoder):
+    torch.manual_seed(0)
+    config = NetworkConfig(name=f"smp:{name}", encoder=encoder, weights="none")
+    network = decided(build_network(config, 3))
+    description = dataclasses.replace(described("baseline", 3), network=config)
+    save_model(tmp_path, network, description)
+    read = load_model(tmp_path)
+    assert read.description == description
+    for size in ((64, 96), (33, 50), (1, 1)):
+        expected = Model(network, description).predict(picture(*size))
+        got = read.predict(picture(*size))
+        assert got.label_map.shape == size
+        np.testing.assert_array_equal(got.probabilities, expected.probabilities)
+    tree = json.loads((tmp_path / DESCRIPTION).read_text())
+    tree["network"]["encoder"] = "mobilenetv3_small_050"
+    (tmp_path / DESCRIPTION).write_text(json.dumps(tree))
+    with pytest.raises(UserError, match=r"does not fit model\.json"):
+        load_model(tmp_path)
 
 
 def test_above_255_classes_ids_have_two_bytes(tmp_path):

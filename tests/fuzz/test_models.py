@@ -22,7 +22,7 @@ MEGABYTES = 100
 names = st.sampled_from(
     ["lite", "squeezenet", "clarifai", "clarifai512", "overfeat", "fcn32s", "fcn8s",
      "timm:resnet18", "timm:no_such", "timm:hf-hub:a/b", "timm:local-dir:/tmp",
-     "timm:vit_tiny_patch16_224", "timm:", "vgg"]
+     "timm:vit_tiny_patch16_224", "timm:", "vgg", "smp:unet", "smp:segformer", "smp:no_such"]
 )  # fmt: skip
 counts = st.sampled_from([0, 1, 2, 3, 4, 300, 20_000, 65_535, 65_536])
 
@@ -40,7 +40,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     load_model(folder)
     # What libraries load at their first use is not the input's.
     with torch.device("meta"):
-        for name in ("lite", "timm:resnet18", "fcn8s"):
+        for name in ("lite", "timm:resnet18", "fcn8s", "smp:unet"):
             build_network(NetworkConfig(name=name, weights="none"), 3)
     return (folder / DESCRIPTION).read_bytes(), (folder / WEIGHTS).read_bytes()
 

@@ -14,7 +14,9 @@ def picture() -> np.ndarray:
     return cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC)
 
 
-@pytest.mark.parametrize(("name", "length"), [("lite", 320), ("squeezenet", 512)])
+@pytest.mark.parametrize(
+    ("name", "length"), [("lite", 320), ("squeezenet", 512), ("smp:unet", 320)]
+)
 def test_only_pretrained_layers_count(name, length):
     found = []
     for seed in (0, 1):

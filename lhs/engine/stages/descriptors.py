@@ -57,7 +57,7 @@ def descriptor_settings(config: Config) -> dict[str, Any]:
     if config.hierarchy.kind == "image_clusters":
         return {"by": "gist"}
     network = embedder_of(config.network)
-    return {"by": "embedding", "network": network.name, "weights": network.weights}
+    return {"by": "embedding", "network": network.label, "weights": network.weights}
 
 
 def descriptor_weights(config: Config) -> dict[str, str]:
@@ -81,7 +81,7 @@ def described_by(config: Config) -> str:
     if config.hierarchy.kind == "image_clusters":
         return "gist"
     network = embedder_of(config.network)
-    return f"{network.name}, {network.weights} weights"
+    return f"{network.label}, {network.weights} weights"
 
 
 def gist_batch(batch: pa.Table, data: DataConfig, progress: Progress) -> pa.Table:

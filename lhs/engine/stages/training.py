@@ -141,7 +141,9 @@ def training_settings(config: Config) -> dict[str, Any]:
     for name, value in BEFORE.items():
         if settings[name] == value:
             del settings[name]
-    network = config.network.model_dump(mode="json")
+    # The encoder is in the label, so that keys of networks without one are what they were.
+    network = config.network.model_dump(mode="json", exclude={"encoder"})
+    network["name"] = config.network.label
     if config.network.weights in FROM_FILE:
         # Its content is in the key (`network_weights`), not its path.
         del network["weights_file"]

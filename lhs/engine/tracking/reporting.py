@@ -91,7 +91,7 @@ def write_report(
     folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")
     facts = {
         "title": name,
-        "subtitle": f"{dataset.name}, {config.network.name}, {config.train.strategy}",
+        "subtitle": f"{dataset.name}, {config.network.label}, {config.train.strategy}",
         "dataset": dataset.name,
         "strategy": config.train.strategy,
         "classes": list(dataset.classes),

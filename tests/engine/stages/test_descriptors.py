@@ -86,6 +86,10 @@ def test_keys_hang_on_what_image_clusters_are_made_of_and_on_nothing_else(
         assert described == by_gist[0]
         assert hierarchy != by_gist[1]
     assert keys("image_embedding", {}, patches)[0] != by_lite[0] != by_gist[0]
+    smp = {"name": "smp:unet"}
+    by_smp = keys("image_embedding", {}, smp)
+    assert keys("image_embedding", {}, {**smp, "encoder": "tf_efficientnet_lite0"}) == by_smp
+    assert keys("image_embedding", {}, {**smp, "encoder": "resnet18"})[0] != by_smp[0]
     # Random weights see nothing: lite's are taken.
     assert keys("image_embedding", {}, {"name": "overfeat", "weights": "none"}) == by_lite
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,6 +14,7 @@ from lhs.engine.graph import annotated_scenes
 from lhs.engine.stages.training import baseline_of, network_weights, training_settings
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
+from lhs.evaluation.model import load_model
 from tests.data.builders import plain
 from tests.engine.conftest import tiny
 
@@ -43,6 +45,27 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
     alone, together = (losses(tmp_path / str(workers), workers) for workers in (1, 2))
     assert len(alone) == 6
     assert together == pytest.approx(alone, rel=0, abs=1e-5)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("strategy", ["sequential", "hierarchical"])
+def test_a_network_of_smp_trains_and_is_scored(
+    cluster: None, tmp_path: Path, strategy: str
+) -> None:
+    config = tiny(
+        tmp_path,
+        network={"name": "smp:unet"},
+        train__strategy=strategy,
+        train__max_steps=2,
+        report__baseline="none",
+    )
+    (outcome,) = pipeline.run(config, strategy)
+    history = pd.read_parquet(f"{outcome.model.path}/history.parquet")
+    assert np.isfinite(history["loss"]).all()
+    assert len(history) == 2 * history["phase"].nunique()
+    model = load_model(Path(outcome.model.path) / "model")
+    assert model.description.network.label == "smp:unet on tf_efficientnet_lite0"
+    assert model.predict(np.zeros((50, 70, 3), np.uint8)).label_map.shape == (50, 70)
 
 
 def test_the_key_holds_the_precision_that_was_settled(tmp_path: Path) -> None:
