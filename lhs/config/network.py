@@ -11,9 +11,7 @@ from lhs.config.section import Section
 
 LITE = "tf_efficientnet_lite0"
 """timm's name of the encoder of `lite`, and of `smp:DECODER` where no other is named."""
-DECODERS = (
-    "unet", "unetplusplus", "manet", "linknet", "deeplabv3", "deeplabv3plus", "segformer",
-)  # fmt: skip
+DECODERS = ("unet", "unetplusplus", "linknet", "deeplabv3", "deeplabv3plus", "segformer")
 """Of segmentation_models.pytorch."""
 WEIGHTS = {
     "lite": ("imagenet",),

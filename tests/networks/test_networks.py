@@ -23,7 +23,7 @@ KINDS = {**dict.fromkeys(PATCH_NETWORKS, PatchNetwork), **dict.fromkeys(FINEST, 
 KINDS |= {"lite": EncoderNetwork, "timm:resnet18": EncoderNetwork}
 KINDS |= {f"smp:{decoder}": SmpNetwork for decoder in DECODERS}
 STRIDES = {**dict.fromkeys(FINEST, 1), "lite": 8, "timm:resnet18": 8}
-STRIDES |= dict.fromkeys(("smp:unet", "smp:unetplusplus", "smp:manet", "smp:linknet"), 1)
+STRIDES |= dict.fromkeys(("smp:unet", "smp:unetplusplus", "smp:linknet"), 1)
 STRIDES |= {"smp:segformer": 4, "smp:deeplabv3plus": 4, "smp:deeplabv3": 8}
 # Number of tensors, and digest of their names and shapes, in models of earlier versions.
 STATES = {
@@ -38,7 +38,6 @@ STATES = {
     "timm:resnet18": (153, "e35146315b0fc1f0"),
     "smp:unet": (352, "660c44fc54fe726a"),
     "smp:unetplusplus": (424, "3a0bf023d1edce2d"),
-    "smp:manet": (440, "f85ee1b683001811"),
     "smp:linknet": (387, "c25b0e1e87bb773f"),
     "smp:deeplabv3": (334, "94086786d52ca172"),
     "smp:deeplabv3plus": (351, "7aa8718ef761b58a"),
