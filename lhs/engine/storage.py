@@ -79,18 +79,14 @@ class Storage:
         with explained(self.uri):
             os.replace(half, path)
 
-    def replace_json(self, path: str, tree: Any) -> None:
-        """Write a JSON file so that it is there whole or not at all."""
-        self.replace(path, (json.dumps(tree, indent=2) + "\n").encode())
-
     def read(self, path: str) -> bytes:
         """Read a whole file."""
         with self.filesystem.open_input_stream(path) as stream:
             return stream.read()
 
     def write_json(self, path: str, tree: Any) -> None:
-        """Write a JSON file."""
-        self.write(path, (json.dumps(tree, indent=2) + "\n").encode())
+        """Write a JSON file so that it is there whole or not at all."""
+        self.replace(path, (json.dumps(tree, indent=2) + "\n").encode())
 
     def read_json(self, path: str) -> Any:
         """Read a JSON file."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import tempfile
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,6 @@ class TrainingJob:
     scenes: tuple[Scene, ...]
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
-    class_pixels: tuple[int, ...]
     void: int
     dataset: str
     hierarchy: str | None
@@ -231,16 +230,9 @@ def _checkpoints(job: TrainingJob, storage: Storage, rank: int) -> Checkpoints:
     def read() -> bytes | None:
         return storage.read(path) if storage.exists(path) else None
 
-    def write(content: bytes) -> None:
-        # A unique name: a worker of a killed driver may still be writing.
-        beside = f"{path}.{uuid.uuid4().hex[:8]}"
-        storage.write(beside, content)
-        storage.move(beside, path)
-
     train = job.config.train
-    return Checkpoints(
-        read, write if rank == 0 else None, train.checkpoint_minutes, train.checkpoint_steps
-    )
+    write = partial(storage.replace, path) if rank == 0 else None
+    return Checkpoints(read, write, train.checkpoint_minutes, train.checkpoint_steps)
 
 
 def _save_model(

@@ -12,7 +12,7 @@ from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from lhs.config import BaselinePhases, Config, PhaseConfig, ReportConfig, UnlabelledConfig
-from lhs.engine.runtime.devices import booked_gpu, booked_share, precision_on
+from lhs.engine.runtime.devices import booked_share, has_cuda, precision_on
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import CPU_SHARE, training_workers, wants_gpu
 from lhs.engine.runtime.worker import FACTS, TrainingJob, train_worker
@@ -60,7 +60,6 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
         scenes=tuple(scenes.split("train")),
         classes=tuple(dataset.classes),
         colours=tuple((int(r), int(g), int(b)) for r, g, b in dataset.colours),
-        class_pixels=tuple(int(count) for count in scenes.class_pixels),
         void=dataset.void,
         dataset=dataset.name,
         hierarchy=place("hierarchy"),
@@ -80,7 +79,7 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
             # Ray Train takes NCCL wherever GPUs are booked, even if they are only logical. Its
             # timeout of 1800 s is for a single step; workers wait for a validation in
             # `ray.train.report`, which has no timeout.
-            torch_config=TorchConfig(backend="gloo" if gpu and not booked_gpu().cuda else None),
+            torch_config=TorchConfig(backend="gloo" if gpu and not has_cuda() else None),
             scaling_config=ray_train.ScalingConfig(
                 num_workers=training_workers(config),
                 use_gpu=gpu,

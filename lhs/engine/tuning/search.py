@@ -203,7 +203,7 @@ def _searched(
 ) -> None:
     changes = {key: _rounded(parameters[key], values) for key, values in space.items()}
     number = ray.get(ids.assign.remote(tune.get_context().get_trial_id(), changes))
-    storage.replace_json(begun_path(folder, number), {"changes": changes})
+    storage.write_json(begun_path(folder, number), {"changes": changes})
     trial = Trial(number, changes, changed(base, changes))
     run_trial(storage, folder, trial, trial_tags(tracker, number), lines, [TuneReportCallback()])
 
@@ -251,7 +251,7 @@ def _record_stopped(
         stopped = Tracker(tracker.uri, run.info.run_id)
         stopped.tags({"lhs.stopped_after": metrics["epoch"]})
         stopped.end("KILLED")
-    storage.replace_json(record_path(folder, trial.number), record)
+    storage.write_json(record_path(folder, trial.number), record)
     logger.info(
         f"[{trial.number} {trial.name}] stopped after epoch {metrics['epoch']}: others score higher"
     )

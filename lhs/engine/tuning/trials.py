@@ -204,7 +204,7 @@ def run_trial(
             "run_id": outcome.tracker.run_id,
             "report": outcome.report,
         }
-        storage.replace_json(record_path(folder, trial.number), record)
+        storage.write_json(record_path(folder, trial.number), record)
     tune.report(scores.headline())
 
 
