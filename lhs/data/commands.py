@@ -39,8 +39,6 @@ def get(name: str, archive: str | Path | None = None, root: str | Path | None = 
     UserError
         If the archive is not what it should be, can't be reached or can't be unpacked.
     """
-    if name not in KNOWN:
-        raise UserError(f"dataset {name!r} can't be fetched; allowed: {', '.join(KNOWN)}")
     known = KNOWN[name]
     config = settings(name, root)
     folder = dataset_folder(config)

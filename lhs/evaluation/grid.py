@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -91,7 +91,4 @@ class ScoreGrid:
 
     def cpu(self) -> ScoreGrid:
         """The same in the main memory."""
-        return ScoreGrid(
-            scores=self.scores.cpu(), height=self.height, width=self.width, stride=self.stride,
-            centred=self.centred,
-        )  # fmt: skip
+        return replace(self, scores=self.scores.cpu())
