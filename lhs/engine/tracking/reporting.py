@@ -88,25 +88,24 @@ def write_report(
     with storage.filesystem.open_input_file(f"{model.path}/history.parquet") as stream:
         history = pq.read_table(stream).to_pandas()
     folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")
-    facts = {
+    shown: dict[str, Any] = {
         "title": name,
         "subtitle": f"{dataset.name}, {config.network.name}, {config.train.strategy}",
         "dataset": dataset.name,
         "strategy": config.train.strategy,
-        "classes": list(dataset.classes),
         "created": datetime.now().isoformat(sep=" ", timespec="minutes"),
         "seeds": [config.train.seed],
-        "run_id": tracker.run_id,
         "config": config.model_dump(mode="json"),
+    }
+    facts = shown | {
+        "classes": list(dataset.classes),
+        "run_id": tracker.run_id,
         "scores": evaluation.scores.as_dict(),
         "baseline_scores": None if baseline is None else baseline.scores.as_dict(),
         "stages": stages.table(),
     }
     data = assemble(
-        title=name,
-        subtitle=str(facts["subtitle"]),
-        dataset=dataset.name,
-        strategy=config.train.strategy,
+        **shown,
         class_names=dataset.classes,
         colours=dataset.colours,
         void=dataset.void,
@@ -116,7 +115,6 @@ def write_report(
         examples=_examples(stages, config, scenes, scored, baseline_result),
         history=history,
         stages=[(stage.name, stage.reused, stage.seconds) for stage in stages.done],
-        config=config.model_dump(mode="json"),
         paths={
             "report": storage.address(f"{folder}/{PAGE}"),
             "model": storage.address(f"{model.path}/model"),
@@ -126,9 +124,7 @@ def write_report(
             "tracking store": tracker.uri,
             "MLflow run": tracker.run_id,
         },
-        seeds=[config.train.seed],
         notes=notes,
-        created=str(facts["created"]),
     )
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
