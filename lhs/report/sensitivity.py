@@ -21,15 +21,9 @@ from lhs.report.wording import NOTHING
 SEEDS = ("train.seed", "hierarchy.seed", "context.seed")
 """Settings by which trials differ that are repetitions of one setting."""
 STAGES = (
-    "scenes",
-    "samples",
-    "histograms",
-    "descriptors",
-    "hierarchy",
-    "sample_index",
-    "model",
+    "scenes", "samples", "histograms", "descriptors", "hierarchy", "sample_index", "model",
     "evaluation",
-)
+)  # fmt: skip
 SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
 SIZES = ("common_classes", "subclasses")
 
