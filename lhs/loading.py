@@ -72,7 +72,7 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
         if RENAMED[old] in given:
             raise UserError(f"--set {old}: this is the old name of {RENAMED[old]}, also given")
     for setting in settings:
-        _put(tree, setting)
+        put_setting(tree, setting)
     tree, warnings = _updated(tree, f"recipe {recipe}")
     for warning in warnings:
         _warn(warning)
@@ -223,7 +223,14 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _put(tree: dict[str, Any], setting: str) -> None:
+def put_setting(tree: dict[str, Any], setting: str) -> None:
+    """Put a `key=value` text, as in `--set`, into nested settings.
+
+    Raises
+    ------
+    UserError
+        If it is none, or its key leads through a single setting.
+    """
     shown = shortened(setting)
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():

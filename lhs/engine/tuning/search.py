@@ -34,9 +34,9 @@ from lhs.engine.tuning.trials import (
     run_trial,
     run_tune,
 )
-from lhs.loading import build_config, current_name
+from lhs.loading import build_config, put_setting
 from lhs.report.sensitivity import SCORES
-from lhs.sweeps import Between, Search, Trial
+from lhs.sweeps import Between, Search, Trial, text_of
 
 logger = logging.getLogger("lhs")
 
@@ -212,11 +212,7 @@ def changed(base: Config, changes: Mapping[str, Any]) -> Config:
     """A configuration with some settings changed, by dotted name."""
     tree = base.model_dump(mode="json")
     for key, value in changes.items():
-        *parents, last = current_name(key).split(".")
-        node = tree
-        for parent in parents:
-            node = node[parent]
-        node[last] = value
+        put_setting(tree, f"{key}={text_of(value)}")
     return build_config(tree)
 
 
