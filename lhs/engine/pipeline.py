@@ -118,7 +118,7 @@ def plan(config: Config, name: str) -> Iterator[str]:
     for one, its_name in experiments(config, name):
         stages = Stages(Storage(config.storage))
         yield f"{its_name}: {one.train.strategy} on {one.data.dataset}"
-        for stage, its_config, key in stages.needed(EVALUATION, one, apart=True):
+        for stage, its_config, key in stages.needed(EVALUATION, one, other_runs=True):
             state = "as above" if key.digest in told else _state(stages, stage, its_config, key)
             told.add(key.digest)
             yield f"  {stage.name:<13} {'' if key.pending else key.digest[:12]:<12} {state}"

@@ -26,7 +26,7 @@ class Validation:
         Label that is not scored.
     parents
         Class (n,) of each subclass; None for the baseline.
-    every
+    stride
         Patch networks: pixels between two scores, see `evaluation.stride`.
     """
 
@@ -36,10 +36,10 @@ class Validation:
         classes: int,
         void: int,
         parents: np.ndarray | None,
-        every: int = 1,
+        stride: int = 1,
     ) -> None:
         self.scenes, self.classes, self.void = scenes, classes, void
-        self.parents, self.every = parents, every
+        self.parents, self.stride = parents, stride
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, *, subclasses: bool) -> dict[str, float]:
@@ -49,7 +49,7 @@ class Validation:
         The model is left in evaluation mode.
         """
         model.eval()
-        scored = PixelScores(inference_network(model), self.every)
+        scored = PixelScores(inference_network(model), self.stride)
         device = next(model.parameters()).device
         counts = np.zeros((self.classes, self.classes), np.int64)
         for scene in self.scenes:

@@ -79,7 +79,7 @@ def write_report(
     evaluation = read_evaluation(storage, scored)
     baseline_result, note = find_baseline(stages, config)
     baseline = None if baseline_result is None else read_evaluation(storage, baseline_result)
-    notes = [text for text in (note, _filling_note(stages, config)) if text]
+    notes = [text for text in (note, _pseudo_label_note(stages, config)) if text]
     if scenes.skipped:
         ids = ", ".join(list(scenes.skipped)[:10])
         notes.append(f"{len(scenes.skipped)} unreadable images were left out, such as {ids}.")
@@ -151,17 +151,17 @@ def _write_files(folder: Path, data: ReportData, facts: dict[str, Any], counts: 
                 item.frame.to_csv(folder / "tables" / f"{item.key}.csv", index=False)
 
 
-def _filling_note(stages: Stages, config: Config) -> str:
-    """How much of the training labels people gave, and how much the baseline."""
+def _pseudo_label_note(stages: Stages, config: Config) -> str:
+    """The share of training labels that are annotations, not pseudo-labels."""
     facts = next((stage.facts for stage in stages.done if stage.name == "pseudo_labels"), None)
     if facts is None:
         return ""
-    annotated, filled = facts["annotated_pixels"], facts["filled_pixels"]
+    annotated, added = facts["annotated_pixels"], facts["filled_pixels"]
     learned = "" if config.unlabelled.train_on_pseudo_labels else " The network did not see them."
     return (
-        f"The baseline filled {facts['images']:,} of {facts['training_images']:,} training images: "
-        f"{annotated / (annotated + filled):.1%} of the labels that the hierarchy is made of are "
-        f"people's, the others its predictions.{learned}"
+        f"The baseline made pseudo-labels for {facts['images']:,} of "
+        f"{facts['training_images']:,} training images: {annotated / (annotated + added):.1%} of "
+        f"the labels that the hierarchy is made from are annotations.{learned}"
     )
 
 

@@ -280,7 +280,10 @@ def test_the_experiment_takes_pseudo_labels_from_its_baseline(
     samples = stage(done.stages, "samples").facts["samples"]
     assert samples > stage(outcome.stages, "samples").facts["samples"]
     assert done.baseline is not None
-    assert "The baseline filled 24 of 24 training images" in Path(done.report).read_text()
+    assert (
+        "The baseline made pseudo-labels for 24 of 24 training images"
+        in Path(done.report).read_text()
+    )
     needed = Stages(done.stages.storage).needed(EVALUATION, config)
     assert [(declared.name, key.digest) for declared, _, key in needed] == [
         (result.name, result.key) for result in done.stages.done
