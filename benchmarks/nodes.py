@@ -147,8 +147,8 @@ def draw(table: pd.DataFrame) -> bytes:
     names = [str(count) for count in hours.index]
     bottom = hours.iloc[:, 0] * 0
     for shade, name in enumerate(hours):
-        told = "training" if name == "model" else name
-        axes.bar(names, hours[name], bottom=bottom, label=told, color=f"C{shade}")
+        shown = "training" if name == "model" else name
+        axes.bar(names, hours[name], bottom=bottom, label=shown, color=f"C{shade}")
         bottom = bottom + hours[name]
     for place, whole in enumerate(bottom):
         axes.annotate(

@@ -82,9 +82,9 @@ def run_one(
     tags
         Further ones of its run in MLflow.
     run_id
-        A run that was left, to be taken up again.
+        An unfinished run to continue.
     callbacks
-        Ray Train's, that hear of the training's scores on held-out images.
+        Ray Train's, which get the training's scores on held-out images.
     """
     storage = Storage(config.storage)
     trainings_that_fit(config)
@@ -93,7 +93,7 @@ def run_one(
         config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
     ) as tracker:
         stages = Stages(storage, tracker, callbacks)
-        # Bad images are told of before anything else is made or taken from the storage.
+        # Bad images are reported before anything else is made or read from the storage.
         scenes = annotated_scenes(stages, config)
         model = stages.make(MODEL, config)
         log_training(tracker, storage, model, config.train)
@@ -114,13 +114,13 @@ def plan(config: Config, name: str) -> Iterator[str]:
     str
         A line for each stage: its name, the first letters of its key, what would happen.
     """
-    told: set[str] = set()
+    listed: set[str] = set()
     for one, its_name in experiments(config, name):
         stages = Stages(Storage(config.storage))
         yield f"{its_name}: {one.train.strategy} on {one.data.dataset}"
         for stage, its_config, key in stages.needed(EVALUATION, one, other_runs=True):
-            state = "as above" if key.digest in told else _state(stages, stage, its_config, key)
-            told.add(key.digest)
+            state = "as above" if key.digest in listed else _state(stages, stage, its_config, key)
+            listed.add(key.digest)
             yield f"  {stage.name:<13} {'' if key.pending else key.digest[:12]:<12} {state}"
 
 

@@ -143,7 +143,7 @@ class Storage:
         return path if self.local else f"{self.uri.split('://')[0]}://{path}"
 
 
-_TOLD = {
+_REASONS = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "quota exceeded",
     errno.EACCES: "no permission to write",
@@ -156,17 +156,17 @@ _TOLD = {
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn what a full, closed or read-only storage raises into the user's own words."""
+    """Report a full, closed or read-only storage as a `UserError`."""
     try:
         yield
     except OSError as error:
         # An error of a Ray task keeps its number in what caused it, and its text is a traceback.
         cause = getattr(error, "cause", None)
         found = cause if isinstance(cause, OSError) else error
-        reason = _TOLD.get(found.errno or 0)
+        reason = _REASONS.get(found.errno or 0)
         if reason is None:
             raise
         raise UserError(
             f"storage = {uri}: {reason} ({found}); nothing finished is lost: "
-            "mend it and start again, or choose another folder with --set storage=..."
+            "fix it and start again, or choose another folder with --set storage=..."
         ) from None

@@ -162,7 +162,7 @@ def followed(title: str, total: int) -> Iterator[Progress]:
 
 
 @contextmanager
-def relayed() -> Iterator[Progress]:
+def forwarded_logs() -> Iterator[Progress]:
     """Log what the `ProgressHandler`s of other processes send while the block runs."""
     with opened() as progress, _polled(progress, "", lambda *_: None):
         yield progress

@@ -19,7 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from lhs.config import Config
 from lhs.engine.cache import Stages
-from lhs.engine.runtime.progress import Progress, relayed
+from lhs.engine.runtime.progress import Progress, forwarded_logs
 from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
@@ -165,7 +165,7 @@ def _run(
     )  # fmt: skip
     for record in finished.values():
         proposals.add_evaluated_point(record["changes"], record["scores"][search.metric])
-    with relayed() as lines:
+    with forwarded_logs() as lines:
         trainable = functools.partial(
             _searched, storage=storage, folder=folder, base=base, space=dict(search.space),
             ids=ids, tracker=tracker, lines=lines,

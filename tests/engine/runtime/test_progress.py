@@ -18,8 +18,8 @@ from lhs.engine.runtime.progress import (
     ProgressHandler,
     TaskState,
     followed,
+    forwarded_logs,
     opened,
-    relayed,
 )
 
 LOGGER = logging.getLogger("lhs")
@@ -112,7 +112,7 @@ def test_progress_and_log_lines_of_workers_are_logged_by_the_driver(
 def test_log_lines_of_a_trial_are_logged_by_the_driver(
     cluster: None, logged: pytest.LogCaptureFixture
 ) -> None:
-    with relayed() as task:
+    with forwarded_logs() as task:
         handler = ProgressHandler(task, "[3 x] ")
         handler.handle(logging.makeLogRecord({"msg": "one", "levelno": logging.WARNING}))
         handler.handle(logging.makeLogRecord({"msg": "two", "levelno": logging.INFO}))
