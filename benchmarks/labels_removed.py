@@ -127,7 +127,7 @@ def agreements(configs: dict[str, Config]) -> dict[str, float]:
 
 
 def table(scores: dict[str, dict[str, Any]], agreement: dict[str, float]) -> str:
-    """One row a network."""
+    """One row per network."""
     lines = [
         "| | ARI with the hierarchy of all labels | per pixel | per class |",
         "|---|---|---|---|",

@@ -106,8 +106,8 @@ def modelled(cost: dict[str, Any], machines: int) -> dict[str, float]:
     """Seconds of each stage on so many machines.
 
     Samples and histograms: the start, and the tasks in as many rounds as the machines need.
-    Clusters: a task a common class (11 at rho = 0.93), as if all were alike. Training: batches of
-    the recipe in as many shares as there are machines, but one image a share at least; beside its
+    Clusters: a task per common class (11 at rho = 0.93), as if all were alike. Training: batches of
+    the recipe in as many shares as there are machines, but at least one image per share; beside its
     share of the work a step costs what it cost more here with two workers of one thread than with
     one of two. Scores: one model, on one machine. Networks and storage between machines are not
     in it.

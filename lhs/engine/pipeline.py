@@ -26,7 +26,7 @@ logger = logging.getLogger("lhs")
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: what it made, and where it lies."""
+    """A finished run: what it made, and where that is stored."""
 
     config: Config
     name: str
@@ -41,14 +41,14 @@ class Outcome:
 
 
 def experiments(config: Config, name: str) -> list[tuple[Config, str]]:
-    """What a run consists of: the experiment, and first its baseline where it asks for one."""
+    """The experiments of a run: the baseline first, if the report asks to train it."""
     if has_hierarchy(config) and config.report.baseline == "train":
         return [(baseline_of(config), f"{name}-baseline"), (config, name)]
     return [(config, name)]
 
 
 def run(config: Config, name: str) -> list[Outcome]:
-    """Run an experiment, and first the baseline that it is compared with where it asks for one.
+    """Run an experiment, and before it its baseline if the report asks to train it.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def run_one(
 
 
 def plan(config: Config, name: str) -> Iterator[str]:
-    """Say what a run would make and what is there already; nothing is made.
+    """List what a run would make and what exists already; nothing is made.
 
     Yields
     ------

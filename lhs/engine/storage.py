@@ -1,4 +1,4 @@
-"""Where results lie: a folder or any URI that pyarrow's filesystems know."""
+"""Where results are stored: a folder or any URI that pyarrow's filesystems know."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def squeezenet(outputs: int) -> PatchNetwork:
     ========  ==============================  =========  =============
 
     The release scores first and takes the mean then; the two commute, and this way the last layer
-    sees one vector a patch, as in the other patch networks. The rectification that the release has
+    sees one vector per patch, as in the other patch networks. The rectification that the release has
     behind its scores is left out: class scores may be negative. Outputs stand 16 pixels apart.
     """
     features = nn.Sequential(

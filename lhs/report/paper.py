@@ -58,8 +58,8 @@ def paper_tables(runs: Sequence[Run]) -> dict[int, pd.DataFrame]:
     -------
     dict of int to pandas.DataFrame
         By the table's number: `method`, `paper_per_pixel`, `paper_per_class`, and for ours the mean
-        and sample standard deviation (nan for one seed) of both, `seeds` and `note`: in what
-        a run is less than the paper's row.
+        and sample standard deviation (nan for one seed) of both, `seeds` and `note`: how
+        a run falls short of the paper's row.
     """
     paper = paper_rows()
     groups: dict[str, list[Run]] = {}
@@ -133,7 +133,7 @@ def _stands_in(config: Mapping[str, Any], row: Mapping[Any, Any]) -> bool:
 
 
 def note_of(config: Mapping[str, Any]) -> str:
-    """In what a run is less than a row of the paper."""
+    """How a run falls short of a row of the paper: fewer images, fewer steps."""
     data, train = config["data"], config["train"]
     notes = []
     if data["dataset"] == "stanford":

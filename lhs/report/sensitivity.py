@@ -64,7 +64,7 @@ class Trial:
 
 
 def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A row a trial: `number`, what it changes, its hierarchy's sizes, its scores, `run_id`; of a
+    """A row per trial: `number`, what it changes, its hierarchy's sizes, its scores, `run_id`; of a
     search also `stopped_after`."""
     rows: list[dict[str, Any]] = []
     for trial in trials:
@@ -80,7 +80,7 @@ def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
 
 
 def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A row a setting: trials that differ only in a seed (see `SEEDS`) are one.
+    """A row per setting: trials that differ only in a seed (see `SEEDS`) are one.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def agreement(assignments: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 
 def sharing_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A row a stage: trials that `needed` it, results that were `built`, their `seconds`, the
+    """A row per stage: trials that `needed` it, results that were `built`, their `seconds`, the
     seconds `alone` without sharing, and what was `saved`; the last row is the sum."""
     names = {name for trial in trials for name in trial.seconds}
     order = [name for name in STAGES if name in names] + sorted(names - set(STAGES))
@@ -208,7 +208,7 @@ def render_sweep(
     agreement
         See `agreement`; None where there are no two hierarchies to compare.
     paths
-        From a short label to where the thing lies.
+        From a short label to the path.
     metric
         Of a search, the score that it maximizes; its trials come best first.
 

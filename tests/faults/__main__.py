@@ -79,7 +79,7 @@ def outcome(stage, fault: str, references: References) -> dict:
 
 
 def table(known: dict[tuple[str, str], dict]) -> str:
-    """A row a stage, a column a fault, and why some were not tried."""
+    """A row per stage, a column per fault, and why some were not tried."""
     width = max(len(stage.name) for stage in STAGES) + 2
     lines = ["", " " * width + "".join(f"{fault:<11}" for fault in FAULTS)]
     reasons = {}

@@ -41,7 +41,7 @@ class CheckedScenes:
     dataset
         With its classes.
     path
-        Folder of the finished stage, with `scenes.parquet`, a row an image.
+        Folder of the finished stage, with `scenes.parquet`, a row per image.
     class_pixels
         Labelled training pixels per class, (L,).
     skipped
@@ -69,7 +69,7 @@ def dataset_digest(config: Config) -> dict[str, str]:
 def build_scenes(work: Work, path: str) -> dict[str, Any]:
     """Read every file of the dataset.
 
-    The folder holds `scenes.parquet`, a row an image; the facts `class_pixels` (L,), `problems` by
+    The folder holds `scenes.parquet`, a row per image; the facts `class_pixels` (L,), `problems` by
     image id, `wrong`, the images whose labels do not fit the classes, and `void_images`.
     """
     config, storage = work.config.data, work.storage

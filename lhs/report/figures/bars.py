@@ -143,7 +143,7 @@ def per_class_change(
 ) -> Figure:
     """Draw each class's change in accuracy against the baseline (the paper's Fig. 7).
 
-    One bar a class, largest gain on top; gain and loss differ in colour and side, common classes
+    One bar per class, largest gain on top; gain and loss differ in colour and side, common classes
     are solid and rare ones outlined. A class without a test pixel (nan) is left out. Of very many
     classes those are drawn that changed most, and a line says how many others there are.
 

@@ -15,7 +15,7 @@ def curves(history: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     Parameters
     ----------
     history
-        One row a logged step: `step` (counted through all phases), `phase`, `loss`,
+        One row per logged step: `step` (counted through all phases), `phase`, `loss`,
         `learning_rate`.
     theme
         Colours.
