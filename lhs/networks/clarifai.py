@@ -35,7 +35,7 @@ def clarifai(outputs: int) -> PatchNetwork:
     The figure's input of 224 pixels gives sides 110, 55, 26, 13, 13, 6 with windows that hang over
     the border. At 227 a padding of 1 in layer 2 makes every window fit: 111, 55, 27, 13, 13, 6.
     Layers 3 to 5 have the padding 1 that keeps their side. "Contrast normalised across feature
-    maps" is local response normalisation over 5 maps. Outputs stand 32 pixels apart.
+    maps" is local response normalisation over 5 maps. Outputs are 32 pixels apart.
     """
     features = nn.Sequential(
         *rectified(3, 96, 7, stride=2),

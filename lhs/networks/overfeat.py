@@ -30,7 +30,7 @@ def overfeat(outputs: int) -> PatchNetwork:
 
     The table is for 231 x 231 pixels, the paper's patches are 227 x 227: layer 1 has a padding of
     2 here, which brings 227 to 231 and leaves every other side as in the table, so that the
-    released weights fit. Outputs stand 32 pixels apart.
+    released weights fit. Outputs are 32 pixels apart.
     """
     features = nn.Sequential(
         *rectified(3, 96, 11, stride=4, padding=2),

@@ -44,8 +44,8 @@ def squeezenet(outputs: int) -> PatchNetwork:
     ========  ==============================  =========  =============
 
     The release scores first and takes the mean then; the two commute, and this way the last layer
-    sees one vector per patch, as in the other patch networks. The rectification that the release has
-    behind its scores is left out: class scores may be negative. Outputs stand 16 pixels apart.
+    sees one vector per patch, as in the other patch networks. The ReLU that the release has behind
+    its scores is left out: class scores may be negative. Outputs are 16 pixels apart.
     """
     features = nn.Sequential(
         *rectified(3, 64, 3, stride=2),

@@ -1,4 +1,4 @@
-"""`lhs predict`: label maps of images by Ray Data, one model per actor, with overlays and a table."""
+"""`lhs predict`: label maps of images by Ray Data, with overlays and one table."""
 
 from __future__ import annotations
 
