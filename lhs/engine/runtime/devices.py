@@ -71,12 +71,9 @@ def precision_on(setting: str, gpu: bool, name: str) -> Precision:
 
 @functools.cache
 def _precision_on_gpu(setting: str, name: str) -> Precision:
-    resolved: Precision = ray.get(gpu_query_task()(_resolve_on_gpu).remote(setting, name))
+    query = gpu_query_task()(lambda: _resolved(setting, str(granted_device()), name))
+    resolved: Precision = ray.get(query.remote())
     return resolved
-
-
-def _resolve_on_gpu(setting: str, name: str) -> Precision:
-    return _resolved(setting, str(granted_device()), name)
 
 
 def _resolved(setting: str, device: str, name: str) -> Precision:

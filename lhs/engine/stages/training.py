@@ -149,8 +149,7 @@ def training_settings(config: Config) -> dict[str, Any]:
 
 def network_weights(config: Config) -> dict[str, str]:
     """The digest of the weights that the network starts from, if there are some."""
-    digest = weights_digest(config.network)
-    return {} if digest is None else {"weights": digest}
+    return weights_digest(config.network)
 
 
 def baseline_of(config: Config) -> Config:
