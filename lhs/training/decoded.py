@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,8 +64,8 @@ class TrainingScenes:
 
     def example(self, index: int) -> Example:
         """The image, its labels and its subclasses."""
-        image, label_map, around = self._decoded(index)
-        return Example(image, label_map, self._subclass_map(index, 0, label_map, around))
+        image, label_map, context_map = self._decoded(index)
+        return Example(image, label_map, self._subclass_map(index, 0, label_map, context_map))
 
     def variant(self, index: int, number: int, *, seed: int, void: int) -> Example:
         """An augmented variant, see `lhs.data.augmentation.variant`; 0 is the image itself.
@@ -74,28 +74,27 @@ class TrainingScenes:
         """
         if number == 0:
             return self.example(index)
-        image, label_map, around = self._decoded(index)
-        name = self.scenes[index].id
-        label_map = variant_label_map(label_map, seed=seed, image_id=name, number=number, void=void)
-        if around is not None:
-            around = variant_label_map(around, seed=seed, image_id=name, number=number, void=void)
-        return Example(
-            variant_image(image, seed=seed, image_id=name, number=number),
-            label_map,
-            self._subclass_map(index, number, label_map, around),
-        )
+        image, label_map, context_map = self._decoded(index)
+        chosen: dict[str, Any] = {
+            "seed": seed, "image_id": self.scenes[index].id, "number": number
+        }  # fmt: skip
+        label_map = variant_label_map(label_map, void=void, **chosen)
+        if context_map is not None:
+            context_map = variant_label_map(context_map, void=void, **chosen)
+        subclass_map = self._subclass_map(index, number, label_map, context_map)
+        return Example(variant_image(image, **chosen), label_map, subclass_map)
 
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         def decode() -> tuple[np.ndarray, ...]:
             scene = self.scenes[index]
-            around = scene.context_label_map() if self.hierarchy is not None else None
-            return scene.load() if around is None else (*scene.load(), around)
+            context_map = scene.context_label_map() if self.hierarchy is not None else None
+            return scene.load() if context_map is None else (*scene.load(), context_map)
 
-        image, label_map, *around = self._cached(("scene", index, 0), decode)
-        return image, label_map, around[0] if around else None
+        image, label_map, *context_map = self._cached(("scene", index, 0), decode)
+        return image, label_map, context_map[0] if context_map else None
 
     def _subclass_map(
-        self, index: int, number: int, label_map: np.ndarray, around: np.ndarray | None
+        self, index: int, number: int, label_map: np.ndarray, context_map: np.ndarray | None
     ) -> np.ndarray:
         hierarchy = self.hierarchy
         if hierarchy is None:
@@ -103,7 +102,7 @@ class TrainingScenes:
 
         def relabel() -> tuple[np.ndarray, ...]:
             scene = self.scenes[index]
-            return (hierarchy.relabel(label_map, hierarchy.scene_of(scene), around),)
+            return (hierarchy.relabel(label_map, hierarchy.scene_of(scene), context_map),)
 
         return self._cached(("subclasses", index, number), relabel)[0]
 

@@ -100,13 +100,13 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     config = job.config
     device = granted_device()
-    share = cores() // context.get_local_world_size()
+    own_cores = cores() // context.get_local_world_size()
     if device.type == "cuda":
         # With the card's number, where the node has several.
         device = get_device()
-        share = int(cores() * config.train.gpu_share / gpus_here())
+        own_cores = int(cores() * config.train.gpu_share / gpus_here())
     else:
-        torch.set_num_threads(config.train.threads or max(1, share))
+        torch.set_num_threads(config.train.threads or max(1, own_cores))
     hierarchy = None
     if job.hierarchy is not None:
         hierarchy = read_hierarchy(storage, job.hierarchy)
@@ -123,7 +123,7 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
         classes=len(job.classes),
         matrix=None if hierarchy is None else torch.from_numpy(hierarchy.matrix()),
         void=job.void,
-        data=_data_source(job, storage, network, hierarchy, rank, world, max(2, share), device),
+        data=_data_source(job, storage, network, hierarchy, rank, world, max(2, own_cores), device),
         device=device,
         precision=job.precision,
         on_step=log.on_step,
