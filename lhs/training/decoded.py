@@ -72,8 +72,6 @@ class TrainingScenes:
 
         Subclasses are those of the augmented label map.
         """
-        if number == 0:
-            return self.example(index)
         image, label_map, context_map = self._decoded(index)
         chosen: dict[str, Any] = {
             "seed": seed, "image_id": self.scenes[index].id, "number": number
