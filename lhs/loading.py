@@ -137,14 +137,14 @@ def _section(tree: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
     return (node if isinstance(node, dict) else {}), key
 
 
-def _recipe_path(recipe: str, beside: Path | None = None) -> Path:
-    """The file of a recipe by its name or path; relative paths start at `beside`, if given."""
+def _recipe_path(recipe: str, folder: Path | None = None) -> Path:
+    """The file of a recipe by its name or path; relative paths start at `folder`, if given."""
     known = recipes()
     if recipe in known:
         return known[recipe]
     path = Path(os.path.expanduser(recipe))
-    if beside is not None:
-        path = beside / path
+    if folder is not None:
+        path = folder / path
     if not os.path.isfile(path):
         near = difflib.get_close_matches(recipe, known, n=3)
         hint = f"did you mean {', '.join(near)}? " if near else ""

@@ -1,4 +1,4 @@
-"""Reader of a plain folder of images and label pictures: the way in for a user's own scenes."""
+"""Reader of a plain folder of images and label pictures, for a user's own scenes."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def _images(folder: Path) -> dict[str, PurePosixPath]:
     for path in find_files(folder):
         other = paths.setdefault(path.with_suffix("").as_posix(), path)
         if other != path:
-            raise UserError(f"{folder}: {other} and {path} have the same name but for the suffix")
+            raise UserError(
+                f"{folder}: {other} and {path} have the same name except for the suffix"
+            )
     return paths
 
 

@@ -93,7 +93,7 @@ class Storage:
         return json.loads(self.read(path))
 
     def move(self, source: str, target: str) -> None:
-        """Move a file or folder; in one step, but for folders of object stores: file by file."""
+        """Move a file or folder; in one step, except folders of object stores: file by file."""
         with explained(self.uri):
             if self.local or self.filesystem.get_file_info(source).is_file:
                 self.filesystem.move(source, target)

@@ -39,7 +39,7 @@ class FCN(SceneNetwork):
     al. pad the image by 100 pixels and crop what comes out, the 7 x 7 layer has a padding of 3
     here: the same network with its grid of scores 3 pixels further on, and less zeros around the
     border. `score_pool` starts at zero, so that a finer network begins as the coarser one that it
-    takes its weights from, but for the corners that interpolating in two steps cuts.
+    takes its weights from, except for the corners that interpolating in two steps cuts.
 
     Parameters
     ----------

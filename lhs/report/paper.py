@@ -88,7 +88,7 @@ def paper_tables(runs: Sequence[Run]) -> dict[int, pd.DataFrame]:
 
 
 def _setting(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What makes two runs the same but for seeds."""
+    """The settings in which runs of one row agree: all but seeds."""
     hierarchy = config["hierarchy"]
     learns = config["train"]["strategy"] != "baseline"
     clusters = learns and hierarchy["kind"] == "label_clusters"
