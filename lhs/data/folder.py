@@ -104,9 +104,7 @@ def _images(folder: Path) -> dict[str, PurePosixPath]:
     for path in find_files(folder):
         other = paths.setdefault(path.with_suffix("").as_posix(), path)
         if other != path:
-            raise UserError(
-                f"{folder}: {other} and {path} have the same name except for the suffix"
-            )
+            raise UserError(f"{folder}: {other} and {path} differ only in their suffix")
     return paths
 
 
