@@ -287,6 +287,7 @@ def executed(page: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.thorough
 def test_the_python_of_the_readme_runs(beside: Path) -> None:
     found = executed("README.md")
     prediction = found["prediction"]

@@ -69,6 +69,7 @@ def test_data_of_the_embedded_dataset(capsys: pytest.CaptureFixture[str]) -> Non
     assert "error: synthetic: no train pixel of class" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_printed_config_is_a_recipe_that_prints_itself(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

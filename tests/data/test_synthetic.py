@@ -72,6 +72,7 @@ def test_same_seed_same_scene_whatever_the_counts() -> None:
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.thorough
 def test_seeds_and_splits_differ() -> None:
     images = {
         scene.image().tobytes()
@@ -81,6 +82,7 @@ def test_seeds_and_splits_differ() -> None:
     assert len(images) == 48
 
 
+@pytest.mark.thorough
 def test_another_process_paints_the_same() -> None:
     code = (
         "import hashlib; from lhs.data.synthetic import synthetic_dataset;"
@@ -114,6 +116,7 @@ def test_fingerprint_depends_on_the_parameters() -> None:
     assert len(others | {one}) == 7
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("share", [0.03, 0.3, 0.9])
 def test_share_unlabelled(share: float) -> None:
     scenes = synthetic_dataset(90, 0, 48, 64, unlabelled=share, seed=2).split("train")
@@ -126,6 +129,7 @@ def test_nothing_unlabelled() -> None:
         assert scene.label_map().max() < len(CLASSES)
 
 
+@pytest.mark.thorough
 def test_void_lies_on_boundaries(painted: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
     full = synthetic_dataset(12, 0, 96, 128, unlabelled=0, seed=3).split("train")
     part = synthetic_dataset(12, 0, 96, 128, unlabelled=0.1, seed=3).split("train")
@@ -199,6 +203,7 @@ def test_any_size(height: int, width: int, unlabelled: float, seed: int, number:
     assert image.std() > 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", [(32, 640), (640, 32), (700, 900)])
 def test_extreme_sizes(shape: tuple[int, int]) -> None:
     for scene in synthetic_dataset(6, 0, *shape, unlabelled=0.1, seed=0).split("train"):

@@ -62,6 +62,7 @@ def test_class_frequencies_sorts_both_panels_and_highlights_the_common(theme):
     png_size(figure)
 
 
+@pytest.mark.thorough
 def test_class_frequencies_names_only_the_common_of_very_many_classes():
     size = 232
     counts = np.arange(size, 0, -1)
