@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+QUICK := not (ray or real or cluster or faults or slow or thorough)
 
 .PHONY: run quick test setup check
 
@@ -18,7 +19,7 @@ test: setup
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 quick: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not ray and not real and not cluster and not faults and not slow" --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "$(QUICK)" --numprocesses 2
 
 check: setup
 	$(BIN)/ruff check

@@ -31,7 +31,7 @@ def training(bench: Bench) -> None:
             smaller = []
             if bench.tiny:
                 batch, warm, steps = 2, 1, 3
-                # FCN's 135 million weights take a CPU half a minute: its feeding and its solver,
+                # FCN's 135 million weights take a CPU half a minute: its feeding and its optimizer,
                 # without them.
                 smaller = ["network.name=lite", "network.weights=imagenet"]
             config = load_config(
@@ -82,7 +82,7 @@ def bare_loop(config: Config, device: str, warm: int, steps: int) -> float:
     ]
     parameters = list(network.parameters())
     rate, decay, fused = 1e-4, train.weight_decay, device == "cuda"
-    solver: torch.optim.Optimizer = (
+    optimizer: torch.optim.Optimizer = (
         torch.optim.SGD(parameters, rate, train.momentum, weight_decay=decay, fused=fused)
         if train.optimizer == "sgd"
         else torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
@@ -95,9 +95,9 @@ def bare_loop(config: Config, device: str, warm: int, steps: int) -> float:
                 started = time.perf_counter()
             images, labels = batches[step % len(batches)]
             loss = label_loss(network(images).float(), labels, void)
-            solver.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            solver.step()
+            optimizer.step()
     synchronise(where)
     return train.batch_size * steps / (time.perf_counter() - started)
 

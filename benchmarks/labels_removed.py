@@ -1,9 +1,9 @@
-"""Stanford Background with labels taken away: what filling brings back (paper section 4.4).
+"""Stanford Background with labels removed: what pseudo-labels bring back (paper section 4.4).
 
 Annotators skip whole objects. So of 80 % of fold 1's training images, drawn with a seed, half of
 the labelled regions (`layers.txt`) lose their labels. Then `lite` is trained as in its recipes: the
 baseline, S on label clusters of what is left (`naive`), S and H on those of the maps that the
-baseline filled. The hierarchy of all labels is the truth that both others are compared with:
+baseline completed. The hierarchy of all labels is the truth that both others are compared with:
 
 - adjusted Rand index of the subclasses that two hierarchies give the pixels that are still
   labelled, each in the label maps it was made of; by common class, weighted by pixels (over all
@@ -40,7 +40,7 @@ STEP = 4
 """Pixels between two that are compared, down and across."""
 
 
-def take_labels_away(source: Path, folder: Path) -> float:
+def remove_labels(source: Path, folder: Path) -> float:
     """Write the dataset with fewer labels into `folder`; the share of labelled pixels left."""
     labels = folder / "labels"
     labels.mkdir(parents=True)
@@ -122,12 +122,12 @@ def agreements(configs: dict[str, Config]) -> dict[str, float]:
                 weights=weights,
             )
         )
-        for name in ("naive", "filled")
+        for name in ("naive", "pseudo-labels")
     }  # fmt: skip
 
 
 def table(scores: dict[str, dict[str, Any]], agreement: dict[str, float]) -> str:
-    """One row a network."""
+    """One row per network."""
     lines = [
         "| | ARI with the hierarchy of all labels | per pixel | per class |",
         "|---|---|---|---|",
@@ -148,7 +148,7 @@ def main() -> None:
     source = (chosen.data_root / "stanford").resolve()
     with tempfile.TemporaryDirectory() as place:
         fewer = Path(place)
-        share = take_labels_away(source, fewer / "stanford")
+        share = remove_labels(source, fewer / "stanford")
         storage = chosen.storage or fewer / "results"
         both = [
             f"storage={storage}",
@@ -157,28 +157,26 @@ def main() -> None:
         bound = load_config("stanford-lite-s-lc", []).hierarchy.n_star
         assert isinstance(bound, int)
         naive = [*both, f"data.root={fewer}", f"hierarchy.n_star={round(bound * share)}"]
-        filled = [*both, f"data.root={fewer}", "unlabelled.mode=pseudo_labels"]
+        pseudo = [*both, f"data.root={fewer}", "unlabelled.mode=pseudo_labels"]
         scores = {}
         for name, recipe, settings in (
             ("baseline", "stanford-lite-baseline", [*both, f"data.root={fewer}"]),
             ("S+LC, naive", "stanford-lite-s-lc", naive),
-            ("S+LC, filled", "stanford-lite-s-lc", filled),
-            ("H+LC, filled", "stanford-lite-h-lc", filled),
+            ("S+LC, pseudo-labels", "stanford-lite-s-lc", pseudo),
+            ("H+LC, pseudo-labels", "stanford-lite-h-lc", pseudo),
         ):
             scores[name] = run(recipe, settings)["scores"]
             print(name, scores[name], file=sys.stderr, flush=True)
         full = [*both, f"data.root={source.parent}"]
+        compared = {"full": full, "naive": naive, "pseudo-labels": pseudo}
         agreement = agreements(
-            {
-                name: load_config("stanford-lite-s-lc", settings)
-                for name, settings in {"full": full, "naive": naive, "filled": filled}.items()
-            }
+            {name: load_config("stanford-lite-s-lc", own) for name, own in compared.items()}
         )
     print(table(scores, agreement))
     report(
         "labels_removed",
         {"labelled": share, "agreement": agreement, "scores": scores},
-        {"agreement of filled above naive's": (agreement["filled"], ">", agreement["naive"])},
+        {"agreement of pseudo-labels": (agreement["pseudo-labels"], ">", agreement["naive"])},
     )
 
 

@@ -106,8 +106,8 @@ def modelled(cost: dict[str, Any], machines: int) -> dict[str, float]:
     """Seconds of each stage on so many machines.
 
     Samples and histograms: the start, and the tasks in as many rounds as the machines need.
-    Clusters: a task a common class (11 at rho = 0.93), as if all were alike. Training: batches of
-    the recipe in as many shares as there are machines, but one image a share at least; beside its
+    Clusters: a task per common class (11 at rho = 0.93), as if all were alike. Training: batches of
+    the recipe in as many shares as there are machines, but at least one image per share; beside its
     share of the work a step costs what it cost more here with two workers of one thread than with
     one of two. Scores: one model, on one machine. Networks and storage between machines are not
     in it.
@@ -147,8 +147,8 @@ def draw(table: pd.DataFrame) -> bytes:
     names = [str(count) for count in hours.index]
     bottom = hours.iloc[:, 0] * 0
     for shade, name in enumerate(hours):
-        told = "training" if name == "model" else name
-        axes.bar(names, hours[name], bottom=bottom, label=told, color=f"C{shade}")
+        shown = "training" if name == "model" else name
+        axes.bar(names, hours[name], bottom=bottom, label=shown, color=f"C{shade}")
         bottom = bottom + hours[name]
     for place, whole in enumerate(bottom):
         axes.annotate(

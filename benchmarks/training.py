@@ -3,7 +3,8 @@
 `lite` on SIFTFlow, all layers, crops of 224 x 224, batches of 8, on the CPU:
 
 1. the program's own training stage with one worker, against the loop that one would write around a
-   `DataLoader` with a worker process per core, for the same network, crops, loss, solver and rate;
+   `DataLoader` with a worker process per core, for the same network, crops, loss,
+   optimizer and rate;
 2. two workers of one thread each against one worker of one thread, with the same batch of 64 in
    all: 32 for each of the two (what they exchange a step does not grow with the batch), and so few
    images that none is decoded while it is measured;
@@ -111,9 +112,9 @@ def plain(config: Config) -> dict[str, float]:
     steps = train.baseline.all_layers.steps
     assert steps is not None
     rate = train.baseline.all_layers.learning_rate
-    solver = torch.optim.AdamW(network.parameters(), rate, weight_decay=train.weight_decay)
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=train.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        solver, rate, total_steps=steps + 1, pct_start=0.15, cycle_momentum=False
+        optimizer, rate, total_steps=steps + 1, pct_start=0.15, cycle_momentum=False
     )
     loader = DataLoader(
         Crops(), train.batch_size, shuffle=True, drop_last=True, num_workers=cores(),
@@ -127,9 +128,9 @@ def plain(config: Config) -> dict[str, float]:
         scores = network(images.to(torch.float32, memory_format=torch.channels_last))
         scores = interpolate(scores, labels.shape[-2:], mode="bilinear", align_corners=False)
         loss = cross_entropy(scores, labels, ignore_index=dataset.void)
-        solver.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        solver.step()
+        optimizer.step()
         schedule.step()
         loss.item()
         now = time.perf_counter()

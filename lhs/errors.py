@@ -1,8 +1,8 @@
-"""Errors that are the user's to mend: shown as one clear message, exit code 2."""
+"""Errors that the user can fix: shown as one clear message, exit code 2."""
 
 
 class UserError(Exception):
-    """A mistake in a setting, a file or a command, told without a traceback.
+    """A mistake in a setting, a file or a command, shown without a traceback.
 
     The message names the file or the setting, what was found there and what is allowed.
     """

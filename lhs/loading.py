@@ -74,7 +74,7 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
         if RENAMED[old] in given:
             raise UserError(f"--set {old}: this is the old name of {RENAMED[old]}, also given")
     for setting in settings:
-        _put(tree, setting)
+        put_setting(tree, setting)
     tree, warnings = _updated(tree, f"recipe {recipe}")
     for warning in warnings:
         _warn(warning)
@@ -155,14 +155,14 @@ def _section(tree: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
     return (node if isinstance(node, dict) else {}), key
 
 
-def _recipe_path(recipe: str, beside: Path | None = None) -> Path:
-    """The file of a recipe by its name or path; relative paths start at `beside`, if given."""
+def _recipe_path(recipe: str, folder: Path | None = None) -> Path:
+    """The file of a recipe by its name or path; relative paths start at `folder`, if given."""
     known = recipes()
     if recipe in known:
         return known[recipe]
     path = Path(os.path.expanduser(recipe))
-    if beside is not None:
-        path = beside / path
+    if folder is not None:
+        path = folder / path
     if not os.path.isfile(path):
         near = difflib.get_close_matches(recipe, known, n=3)
         hint = f"did you mean {', '.join(near)}? " if near else ""
@@ -241,7 +241,14 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _put(tree: dict[str, Any], setting: str) -> None:
+def put_setting(tree: dict[str, Any], setting: str) -> None:
+    """Put a `key=value` text, as in `--set`, into nested settings.
+
+    Raises
+    ------
+    UserError
+        If it is none, or its key leads through a single setting.
+    """
     shown = shortened(setting)
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():

@@ -35,7 +35,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML of plain values: no tags of one's own, no anchors and aliases.
+    """Parse YAML of plain values: no custom tags, no anchors and aliases.
 
     An alias is the same object twice, so that a change in one place would change the other;
     and a few of them expand to more than fits into memory.

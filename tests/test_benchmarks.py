@@ -71,7 +71,7 @@ def test_all_parts_run_on_a_cpu_and_no_bound_is_checked(tmp_path: Path) -> None:
     assert all(line.endswith("not run") for line in not_run)
     # The record has what the last line has.
     lines = [json.loads(line) for line in out.read_text().splitlines()]
-    told = {(line["part"], line["figure"]): line["value"] for line in lines if "figure" in line}
-    assert told == {
+    reported = {(line["part"], line["figure"]): line["value"] for line in lines if "figure" in line}
+    assert reported == {
         (part, name): value for part in FIGURES for name, value in figures[part].items()
     }

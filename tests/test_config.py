@@ -73,7 +73,7 @@ def test_a_recipe_is_put_over_the_one_it_extends(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("extends: 3", "extends = 3, allowed is the name or path of one recipe"),
         ("extends: [demo, demo]", "allowed is the name or path of one recipe"),
@@ -81,10 +81,10 @@ def test_a_recipe_is_put_over_the_one_it_extends(tmp_path):
         ("extends: stanford-lite-s-lc", "extends 'stanford-lite-baseline' itself"),
     ],
 )
-def test_what_a_recipe_can_not_extend_is_told(recipe, text, told):
+def test_what_a_recipe_can_not_extend_is_reported(recipe, text, expected):
     path = recipe(text)
     message = refused(recipe=path)
-    assert told in message
+    assert expected in message
     assert path in message
 
 
@@ -174,7 +174,7 @@ def test_thousands_of_mistakes_are_one_short_message(recipe):
 @pytest.mark.parametrize(
     "text", ["9" * 3000, "0x" + "f" * 100, "[" + "x, " * 5000 + "]", "'" + "x" * 50_000 + "'"]
 )
-def test_a_long_value_is_told_by_its_start(recipe, text):
+def test_a_long_value_is_shown_by_its_start(recipe, text):
     for message in (
         refused(recipe=recipe(f"hierarchy: {{rho: {text}}}")),
         refused(f"hierarchy.rho={text}"),
@@ -280,7 +280,7 @@ def test_an_unbounded_region_in_all_spellings(value, recipe):
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "expected"),
     [
         ("data.dataset=imagenet", "stanford"),
         ("data.on_bad_image=ignore", "skip"),
@@ -320,10 +320,10 @@ def test_an_unbounded_region_in_all_spellings(value, recipe):
         ("storage=''", "1"),
     ],
 )
-def test_a_value_out_of_range_names_key_and_what_is_allowed(setting, told):
+def test_a_value_out_of_range_names_key_and_what_is_allowed(setting, expected):
     message = refused(setting)
     assert setting.partition("=")[0] + " = " in message
-    assert told in message
+    assert expected in message
 
 
 @pytest.mark.parametrize(
@@ -515,8 +515,8 @@ def test_dotted_settings_give_the_configuration_back():
         "stanford-lite-baseline",
         ["hierarchy.region=inf", "train.gpu=false", "data.max_test=3", "hierarchy.rho=0.123456789"],
     )
-    told = [f"{key}={yaml.safe_dump(value)}" for key, value in config.dotted().items()]
-    assert load_config("demo", told) == config
+    settings = [f"{key}={yaml.safe_dump(value)}" for key, value in config.dotted().items()]
+    assert load_config("demo", settings) == config
 
 
 def test_every_field_has_its_dotted_name():
@@ -551,7 +551,7 @@ def test_nothing_else_is(rho, region):
 
 
 def test_settings_of_earlier_versions_are_left_out(tmp_path, caplog):
-    """Stored runs have them; people are told."""
+    """Stored runs have them; a warning says so."""
     tree = {"train": {"features_gb": 3.0, "batch_size": 5}}
     assert build_config(tree).train.batch_size == 5
     assert tree["train"]["features_gb"] == 3.0

@@ -159,14 +159,17 @@ def town(archive: Path) -> None:
         file.add(root, "town")
 
 
+@pytest.mark.thorough
 def test_a_recipe_is_added(used: dict[str, Any]) -> None:
     assert used["recipe"] == [True, 129, "hierarchical"]
 
 
+@pytest.mark.thorough
 def test_a_network_is_added(used: dict[str, Any]) -> None:
     assert used["network"] == [[2, 8, 8, 12], [2, 5, 8, 12], [2, 128]]
 
 
+@pytest.mark.thorough
 def test_a_stage_is_added(used: dict[str, Any]) -> None:
     stage = used["stage"]
     assert stage["pending"] == ["scenes"]
@@ -175,6 +178,7 @@ def test_a_stage_is_added(used: dict[str, Any]) -> None:
     assert stage["again"]
 
 
+@pytest.mark.thorough
 def test_a_dataset_is_added(used: dict[str, Any]) -> None:
     assert used["get"] == 0
     dataset = used["dataset"]
@@ -184,11 +188,13 @@ def test_a_dataset_is_added(used: dict[str, Any]) -> None:
     assert dataset["label_map"] == np.where(LABELS == 11, 255, LABELS).tolist()
 
 
+@pytest.mark.thorough
 def test_a_figure_is_added(used: dict[str, Any]) -> None:
     assert "Test pixels of each class" in used["page"]
     assert "Bar chart of the test pixels of 2 classes." in used["page"]
 
 
+@pytest.mark.thorough
 def test_what_was_added_and_changed_passes_the_linter(used: dict[str, Any]) -> None:
     shutil.copy(TOP / "pyproject.toml", used["folder"])
     files = sorted({path for path, _, _ in steps() if path.endswith(".py")})

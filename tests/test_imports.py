@@ -234,6 +234,7 @@ def test_the_command_line_loads_nothing_heavy():
     assert not loaded & set(HEAVY)
 
 
+@pytest.mark.thorough
 def test_imports_make_no_file_and_set_no_variable(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
@@ -315,6 +316,7 @@ def test_help_answers_in_under_half_a_second(arguments):
     assert min(took) < 0.5
 
 
+@pytest.mark.thorough
 def test_all_ways_to_start_it_say_the_same(tmp_path):
     alone = tmp_path / "scripts" / "run.py"
     alone.parent.mkdir()

@@ -205,10 +205,10 @@ def test_named_files_are_there(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_named_settings_are_there(page: str) -> None:
     names = set(Config().dotted())
-    told, shown = "\n".join(ticked(PAGES[page])), "\n".join(blocks(page, ""))
+    named, shown = "\n".join(ticked(PAGES[page])), "\n".join(blocks(page, ""))
     setting = rf"(?<![\w./<])((?:{SECTIONS})(?:\.[a-z_]\w*)+)(?:=(\S+))?|--set (\w+)="
     # What is shown to type is read as a whole elsewhere.
-    for text, checked in ((told, True), (shown, False)):
+    for text, checked in ((named, True), (shown, False)):
         for name, value, single in re.findall(setting, text):
             if name.endswith((".json", ".html")) or single.isupper():
                 continue
@@ -288,6 +288,7 @@ def executed(page: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.thorough
 def test_the_python_of_the_readme_runs(beside: Path) -> None:
     found = executed("README.md")
     prediction = found["prediction"]

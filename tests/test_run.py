@@ -25,14 +25,14 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    told = error_of(capsys, "run", "nosuch")
-    assert "unknown recipe 'nosuch'" in told
-    assert all(name in told for name in recipes())
+    printed = error_of(capsys, "run", "nosuch")
+    assert "unknown recipe 'nosuch'" in printed
+    assert all(name in printed for name in recipes())
     assert "did you mean" in error_of(capsys, "hierarchy", "dem")
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "named"),
     [
         ("hierarchy.rho=0", ["hierarchy.rho = 0", "greater than 0"]),
         ("hierarchy.rho=1.5", ["hierarchy.rho = 1.5", "less than or equal to 1"]),
@@ -43,21 +43,21 @@ def test_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_settings_out_of_range(
-    capsys: pytest.CaptureFixture[str], setting: str, told: list[str]
+    capsys: pytest.CaptureFixture[str], setting: str, named: list[str]
 ) -> None:
     text = error_of(capsys, "run", "demo", "--set", setting)
-    assert all(part in text for part in told), text
+    assert all(part in text for part in named), text
 
 
 def test_a_dataset_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    told = error_of(capsys, "data", "show", "siftflow", "--data-root", str(tmp_path))
-    assert str(tmp_path / "siftflow") in told
-    assert "lhs data get siftflow" in told
+    printed = error_of(capsys, "data", "show", "siftflow", "--data-root", str(tmp_path))
+    assert str(tmp_path / "siftflow") in printed
+    assert "lhs data get siftflow" in printed
     missing = str(tmp_path / "missing.tar.gz")
-    told = error_of(
+    printed = error_of(
         capsys, "data", "get", "siftflow", "--archive", missing, "--data-root", str(tmp_path)
     )
-    assert missing in told
+    assert missing in printed
 
 
 def test_data_of_the_embedded_dataset(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +69,7 @@ def test_data_of_the_embedded_dataset(capsys: pytest.CaptureFixture[str]) -> Non
     assert "error: synthetic: no train pixel of class" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_printed_config_is_a_recipe_that_prints_itself(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -153,8 +154,8 @@ def test_a_reader_that_goes_is_no_error(argument: str, unbuffered: str) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        told = process.stderr.read()
-    assert told == b""
+        printed = process.stderr.read()
+    assert printed == b""
     assert process.returncode == 141
 
 

@@ -93,7 +93,7 @@ def test_settings_hold_for_all_trials_and_the_trials_own_above_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "settings", "told"),
+    ("trials", "settings", "message"),
     [
         ((), (), "it has no trials"),
         (({"train.seed": 1},), ("train.seed=2",), "varies train.seed itself"),
@@ -103,8 +103,8 @@ def test_settings_hold_for_all_trials_and_the_trials_own_above_them() -> None:
         (({"train.seed": 1},), ("nonsense",), "allowed is key=value"),
     ],
 )
-def test_mistakes_are_told(trials, settings, told) -> None:
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_told(trials, settings, message) -> None:
+    with pytest.raises(UserError, match=message):
         trials_of(sweep(*trials), settings)
 
 
@@ -194,7 +194,7 @@ def test_what_holds_for_a_whole_search() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "settings", "told"),
+    ("changes", "settings", "message"),
     [
         ({"count": 0}, [], "count = 0 trials of 1 settings"),
         ({"space": {}}, [], "3 trials of 0 settings"),
@@ -210,13 +210,13 @@ def test_what_holds_for_a_whole_search() -> None:
         ({"always": {"train.validate_every": 1}}, [], "needs data.held_out"),
     ],
 )
-def test_mistakes_of_a_search_are_told(changes, settings, told) -> None:
-    with pytest.raises(UserError, match=told):
+def test_mistakes_of_a_search_are_told(changes, settings, message) -> None:
+    with pytest.raises(UserError, match=message):
         search_base(search(**changes), settings)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (None, "no such file"),
         ("SWEEP = 3", "found no SWEEP"),
@@ -228,9 +228,9 @@ def test_mistakes_of_a_search_are_told(changes, settings, told) -> None:
         ),
     ],
 )
-def test_files_that_are_no_sweeps(tmp_path: Path, text: str | None, told: str) -> None:
+def test_files_that_are_no_sweeps(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "sweep.py"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_sweep(str(path))

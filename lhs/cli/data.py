@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
@@ -65,8 +64,4 @@ def show(options: Namespace) -> int:
     """`lhs data show`."""
     from lhs.data import commands
 
-    config = data_settings(options).data
-    code = commands.show(config)
-    if options.json:
-        print(json.dumps(commands.summary(config)))
-    return code
+    return commands.show(data_settings(options).data, as_json=options.json)

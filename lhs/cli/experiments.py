@@ -21,7 +21,7 @@ def add_commands(commands: Group) -> None:
     )
     text = "up to the label hierarchy only"
     add_recipe(add_command(commands, "hierarchy", hierarchy, text))
-    add_command(commands, "recipes", recipes, "the named experiments, a line each")
+    add_command(commands, "recipes", recipes, "the named experiments, one line each")
 
 
 def run(options: Namespace) -> int:

@@ -17,7 +17,7 @@ import psutil
 
 from lhs.data.layout import find_base
 from lhs.data.members import Member, safe_member, tar_members, zip_members
-from lhs.data.progress import Progress
+from lhs.data.progress import MB, Show, shown
 from lhs.errors import UserError
 
 MAX_MEMBERS = 2_000_000
@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 
 
 def sha256_of(path: Path) -> str:
-    """Compute a file's SHA-256 digest; progress goes to stderr.
+    """Compute a file's SHA-256 digest, with its progress.
 
     Returns
     -------
@@ -40,12 +40,15 @@ def sha256_of(path: Path) -> str:
         If the file can't be read.
     """
     digest = hashlib.sha256()
-    with file_errors(f"reading {path}"), path.open("rb") as file:
-        progress = Progress(f"verifying {path.name}", path.stat().st_size)
+    title = f"verifying {path.name}, MB"
+    with (
+        file_errors(f"reading {path}"),
+        path.open("rb") as file,
+        shown(title, path.stat().st_size // MB) as show,
+    ):
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-            progress.add(len(chunk))
-        progress.end()
+            show(file.tell() // MB)
     return digest.hexdigest()
 
 
@@ -122,7 +125,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
     size = archive.stat().st_size
     # A small archive may shrink more: its limit is never below 100 MB.
     most = min(max_bytes, max(MAX_RATIO * size, 10**8))
-    task = f"unpacking {archive.name}"
+    task = f"unpacking {archive.name}, MB"
     try:
         # tarfile first would take a zip that holds an uncompressed tar for that tar.
         if zipfile.is_zipfile(archive):
@@ -130,12 +133,12 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
                 total = sum(member.file_size for member in zipped.infolist())
                 _check_size(total, most)
                 check_space("it", total, folder)
-                _write_members(zip_members(zipped), folder, most, Progress(task, total))
+                with shown(task, total // MB) as show:
+                    _write_members(zip_members(zipped), folder, most, show)
         else:
-            with archive.open("rb") as raw:
-                # A tar file has no total size: progress is the position in it.
-                progress = Progress(task, size)
-                _write_members(tar_members(raw), folder, most, progress, place=raw.tell)
+            # A tar file has no total size: progress is the position in it.
+            with archive.open("rb") as raw, shown(task, size // MB) as show:
+                _write_members(tar_members(raw), folder, most, show, place=raw.tell)
     except UserError as error:
         raise UserError(f"{archive}: {error}; nothing was unpacked") from None
     except Exception as error:
@@ -152,7 +155,7 @@ def _write_members(
     members: Iterator[Member],
     folder: Path,
     most: int,
-    progress: Progress,
+    show: Show,
     place: Callable[[], int] | None = None,
 ) -> None:
     """Write members below a folder; together they may take `most` bytes."""
@@ -164,8 +167,7 @@ def _write_members(
         path = safe_member(member.name)
         if path is not None:
             _write_member(member, folder / path)
-        progress.reach(place() if place else member.end)
-    progress.end()
+        show((place() if place else member.end) // MB)
 
 
 def _write_member(member: Member, target: Path) -> None:

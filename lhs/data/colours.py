@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Common class names bear the same colour in every dataset, so that figures can be compared.
+# Common class names have the same colour in every dataset, so that figures can be compared.
 _COLOURS = {
     "sky": (135, 190, 235), "tree": (44, 110, 50), "road": (110, 110, 118), "grass": (126, 190, 74),
     "field": (176, 190, 90), "plant": (90, 160, 90), "water": (52, 112, 178), "sea": (30, 90, 160),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from lhs.config import DataConfig
 from lhs.data import dataset_folder, open_dataset, settings
@@ -39,8 +39,6 @@ def get(name: str, archive: str | Path | None = None, root: str | Path | None = 
     UserError
         If the archive is not what it should be, can't be reached or can't be unpacked.
     """
-    if name not in KNOWN:
-        raise UserError(f"dataset {name!r} can't be fetched; allowed: {', '.join(KNOWN)}")
     known = KNOWN[name]
     config = settings(name, root)
     folder = dataset_folder(config)
@@ -89,25 +87,25 @@ def check(config: DataConfig) -> int:
     return 1 if findings.errors else 0
 
 
-def summary(config: DataConfig) -> dict[str, Any]:
-    """Statistics of a dataset as JSON values, for `lhs data show --json`."""
-    return describe(open_dataset(config)).as_dict()
-
-
-def show(config: DataConfig) -> int:
+def show(config: DataConfig, *, as_json: bool = False) -> int:
     """Print the statistics of a dataset.
 
     Parameters
     ----------
     config
         The data settings.
+    as_json
+        Whether to print them once more, as JSON on the last line.
 
     Returns
     -------
     int
         Exit code 0.
     """
-    print("\n".join(_table(describe(open_dataset(config)))))
+    statistics = describe(open_dataset(config))
+    print("\n".join(_table(statistics)))
+    if as_json:
+        print(json.dumps(statistics.as_dict()))
     return 0
 
 
@@ -162,7 +160,7 @@ def _table(statistics: Statistics) -> list[str]:
 
 
 def _sizes(statistics: Statistics) -> str:
-    sizes = sorted(statistics.sizes.items(), key=lambda item: -item[1])
+    sizes = list(statistics.sizes.items())
     text = ", ".join(f"{width} x {height} ({count})" for (height, width), count in sizes[:5])
     rest = sum(count for _, count in sizes[5:])
     return text + (f", {len(sizes) - 5} more ({rest})" if rest else "")

@@ -30,7 +30,7 @@ class Dataset:
     colours
         (L, 3) uint8 RGB for figures; chosen where None.
     folder
-        Where the files lie; file names in the fingerprint are relative to it.
+        Of the files; file names in the fingerprint are relative to it.
     identity
         What else fixes the content, as JSON values: for datasets without files, their parameters.
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from lhs import __version__
 from lhs.data.archive import check_space, file_errors
-from lhs.data.progress import Progress
+from lhs.data.progress import MB, shown
 from lhs.errors import UserError
 
 TIMEOUT_SECONDS = 30
@@ -101,13 +101,14 @@ def _fetch(address: str, part: Path, notes: Path) -> None:
             # A weak one does not promise the same bytes.
             validator = "" if validator.startswith("W/") else validator
             notes.write_text(json.dumps({"address": address, "validator": validator}))
-        progress = Progress(f"downloading {part.stem}", start + length if length else 0)
-        progress.add(start)
-        with part.open("ab" if start else "wb") as file:
+        total = (start + length if length else 0) // MB
+        with (
+            shown(f"downloading {part.stem}, MB", total) as show,
+            part.open("ab" if start else "wb") as file,
+        ):
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
-                progress.add(len(chunk))
-        progress.end()
+                show(file.tell() // MB)
     if length and _size(part) != start + length:
         raise ConnectionError(f"{_size(part)} of {start + length} bytes arrived")
 

@@ -1,4 +1,4 @@
-"""Reader of a plain folder of images and label pictures: the way in for a user's own scenes."""
+"""Reader of a plain folder of images and label pictures, for a user's own scenes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def open_folder(folder: Path, *, void: int = 255, scenes: str = "none", seed: in
     ----------
     folder
         It holds `images/` (any image files, in folders or not), `labels/` (PNG files of the same
-        path and stem with class ids from 0), `classes.txt` (one class name a line, line 1 is id
-        0) and, if wanted, `splits/train.txt` and `splits/test.txt` (one image a line). With one
+        path and stem with class ids from 0), `classes.txt` (one class name per line, line 1 is id
+        0) and, if wanted, `splits/train.txt` and `splits/test.txt` (one image per line). With one
         list the other split is the rest; without any, a seeded random fifth is the test set.
     void
         The id of unlabelled pixels in the PNG files, not one of the classes'.
@@ -68,7 +68,7 @@ def open_folder(folder: Path, *, void: int = 255, scenes: str = "none", seed: in
         )
     classes = read_lines(folder / "classes.txt")
     if not classes:
-        raise UserError(f"{folder / 'classes.txt'} is empty; needed: one class name a line")
+        raise UserError(f"{folder / 'classes.txt'} is empty; needed: one class name per line")
     if 0 <= void < len(classes):
         raise UserError(
             f"data.folder.void is {void}, the id of class {classes[void]!r} in "
@@ -104,7 +104,7 @@ def _images(folder: Path) -> dict[str, PurePosixPath]:
     for path in find_files(folder):
         other = paths.setdefault(path.with_suffix("").as_posix(), path)
         if other != path:
-            raise UserError(f"{folder}: {other} and {path} have the same name but for the suffix")
+            raise UserError(f"{folder}: {other} and {path} differ only in their suffix")
     return paths
 
 

@@ -73,7 +73,7 @@ def scene_ids(files: list[PurePosixPath]) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read a list of one entry a line, UTF-8 or UTF-16, without blank lines and outer spaces."""
+    """Read a list of one entry per line, UTF-8 or UTF-16, without blank lines and outer spaces."""
     content = path.read_bytes()
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if wide else "utf-8-sig", errors="replace")

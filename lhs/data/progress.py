@@ -1,61 +1,68 @@
-"""Progress of long file work, as lines on stderr."""
+"""Progress of long work: a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from typing import TextIO
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+logger = logging.getLogger("lhs")
+
+INTERVAL = 5.0
+"""Least seconds between two lines about the same work."""
+MB = 10**6
+
+Show = Callable[..., None]
+"""Takes the number of finished items and, if there is one, a status text."""
 
 
-class Progress:
-    """Print the progress of a task of known or unknown length.
+def shown(title: str, total: int) -> AbstractContextManager[Show]:
+    """Show the progress of `total` items while the block runs; 0 if their number is unknown."""
+    return (_bar if sys.stderr.isatty() else _lines)(title, total)
 
-    On a terminal one line is written over and over; elsewhere a line is written every tenth.
 
-    Parameters
-    ----------
-    task
-        What is being done, the beginning of each line.
-    total
-        Its length in `unit`s; 0 where unknown.
-    unit
-        "MB" for counts of bytes, else a plural noun such as "images".
-    stream
-        stderr where None.
-    """
+@contextmanager
+def _lines(title: str, total: int) -> Iterator[Show]:
+    started = logged = time.monotonic()
+    before = (0, "")
 
-    def __init__(
-        self, task: str, total: int, unit: str = "MB", stream: TextIO | None = None
-    ) -> None:
-        self._task, self._total, self._unit = task, total, unit
-        self._stream = sys.stderr if stream is None else stream
-        self._terminal = self._stream.isatty()
-        self._done = 0
-        self._said = 0
+    def show(finished: int, text: str = "") -> None:
+        nonlocal before, logged
+        now = time.monotonic()
+        if now - logged >= INTERVAL and (finished, text) != before:
+            rate = finished / (now - started)
+            left = clock((total - finished) / rate) if total and rate else "?"
+            counted = f"{finished} of {total or '?'}, {rate:.1f} a second, {left} left"
+            logger.info("%s: %s", title, text or counted)
+            before, logged = (finished, text), now
 
-    def add(self, amount: int = 1) -> None:
-        """Count work done: bytes or pieces."""
-        self.reach(self._done + amount)
+    yield show
 
-    def reach(self, done: int) -> None:
-        """Set the amount done so far."""
-        self._done = done
-        step = self._percent() if self._total else self._done // (50 * 10**6)
-        if step >= self._said + (1 if self._terminal or not self._total else 10):
-            self._said = step
-            self._say("\r" if self._terminal else "\n")
 
-    def end(self) -> None:
-        """Finish the line on a terminal."""
-        if self._terminal and self._said:
-            self._say("\n")
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Show]:
+    # Here, as only a terminal needs it.
+    from rich import progress as bars
+    from rich.console import Console
 
-    def _percent(self) -> int:
-        return min(100, 100 * self._done // self._total)
+    # What is printed to stderr meanwhile appears above the bar; stdout stays free for results.
+    with bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        *([bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn()] * bool(total)),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    ) as progress:
+        bar = progress.add_task(title, total=total or None)
+        yield lambda finished, text="": progress.update(
+            bar, completed=finished, description=f"{title}: {text}" if text else title
+        )
 
-    def _say(self, ending: str) -> None:
-        done, total = self._done, self._total
-        if self._unit == "MB":
-            done, total = done // 10**6, total // 10**6
-        amount = f"{done} of {total} {self._unit}" if total else f"{done} {self._unit}"
-        percent = f"{self._percent():3d} % " if self._total else ""
-        print(f"{self._task}: {percent}({amount})", end=ending, file=self._stream, flush=True)
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from lhs.data.progress import Progress
+from lhs.data.progress import shown
 from lhs.data.scenes import Scene
 
 Result = TypeVar("Result")
@@ -15,7 +15,7 @@ _AHEAD = 64
 
 
 def map_scenes(
-    function: Callable[[Scene], Result], scenes: Sequence[Scene], *, task: str = ""
+    function: Callable[[Scene], Result], scenes: Sequence[Scene], *, task: str
 ) -> Iterator[Result]:
     """Apply a function to scenes in threads; decoders and numpy work outside Python's lock.
 
@@ -26,7 +26,7 @@ def map_scenes(
     scenes
         In the order of the results.
     task
-        The name of the progress line on stderr; empty for none.
+        What is being done, for its progress.
 
     Yields
     ------
@@ -34,13 +34,8 @@ def map_scenes(
         One for each scene, in their order. Few results wait at a time, so memory does not grow
         with the number of scenes.
     """
-    progress = Progress(task, len(scenes), "images") if task and len(scenes) > 500 else None
     workers = min(len(os.sched_getaffinity(0)), 32) if hasattr(os, "sched_getaffinity") else 4
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool, shown(task, len(scenes)) as show:
         for start in range(0, len(scenes), _AHEAD):
-            for result in pool.map(function, scenes[start : start + _AHEAD]):
-                if progress:
-                    progress.add()
-                yield result
-    if progress:
-        progress.end()
+            yield from pool.map(function, scenes[start : start + _AHEAD])
+            show(min(start + _AHEAD, len(scenes)))

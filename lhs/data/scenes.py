@@ -125,7 +125,7 @@ class Scene(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FileScene(Scene):
-    """A scene that lies in an image file and a label file; one subclass per label format."""
+    """A scene in an image file and a label file; one subclass per label format."""
 
     image_file: str
     label_file: str

@@ -17,7 +17,7 @@ import numpy as np
 from lhs.data.dataset import Dataset
 from lhs.data.layout import find_files, scene_ids
 from lhs.data.scenes import FileScene
-from lhs.errors import BadImageError, UserError
+from lhs.errors import BadImageError
 
 CLASSES = ("sky", "tree", "road", "grass", "water", "building", "mountain", "foreground")
 FOLDS = 5
@@ -46,14 +46,7 @@ def fold_ids(fold: int) -> list[str]:
     ----------
     fold
         1 to 5.
-
-    Raises
-    ------
-    UserError
-        If there is no such fold.
     """
-    if fold not in range(1, FOLDS + 1):
-        raise UserError(f"data.stanford.fold is {fold}; allowed: 1 to {FOLDS}")
     path = files("lhs.data") / "stanford_folds" / f"fold{fold}.txt"
     return path.read_text(encoding="ascii").split()
 
@@ -82,10 +75,8 @@ def open_stanford(folder: Path, *, fold: int = 1, split: str = "folds", seed: in
     if split == "random":
         order = np.random.default_rng(seed).permutation(len(ids))
         test = {ids[i] for i in order[: len(ids) // FOLDS]}
-    elif split == "folds":
-        test = set(fold_ids(fold))
     else:
-        raise UserError(f"data.stanford.split is {split!r}; allowed: folds, random")
+        test = set(fold_ids(fold))
     return Dataset(
         "stanford",
         CLASSES,

@@ -49,7 +49,8 @@ class SplitStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What `describe` finds; `sizes` counts the images of each (height, width)."""
+    """What `describe` finds; `sizes` counts the images of each (height, width), the most
+    frequent size first."""
 
     name: str
     classes: tuple[str, ...]
@@ -78,7 +79,7 @@ class Statistics:
             "scene_names": list(self.scene_names),
             "sizes": [
                 {"height": height, "width": width, "images": count}
-                for (height, width), count in sorted(self.sizes.items(), key=lambda kv: -kv[1])
+                for (height, width), count in self.sizes.items()
             ],
             "splits": {
                 name: asdict(split) | {"labelled_share": split.labelled_share}
@@ -133,4 +134,5 @@ def describe(dataset: Dataset) -> Statistics:
             class_images=class_images.tolist(),
             scene_names=dict(sorted(names.items())),
         )
-    return Statistics(dataset.name, dataset.classes, dataset.scene_names, dict(sizes), splits)
+    by_count = dict(sizes.most_common())
+    return Statistics(dataset.name, dataset.classes, dataset.scene_names, by_count, splits)

@@ -101,7 +101,7 @@ class Stages:
         assert not self._builds, f"{self._builds} takes {stage.name}, which it does not declare"
         inputs = {}
         for taken in stage.inputs(config):
-            maker = self._apart() if taken.other_run else self
+            maker = self._for_other_run() if taken.other_run else self
             inputs[taken.role] = maker.make(taken.stage, taken.config)
         key = self.key(stage, config)
         assert not key.pending, f"{stage.name}: the key still needs {key.pending}"
@@ -121,7 +121,7 @@ class Stages:
         self.done.append(result)
         return result
 
-    def _apart(self) -> Stages:
+    def _for_other_run(self) -> Stages:
         """Stages of another run on the same storage, which sees the results made here."""
         return Stages(self.storage, _known=self._known, _made=dict(self._made))
 
@@ -139,15 +139,15 @@ class Stages:
         return opened
 
     def needed(
-        self, stage: Stage, config: Config, *, apart: bool = False
+        self, stage: Stage, config: Config, *, other_runs: bool = False
     ) -> Iterator[tuple[Stage, Config, Key]]:
-        """All stages of a result and its own, each once, inputs first; with `apart` also those that
-        belong to other runs."""
+        """All stages of a result and its own, each once, inputs first; with `other_runs` also those
+        that belong to other runs."""
         seen: set[str] = set()
 
         def visit(stage: Stage, config: Config) -> Iterator[tuple[Stage, Config, Key]]:
             for taken in stage.inputs(config):
-                if apart or not taken.other_run:
+                if other_runs or not taken.other_run:
                     yield from visit(taken.stage, taken.config)
             key = self.key(stage, config)
             if key.digest not in seen:

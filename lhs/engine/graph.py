@@ -25,7 +25,6 @@ from lhs.engine.stages.descriptors import build_descriptors, descriptor_settings
 from lhs.engine.stages.evaluation import build_evaluation, evaluation_settings
 from lhs.engine.stages.hierarchy import build_hierarchy, digest_of, hierarchy_settings
 from lhs.engine.stages.pseudo_labels import (
-    ANNOTATED,
     build_pseudo_labels,
     pseudo_label_settings,
     with_pseudo_labels,
@@ -133,7 +132,8 @@ def _context_inputs(config: Config) -> list[Input]:
 
 def _training_inputs(config: Config) -> list[Input]:
     if uses_pseudo_labels(config) and not trains_on_pseudo_labels(config):
-        return [Input(role="scenes", stage=PSEUDO_LABELS, config=config, key_suffix=ANNOTATED)]
+        # The key says that it trains only on what people annotated.
+        return [Input(role="scenes", stage=PSEUDO_LABELS, config=config, key_suffix="-annotated")]
     return _context_inputs(config)
 
 

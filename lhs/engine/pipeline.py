@@ -26,7 +26,7 @@ logger = logging.getLogger("lhs")
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: what it made, and where it lies."""
+    """A finished run: what it made, and where that is stored."""
 
     config: Config
     name: str
@@ -41,14 +41,14 @@ class Outcome:
 
 
 def experiments(config: Config, name: str) -> list[tuple[Config, str]]:
-    """What a run consists of: the experiment, and first its baseline where it asks for one."""
+    """The experiments of a run: the baseline first, if the report asks to train it."""
     if has_hierarchy(config) and config.report.baseline == "train":
         return [(baseline_of(config), f"{name}-baseline"), (config, name)]
     return [(config, name)]
 
 
 def run(config: Config, name: str) -> list[Outcome]:
-    """Run an experiment, and first the baseline that it is compared with where it asks for one.
+    """Run an experiment, and before it its baseline if the report asks to train it.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ def run_one(
     tags
         Further ones of its run in MLflow.
     run_id
-        A run that was left, to be taken up again.
+        An unfinished run to continue.
     callbacks
-        Ray Train's, that hear of the training's scores on held-out images.
+        Ray Train's, which get the training's scores on held-out images.
     """
     storage = Storage(config.storage)
     trainings_that_fit(config)
@@ -93,7 +93,7 @@ def run_one(
         config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
     ) as tracker:
         stages = Stages(storage, tracker, callbacks)
-        # Bad images are told of before anything else is made or taken from the storage.
+        # Bad images are reported before anything else is made or read from the storage.
         scenes = annotated_scenes(stages, config)
         model = stages.make(MODEL, config)
         log_training(tracker, storage, model, config.train)
@@ -107,20 +107,20 @@ def run_one(
 
 
 def plan(config: Config, name: str) -> Iterator[str]:
-    """Say what a run would make and what is there already; nothing is made.
+    """List what a run would make and what exists already; nothing is made.
 
     Yields
     ------
     str
         A line for each stage: its name, the first letters of its key, what would happen.
     """
-    told: set[str] = set()
+    listed: set[str] = set()
     for one, its_name in experiments(config, name):
         stages = Stages(Storage(config.storage))
         yield f"{its_name}: {one.train.strategy} on {one.data.dataset}"
-        for stage, its_config, key in stages.needed(EVALUATION, one, apart=True):
-            state = "as above" if key.digest in told else _state(stages, stage, its_config, key)
-            told.add(key.digest)
+        for stage, its_config, key in stages.needed(EVALUATION, one, other_runs=True):
+            state = "as above" if key.digest in listed else _state(stages, stage, its_config, key)
+            listed.add(key.digest)
             yield f"  {stage.name:<13} {'' if key.pending else key.digest[:12]:<12} {state}"
 
 

@@ -26,7 +26,7 @@ class Stage:
     Attributes
     ----------
     name
-        Of the folder that its results lie in.
+        Of the folder with its results.
     version
         Raised when its code gives other results, so that older results are not reused.
     settings
@@ -151,7 +151,7 @@ class Work:
 
     @property
     def storage(self) -> Storage:
-        """Where everything lies."""
+        """Where results are stored."""
         return self.stages.storage
 
     @property

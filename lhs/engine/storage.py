@@ -1,4 +1,4 @@
-"""Where results lie: a folder or any URI that pyarrow's filesystems know."""
+"""Where results are stored: a folder or any URI that pyarrow's filesystems know."""
 
 from __future__ import annotations
 
@@ -79,25 +79,21 @@ class Storage:
         with explained(self.uri):
             os.replace(half, path)
 
-    def replace_json(self, path: str, tree: Any) -> None:
-        """Write a JSON file so that it is there whole or not at all."""
-        self.replace(path, (json.dumps(tree, indent=2) + "\n").encode())
-
     def read(self, path: str) -> bytes:
         """Read a whole file."""
         with self.filesystem.open_input_stream(path) as stream:
             return stream.read()
 
     def write_json(self, path: str, tree: Any) -> None:
-        """Write a JSON file."""
-        self.write(path, (json.dumps(tree, indent=2) + "\n").encode())
+        """Write a JSON file so that it is there whole or not at all."""
+        self.replace(path, (json.dumps(tree, indent=2) + "\n").encode())
 
     def read_json(self, path: str) -> Any:
         """Read a JSON file."""
         return json.loads(self.read(path))
 
     def move(self, source: str, target: str) -> None:
-        """Move a file or folder; in one step, but for folders of object stores: file by file."""
+        """Move a file or folder; in one step, except folders of object stores: file by file."""
         with explained(self.uri):
             if self.local or self.filesystem.get_file_info(source).is_file:
                 self.filesystem.move(source, target)
@@ -147,7 +143,7 @@ class Storage:
         return path if self.local else f"{self.uri.split('://')[0]}://{path}"
 
 
-_TOLD = {
+_REASONS = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "quota exceeded",
     errno.EACCES: "no permission to write",
@@ -160,17 +156,17 @@ _TOLD = {
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn what a full, closed or read-only storage raises into the user's own words."""
+    """Report a full, closed or read-only storage as a `UserError`."""
     try:
         yield
     except OSError as error:
         # An error of a Ray task keeps its number in what caused it, and its text is a traceback.
         cause = getattr(error, "cause", None)
         found = cause if isinstance(cause, OSError) else error
-        reason = _TOLD.get(found.errno or 0)
+        reason = _REASONS.get(found.errno or 0)
         if reason is None:
             raise
         raise UserError(
             f"storage = {uri}: {reason} ({found}); nothing finished is lost: "
-            "mend it and start again, or choose another folder with --set storage=..."
+            "fix it and start again, or choose another folder with --set storage=..."
         ) from None

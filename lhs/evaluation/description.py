@@ -57,25 +57,10 @@ class ModelDescription:
 
     def as_json(self) -> str:
         """The JSON text of `model.json`."""
-        return json.dumps(
-            {
-                "schema": SCHEMA,
-                "network": self.network.model_dump(mode="json"),
-                "strategy": self.strategy,
-                "dataset": self.dataset,
-                "classes": self.classes,
-                "colours": self.colours,
-                "outputs": self.outputs,
-                "hierarchy_digest": self.hierarchy_digest,
-                "subclass_head": self.subclass_head,
-                "preprocessing": {
-                    "channels": "RGB",
-                    "range": [0, 255],
-                    "border": "mean colour of the image",
-                },
-            },
-            indent=2,
-        )
+        tree = {"schema": SCHEMA, **vars(self), "network": self.network.model_dump(mode="json")}
+        border = "mean colour of the image"
+        tree["preprocessing"] = {"channels": "RGB", "range": [0, 255], "border": border}
+        return json.dumps(tree, indent=2)
 
 
 def read_description(folder: Path) -> ModelDescription:

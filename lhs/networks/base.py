@@ -82,6 +82,13 @@ class SceneNetwork(nn.Module):
         raise NotImplementedError
 
 
+def rectified(
+    channels: int, maps: int, side: int, stride: int = 1, padding: int = 0
+) -> tuple[nn.Conv2d, nn.ReLU]:
+    """A convolution of `side` x `side` and its ReLU."""
+    return nn.Conv2d(channels, maps, side, stride, padding), nn.ReLU(inplace=True)
+
+
 def init_he(network: nn.Module) -> None:
     """Initialise convolutions as He et al. (2015) do: plain networks without batch norm need it."""
     for module in network.modules():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from lhs.networks.base import rectified
 from lhs.networks.patch import BatchDropout, PatchNetwork
 
 
@@ -34,15 +35,13 @@ def clarifai(outputs: int) -> PatchNetwork:
     The figure's input of 224 pixels gives sides 110, 55, 26, 13, 13, 6 with windows that hang over
     the border. At 227 a padding of 1 in layer 2 makes every window fit: 111, 55, 27, 13, 13, 6.
     Layers 3 to 5 have the padding 1 that keeps their side. "Contrast normalised across feature
-    maps" is local response normalisation over 5 maps. Outputs stand 32 pixels apart.
+    maps" is local response normalisation over 5 maps. Outputs are 32 pixels apart.
     """
     features = nn.Sequential(
-        nn.Conv2d(3, 96, 7, stride=2),
-        nn.ReLU(inplace=True),
+        *rectified(3, 96, 7, stride=2),
         nn.MaxPool2d(3, stride=2),
         _contrast(),
-        nn.Conv2d(96, 256, 5, stride=2, padding=1),
-        nn.ReLU(inplace=True),
+        *rectified(96, 256, 5, stride=2, padding=1),
         nn.MaxPool2d(3, stride=2),
         _contrast(),
         *_top(256, (384, 384, 256), side=6),
@@ -58,12 +57,10 @@ def clarifai512(outputs: int) -> PatchNetwork:
     at 227 pixels and layer 6 is 5 x 5.
     """
     features = nn.Sequential(
-        nn.Conv2d(3, 96, 7, stride=2),
-        nn.ReLU(inplace=True),
+        *rectified(3, 96, 7, stride=2),
         nn.MaxPool2d(3, stride=2),
         _contrast(),
-        nn.Conv2d(96, 256, 5, stride=2),
-        nn.ReLU(inplace=True),
+        *rectified(96, 256, 5, stride=2),
         nn.MaxPool2d(3, stride=2),
         _contrast(),
         *_top(256, (512, 1024, 512), side=5),
@@ -75,10 +72,10 @@ def _top(channels: int, maps: tuple[int, int, int], side: int) -> list[nn.Module
     """Layers 3 to 7."""
     layers: list[nn.Module] = []
     for count in maps:
-        layers += [nn.Conv2d(channels, count, 3, padding=1), nn.ReLU(inplace=True)]
+        layers += rectified(channels, count, 3, padding=1)
         channels = count
     layers.append(nn.MaxPool2d(3, stride=2))
     for kernel in (side, 1):
-        layers += [nn.Conv2d(channels, 4096, kernel), nn.ReLU(inplace=True), BatchDropout(0.5)]
+        layers += [*rectified(channels, 4096, kernel), BatchDropout(0.5)]
         channels = 4096
     return layers

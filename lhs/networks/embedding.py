@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from lhs.config import NetworkConfig
-from lhs.context.gist import squared
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.precision import arithmetic
@@ -29,27 +28,10 @@ def pretrained(config: NetworkConfig) -> SceneNetwork:
     return network.eval()
 
 
-def image_embedding(network: SceneNetwork, image: np.ndarray) -> np.ndarray:
-    """Describe an image by the global average of a network's deepest pretrained features.
-
-    Parameters
-    ----------
-    network
-        In its evaluation mode.
-    image
-        (H, W, 3) uint8 RGB image of any size; it is resized to a square first, as for GIST.
-
-    Returns
-    -------
-    descriptor
-        (C,) float32 of Euclidean norm 1, like label histograms.
-    """
-    descriptor: np.ndarray = square_embeddings(network, [squared(image)])[0]
-    return descriptor
-
-
 def square_embeddings(network: SceneNetwork, squares: Sequence[np.ndarray]) -> np.ndarray:
-    """Describe images as `image_embedding` does, on CUDA in one batch.
+    """Describe images by the global average of a network's deepest pretrained features.
+
+    On CUDA in one batch.
 
     Parameters
     ----------
@@ -61,7 +43,7 @@ def square_embeddings(network: SceneNetwork, squares: Sequence[np.ndarray]) -> n
     Returns
     -------
     descriptors
-        (N, C) float32.
+        (N, C) float32 of Euclidean norm 1, like label histograms.
     """
     device = next(network.parameters()).device
     batch = len(squares) if device.type == "cuda" else 1

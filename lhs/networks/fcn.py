@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lhs.networks.base import Normalise, SceneNetwork, init_he
+from lhs.networks.base import Normalise, SceneNetwork, init_he, rectified
 from lhs.networks.patch import BatchDropout
 
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -39,7 +39,7 @@ class FCN(SceneNetwork):
     al. pad the image by 100 pixels and crop what comes out, the 7 x 7 layer has a padding of 3
     here: the same network with its grid of scores 3 pixels further on, and less zeros around the
     border. `score_pool` starts at zero, so that a finer network begins as the coarser one that it
-    takes its weights from, but for the corners that interpolating in two steps cuts.
+    takes its weights from, except for the corners that interpolating in two steps cuts.
 
     Parameters
     ----------
@@ -62,15 +62,13 @@ class FCN(SceneNetwork):
         for widths in VGG16:
             layers: list[nn.Module] = []
             for width in widths:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+                layers += rectified(channels, width, 3, padding=1)
                 channels = width
             self.blocks.append(nn.Sequential(*layers, nn.MaxPool2d(2, stride=2)))
         self.top = nn.Sequential(
-            nn.Conv2d(512, 4096, 7, padding=3),
-            nn.ReLU(inplace=True),
+            *rectified(512, 4096, 7, padding=3),
             BatchDropout(0.5),
-            nn.Conv2d(4096, 4096, 1),
-            nn.ReLU(inplace=True),
+            *rectified(4096, 4096, 1),
             BatchDropout(0.5),
         )
         init_he(self)
@@ -132,13 +130,7 @@ class FCN(SceneNetwork):
 def bilinear(channels: int, factor: int) -> nn.ConvTranspose2d:
     """A learned upsampling by `factor`, initialised as bilinear interpolation of each map."""
     up = nn.ConvTranspose2d(
-        channels,
-        channels,
-        2 * factor,
-        stride=factor,
-        padding=factor // 2,
-        groups=channels,
-        bias=False,
+        channels, channels, 2 * factor, factor, factor // 2, groups=channels, bias=False
     )
     centre = factor - 0.5
     tent = 1 - (torch.arange(2 * factor) - centre).abs() / factor

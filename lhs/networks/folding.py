@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 def folded(network: nn.Module, multiple: int) -> nn.Module:
-    """A copy without batch norm that gives the same scores, but for rounding.
+    """A copy without batch norm that gives the same scores, except for rounding.
 
     It shares all other tensors with the network. A forward pass finds which convolution each batch
     norm follows. If the copy's scores differ, as where the output of a convolution has another use

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from lhs.networks.base import rectified
 from lhs.networks.patch import BatchDropout, PatchNetwork
 
 
@@ -29,27 +30,20 @@ def overfeat(outputs: int) -> PatchNetwork:
 
     The table is for 231 x 231 pixels, the paper's patches are 227 x 227: layer 1 has a padding of
     2 here, which brings 227 to 231 and leaves every other side as in the table, so that the
-    released weights fit. Outputs stand 32 pixels apart.
+    released weights fit. Outputs are 32 pixels apart.
     """
     features = nn.Sequential(
-        nn.Conv2d(3, 96, 11, stride=4, padding=2),
-        nn.ReLU(inplace=True),
+        *rectified(3, 96, 11, stride=4, padding=2),
         nn.MaxPool2d(2, stride=2),
-        nn.Conv2d(96, 256, 5),
-        nn.ReLU(inplace=True),
+        *rectified(96, 256, 5),
         nn.MaxPool2d(2, stride=2),
-        nn.Conv2d(256, 512, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(512, 1024, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(1024, 1024, 3, padding=1),
-        nn.ReLU(inplace=True),
+        *rectified(256, 512, 3, padding=1),
+        *rectified(512, 1024, 3, padding=1),
+        *rectified(1024, 1024, 3, padding=1),
         nn.MaxPool2d(2, stride=2),
-        nn.Conv2d(1024, 3072, 6),
-        nn.ReLU(inplace=True),
+        *rectified(1024, 3072, 6),
         BatchDropout(0.5),
-        nn.Conv2d(3072, 4096, 1),
-        nn.ReLU(inplace=True),
+        *rectified(3072, 4096, 1),
         BatchDropout(0.5),
     )
     return PatchNetwork(features, 4096, outputs, stride=32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lhs.networks.base import rectified
 from lhs.networks.patch import BatchDropout, PatchNetwork
 
 
@@ -43,12 +44,11 @@ def squeezenet(outputs: int) -> PatchNetwork:
     ========  ==============================  =========  =============
 
     The release scores first and takes the mean then; the two commute, and this way the last layer
-    sees one vector a patch, as in the other patch networks. The rectification that the release has
-    behind its scores is left out: class scores may be negative. Outputs stand 16 pixels apart.
+    sees one vector per patch, as in the other patch networks. The ReLU that the release has behind
+    its scores is left out: class scores may be negative. Outputs are 16 pixels apart.
     """
     features = nn.Sequential(
-        nn.Conv2d(3, 64, 3, stride=2),
-        nn.ReLU(inplace=True),
+        *rectified(3, 64, 3, stride=2),
         nn.MaxPool2d(3, stride=2),
         Fire(64, 16, 64),
         Fire(128, 16, 64),

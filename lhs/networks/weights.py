@@ -60,8 +60,8 @@ def load_weights(network: SceneNetwork, config: NetworkConfig) -> list[str]:
             return zfnet_onnx(network, path)
 
 
-def weights_digest(config: NetworkConfig) -> str | None:
-    """The sha256 of the file with the weights; None where they are from elsewhere.
+def weights_digest(config: NetworkConfig) -> dict[str, str]:
+    """The sha256 of the file with the weights, as `weights`; empty if they are from elsewhere.
 
     Raises
     ------
@@ -69,9 +69,9 @@ def weights_digest(config: NetworkConfig) -> str | None:
         If there is no such file.
     """
     if config.weights not in FROM_FILE:
-        return None
+        return {}
     with existing(_weights_file(config)).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return {"weights": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _weights_file(config: NetworkConfig) -> Path:

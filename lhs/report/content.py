@@ -96,7 +96,7 @@ class ReportData:
     config
         Settings, nested or dotted.
     paths
-        From a short label to where the thing lies (model, hierarchy, tracking store).
+        From a short label (model, hierarchy, tracking store) to the path.
     seeds
         Every seed that the scores rest on.
     notes

@@ -128,7 +128,7 @@ def _setting(config: Mapping[str, Any]) -> tuple[Any, ...]:
         (float(hierarchy["rho"]), float(hierarchy["k_scale"]) if clusters else 1.0)
         if learns and kind != "classes"
         else USUAL,
-        _fills(config),
+        _has_pseudo_labels(config),
     )
 
 
@@ -138,8 +138,8 @@ def _kind(hierarchy: Mapping[str, Any]) -> str:
     return f"{kind} {hierarchy['like']}" if kind == "random" else kind
 
 
-def _fills(config: Mapping[str, Any]) -> bool:
-    """Whether the hierarchy is made of maps whose unlabelled pixels the baseline filled."""
+def _has_pseudo_labels(config: Mapping[str, Any]) -> bool:
+    """Whether the hierarchy is made from a baseline's pseudo-labels too."""
     return bool(config["unlabelled"]["mode"] == "pseudo_labels")
 
 
@@ -151,13 +151,13 @@ def _stands_in(config: Mapping[str, Any], row: Mapping[Any, Any]) -> bool:
     """Whether a run has the settings of a row that is the paper's own."""
     if row["source"] != "paper":
         return False
-    *named, settings, fills = _setting(config)
+    *named, settings, pseudo_labels = _setting(config)
     wanted = [row[key] for key in ("dataset", "network", "strategy", "hierarchy", "region")]
     if row["hierarchy"] in IMAGE_KINDS:
         # Its R is the side of the patches: image clusters have no window.
         wanted[-1] = ""
     varied = dict(part.split("=") for part in row["variant"].split(";") if "=" in part)
-    if fills != (row["variant"] == "imputed"):
+    if pseudo_labels != (row["variant"] == "imputed"):
         return False
     usual = dict(zip(("rho", "k_scale"), USUAL, strict=True))
     return named == wanted and settings == tuple(
@@ -166,7 +166,7 @@ def _stands_in(config: Mapping[str, Any], row: Mapping[Any, Any]) -> bool:
 
 
 def note_of(configs: Sequence[Mapping[str, Any]]) -> str:
-    """In what runs that differ in seed and fold alone are less than a row of the paper."""
+    """How runs that differ in seed and fold alone fall short of a row of the paper."""
     notes = _notes(configs[0])
     if configs[0]["data"]["dataset"] == "stanford":
         folds = sorted({config["data"]["stanford"]["fold"] for config in configs})
@@ -182,14 +182,14 @@ def _notes(config: Mapping[str, Any]) -> list[str]:
     for key, what in (("max_train", "training"), ("max_test", "test")):
         if data[key] is not None:
             notes.append(f"{data[key]} {what} images")
-    if _fills(config):
-        filling = config["unlabelled"]
-        if filling["below"] != 0.9:
-            notes.append(f"pseudo-labels below {filling['below']:.0%}")
-        if not filling["train_on_pseudo_labels"]:
+    if _has_pseudo_labels(config):
+        unlabelled = config["unlabelled"]
+        if unlabelled["below"] != 0.9:
+            notes.append(f"pseudo-labels below {unlabelled['below']:.0%}")
+        if not unlabelled["train_on_pseudo_labels"]:
             notes.append("trained on annotated pixels")
-        if filling["stride"] != 1:
-            notes.append(f"pseudo-labels at stride {filling['stride']}")
+        if unlabelled["stride"] != 1:
+            notes.append(f"pseudo-labels at stride {unlabelled['stride']}")
     if train["max_steps"] is not None:
         notes.append(f"{train['max_steps']} steps a phase")
     if train["strategy"] != "baseline" and _kind(config["hierarchy"]).endswith(IMAGE_KINDS):
@@ -202,14 +202,14 @@ def _notes(config: Mapping[str, Any]) -> list[str]:
 
 
 def _name(config: Mapping[str, Any]) -> str:
-    _, network, strategy, kind, region, (rho, k_scale), fills = _setting(config)
+    _, network, strategy, kind, region, (rho, k_scale), pseudo_labels = _setting(config)
     name = f"ours: {network}"
     if strategy == "baseline":
         return f"{name} baseline"
     letter = {"sequential": "S", "hierarchical": "H"}[strategy]
     name += f"+{letter}+{LETTERS[kind]}"
     name += f" (R={region})" if region else ""
-    name += ", pseudo-labels" if fills else ""
+    name += ", pseudo-labels" if pseudo_labels else ""
     return name if (rho, k_scale) == USUAL else f"{name}, rho={rho:g}, K x {k_scale:g}"
 
 

@@ -154,7 +154,7 @@ def examples_section(
                 name=strategy,
                 key="qualitative", title="Test images",
                 caption=f"From left to right: the image, its annotation, {beside}and the "
-                "prediction of this run. Below each prediction stands the share of annotated "
+                "prediction of this run. Below each prediction is the share of annotated "
                 "pixels that are right. Grey areas carry no annotation and count for nothing.",
                 alt=f"{plural(len(examples.images), 'test image')} with annotation and predictions "
                 "as colour maps, and a legend of the classes that occur.",
@@ -237,7 +237,7 @@ def confusion_section(confusion: np.ndarray, class_names: Sequence[str]) -> Sect
                 key="confusion", title="Confusion",
                 caption="A row is an annotated class, a column a predicted one; numbers are "
                 "percent of the row's test pixels, so the diagonal is the class's accuracy. "
-                "Classes stand in order of their test pixels. Colour grows with the square root, "
+                "Classes are in order of their test pixels. Colour grows with the square root, "
                 "so that small confusions show. Grey rows have no test pixel."
                 + (together if others > 1 else ""),
                 alt=f"Confusion matrix of {len(class_names)} classes in percent of each row.",

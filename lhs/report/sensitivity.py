@@ -22,15 +22,9 @@ from lhs.report.wording import NOTHING, with_interval
 from lhs.sweeps import FOLD, SEED, trial_name
 
 STAGES = (
-    "scenes",
-    "samples",
-    "histograms",
-    "descriptors",
-    "hierarchy",
-    "sample_index",
-    "model",
+    "scenes", "samples", "histograms", "descriptors", "hierarchy", "sample_index", "model",
     "evaluation",
-)
+)  # fmt: skip
 SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
 SIZES = ("common_classes", "subclasses")
 
@@ -79,7 +73,7 @@ class Trial:
 
 
 def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A row a trial: `number`, what it changes, its hierarchy's sizes, its scores, `run_id`; of a
+    """A row per trial: `number`, what it changes, its hierarchy's sizes, its scores, `run_id`; of a
     search also `stopped_after`."""
     rows: list[dict[str, Any]] = []
     for trial in trials:
@@ -110,7 +104,7 @@ def setting_labels(trials: Sequence[Trial], groups: Sequence[Group]) -> list[str
 
 
 def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A row a setting: trials that differ only in seed and fold are one.
+    """A row per setting: trials that differ only in seed and fold are one.
 
     Returns
     -------
@@ -185,7 +179,7 @@ def agreement(assignments: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 
 def sharing_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A row a stage: trials that `needed` it, results that were `built`, their `seconds`, the
+    """A row per stage: trials that `needed` it, results that were `built`, their `seconds`, the
     seconds `alone` without sharing, and what was `saved`; the last row is the sum."""
     names = {name for trial in trials for name in trial.seconds}
     order = [name for name in STAGES if name in names] + sorted(names - set(STAGES))
@@ -269,7 +263,7 @@ def render_sweep(
     agreement
         See `agreement`; None where there are no two hierarchies to compare.
     paths
-        From a short label to where the thing lies.
+        From a short label to the path.
     metric
         Of a search, the score that it maximizes; its trials come best first.
 

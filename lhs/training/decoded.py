@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,67 +64,65 @@ class TrainingScenes:
 
     def example(self, index: int) -> Example:
         """The image, its labels and its subclasses."""
-        image, label_map, around = self._decoded(index)
-        return Example(image, label_map, self._subclass_map(index, 0, label_map, around))
+        image, label_map, context_map = self._decoded(index)
+        return Example(image, label_map, self._subclass_map(index, 0, label_map, context_map))
 
     def example_with_context(self, index: int) -> Example:
         """The image and its labels; for `relabel`, in the place of its subclasses, the label map
         that their histograms are counted in."""
-        image, label_map, around = self._decoded(index)
-        return Example(image, label_map, label_map if around is None else around)
+        image, label_map, context_map = self._decoded(index)
+        return Example(image, label_map, label_map if context_map is None else context_map)
 
     def relabel(
-        self, index: int, label_map: np.ndarray, around: np.ndarray | None = None
+        self, index: int, label_map: np.ndarray, context_map: np.ndarray | None = None
     ) -> np.ndarray:
         """Subclass map of a label map (H, W) of an image, whole or a part, by what it shows.
 
-        `around` (H, W) has pseudo-labels too, if the hierarchy uses them.
+        `context_map` (H, W) has pseudo-labels too, if the hierarchy uses them.
         """
         assert self.hierarchy is not None
         scene = self.scenes[index]
-        return self.hierarchy.relabel(label_map, self.hierarchy.scene_of(scene), around, scene.id)
+        return self.hierarchy.relabel(
+            label_map, self.hierarchy.scene_of(scene), context_map, scene.id
+        )
 
     def variant(self, index: int, number: int, *, seed: int, void: int) -> Example:
         """An augmented variant, see `lhs.data.augmentation.variant`; 0 is the image itself.
 
         Subclasses are those of the augmented label map; random ones, those of the image itself.
         """
-        if number == 0:
-            return self.example(index)
-        image, label_map, around = self._decoded(index)
-        name = self.scenes[index].id
-        drawn = None
+        image, label_map, context_map = self._decoded(index)
+        chosen: dict[str, Any] = {
+            "seed": seed, "image_id": self.scenes[index].id, "number": number
+        }  # fmt: skip
         if self.hierarchy is not None and self.hierarchy.by_region:
             # A region keeps its subclass where a rotation cuts it.
-            drawn = variant_label_map(
-                self._subclass_map(index, 0, label_map, around),
-                seed=seed, image_id=name, number=number, void=self.hierarchy.void_subclass,
-            )  # fmt: skip
-        label_map = variant_label_map(label_map, seed=seed, image_id=name, number=number, void=void)
-        if around is not None:
-            around = variant_label_map(around, seed=seed, image_id=name, number=number, void=void)
-        return Example(
-            variant_image(image, seed=seed, image_id=name, number=number),
-            label_map,
-            self._subclass_map(index, number, label_map, around) if drawn is None else drawn,
-        )
+            whole = self._subclass_map(index, 0, label_map, context_map)
+            subclass_map = variant_label_map(whole, void=self.hierarchy.void_subclass, **chosen)
+            label_map = variant_label_map(label_map, void=void, **chosen)
+        else:
+            label_map = variant_label_map(label_map, void=void, **chosen)
+            if context_map is not None:
+                context_map = variant_label_map(context_map, void=void, **chosen)
+            subclass_map = self._subclass_map(index, number, label_map, context_map)
+        return Example(variant_image(image, **chosen), label_map, subclass_map)
 
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         def decode() -> tuple[np.ndarray, ...]:
             scene = self.scenes[index]
-            around = scene.context_label_map() if self.hierarchy is not None else None
-            return scene.load() if around is None else (*scene.load(), around)
+            context_map = scene.context_label_map() if self.hierarchy is not None else None
+            return scene.load() if context_map is None else (*scene.load(), context_map)
 
-        image, label_map, *around = self._cached(("scene", index, 0), decode)
-        return image, label_map, around[0] if around else None
+        image, label_map, *context_map = self._cached(("scene", index, 0), decode)
+        return image, label_map, context_map[0] if context_map else None
 
     def _subclass_map(
-        self, index: int, number: int, label_map: np.ndarray, around: np.ndarray | None
+        self, index: int, number: int, label_map: np.ndarray, context_map: np.ndarray | None
     ) -> np.ndarray:
         if self.hierarchy is None:
             return label_map
         return self._cached(
-            ("subclasses", index, number), lambda: (self.relabel(index, label_map, around),)
+            ("subclasses", index, number), lambda: (self.relabel(index, label_map, context_map),)
         )[0]
 
     def _cached(

@@ -212,7 +212,7 @@ def test_kuberay_file(name: str) -> None:
     assert "LoadBalancer" not in str(whole)
 
 
-def test_every_file_is_told_of() -> None:
-    told = (FOLDER / "README.md").read_text()
+def test_every_file_is_listed() -> None:
+    page = (FOLDER / "README.md").read_text()
     for path in FOLDER.iterdir():
-        assert path.name == "README.md" or f"`{path.name}`" in told
+        assert path.name == "README.md" or f"`{path.name}`" in page

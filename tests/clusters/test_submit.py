@@ -113,12 +113,12 @@ def run(command: list[object], environment: dict[str, str]) -> str:
 
 
 def test_a_run_is_submitted_over_ssh(cluster, there, environment) -> None:
-    told = run(
+    printed = run(
         ["ray", "submit", cluster, "lhs/run.py", "--", "run", "demo", *SMALL,
          "--set", "storage=results"],
         environment,
     )  # fmt: skip
-    assert "mlflow ui" in told
+    assert "mlflow ui" in printed
     scored = list((there.home / "results" / "stages" / "evaluation").glob("*/_SUCCESS.json"))
     # The baseline's and the hierarchy's.
     assert [json.loads(path.read_text())["facts"]["images"] for path in scored] == [4, 4]
@@ -132,14 +132,14 @@ def test_a_job_gets_the_folder_without_what_is_large_or_private(
     cluster, there, environment
 ) -> None:
     results = there.home / "of-the-job"
-    told = run(
+    printed = run(
         ["ray", "job", "submit", "--address", "http://127.0.0.1:8265", "--working-dir", ".", "--",
          "bash", "-c", shlex.join(["ls", "-A"]) + " && "
          + shlex.join(["lhs", "run", "demo", *SMALL, "--set", f"storage={results}"])],
         environment | {"RAY_AUTH_MODE": "token"},
     )  # fmt: skip
-    assert "pyproject.toml" in told
-    assert not {".git", ".venv", ".mypy_cache"} & set(told.split())
+    assert "pyproject.toml" in printed
+    assert not {".git", ".venv", ".mypy_cache"} & set(printed.split())
     assert len(list((results / "stages" / "evaluation").glob("*/_SUCCESS.json"))) == 2
 
 
@@ -160,17 +160,17 @@ def test_a_run_is_submitted_to_two_hosts(environment, tmp_path: Path) -> None:
         run(["ray", "up", "--yes", "--no-config-cache", path], environment)
         limit = time.monotonic() + 400
         both = f"/{2 * len(os.sched_getaffinity(0))}.0 CPU"
-        while both not in (told := run(["ray", "exec", path, "ray status"], environment)):
-            assert time.monotonic() < limit, told
+        while both not in (printed := run(["ray", "exec", path, "ray status"], environment)):
+            assert time.monotonic() < limit, printed
             time.sleep(5)
         results = tmp_path / "results"
-        told = run(
+        printed = run(
             ["ray", "submit", path, "lhs/run.py", "--", "run", "demo", *SMALL,
              "--set", f"storage={results}"],
             environment,
         )  # fmt: skip
-        assert "cluster: 2 nodes" in told
-        assert "mlflow ui" in told
+        assert "cluster: 2 nodes" in printed
+        assert "mlflow ui" in printed
         assert len(list((results / "stages" / "evaluation").glob("*/_SUCCESS.json"))) == 2
         for one in (head, worker):
             assert len(list((one.home.parent / "ray").glob("session_2*"))) == 1

@@ -66,7 +66,7 @@ def test_samples_are_the_labelled_superpixels_of_the_variant(number):
         here = ((np.array([y, x]) - own.mean(axis=0)) ** 2).sum()
         assert here == pytest.approx(distances.min())
         seen.add(int(superpixels[y, x]))
-    assert len(seen) == len(rows.centres), "one sample a superpixel"
+    assert len(seen) == len(rows.centres), "one sample per superpixel"
     # A superpixel that gave no sample has no labelled centre: it touches void.
     for missing in set(range(superpixels.max() + 1)) - seen:
         assert (label_map[superpixels == missing] == VOID).any()

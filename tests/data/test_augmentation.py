@@ -25,6 +25,7 @@ def _scene(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     return image, random.integers(0, 33, (height, width), dtype=np.uint8)
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=60)
 @given(scenes, keys)
 def test_label_map_alone_equals_the_variants(shape: tuple[int, int, int], key: dict) -> None:

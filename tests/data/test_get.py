@@ -81,12 +81,11 @@ def _address(server: Server, path: str = "set.zip") -> str:
     return f"http://127.0.0.1:{server.server_port}/{path}"
 
 
-def test_download(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_download(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "set.zip"
     download.download(_address(server), target)
     assert target.read_bytes() == BODY
     assert [path.name for path in target.parent.iterdir()] == ["set.zip"]
-    assert "downloading set.zip: 100 %" in capsys.readouterr().err
 
 
 def test_download_goes_on_after_a_break(server: Server, tmp_path: Path) -> None:
@@ -193,8 +192,6 @@ def test_get_of_a_wrong_file(archives: Path, tmp_path: Path) -> None:
         get("siftflow", archives / "stanford.tar.gz", root)
     with pytest.raises(UserError, match=r"'.*gone' is not a file"):
         get("siftflow", archives / "gone", root)
-    with pytest.raises(UserError, match="'folder' can't be fetched; allowed: siftflow"):
-        get("folder", None, root)
     assert not root.exists() or not list(root.iterdir())
 
 

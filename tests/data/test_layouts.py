@@ -43,8 +43,6 @@ def test_stanford_folds_are_disjoint_and_complete() -> None:
     folds = [fold_ids(k) for k in range(1, 6)]
     assert [len(fold) for fold in folds] == [143] * 5
     assert len(set().union(*folds)) == 715
-    with pytest.raises(UserError, match="fold is 6; allowed: 1 to 5"):
-        fold_ids(6)
 
 
 def test_stanford_random_split(tmp_path: Path) -> None:
@@ -55,8 +53,6 @@ def test_stanford_random_split(tmp_path: Path) -> None:
     same = open_stanford(folder, split="random", seed=1)
     other = open_stanford(folder, split="random", seed=2)
     assert first.fingerprint() == same.fingerprint() != other.fingerprint()
-    with pytest.raises(UserError, match="allowed: folds, random"):
-        open_stanford(folder, split="fold")
 
 
 @pytest.mark.parametrize("text", ["", " \n", "0 1\n0\n", "0 a\n0 1\n", "0 1.5\n", "# 0 1\n"])
@@ -215,5 +211,5 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
 def test_two_images_of_one_stem(tmp_path: Path) -> None:
     plain(tmp_path)
     save_image(tmp_path / "images/beach_1.jpg")
-    with pytest.raises(UserError, match=r"beach_1\.jpg and .*beach_1\.png.*same name"):
+    with pytest.raises(UserError, match=r"beach_1\.jpg and .*beach_1\.png differ only"):
         open_folder(tmp_path)

@@ -127,6 +127,7 @@ def test_cells_in_cells_have_an_end(tmp_path: Path) -> None:
         read_variable(tmp_path / "a.mat", "S")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("wanted", ["S", "other"])
 def test_a_bomb_is_not_unpacked(tmp_path: Path, wanted: str) -> None:
     """A gigabyte of zeros, which deflate to a megabyte."""

@@ -110,6 +110,7 @@ def test_long_names_are_still_read(tmp_path: Path) -> None:
             assert [member.name for member in tar_members(raw)] == [name]
 
 
+@pytest.mark.thorough
 def test_members_are_forgotten_as_they_pass(tmp_path: Path) -> None:
     path = tmp_path / "d.tar"
     path.write_bytes(tarfile.TarInfo("images/a").tobuf() * 20_000 + bytes(1024))

@@ -98,6 +98,7 @@ def test_what_names_no_image_or_several_is_refused(tmp_path: Path, line: str) ->
         opened(tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_generated_datasets_have_the_published_shares(tmp_path: Path, name: str) -> None:
     published, known = PUBLISHED[name], KNOWN[name]

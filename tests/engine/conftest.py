@@ -148,7 +148,7 @@ def pretend(stages: Stages, stage: Stage, config: Config, **facts: Any) -> Path:
 
 @pytest.fixture
 def checked_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
-    """Stages that hold every dataset for checked, of which others are told the word `scenes`."""
+    """Stages that hold every dataset for checked, which other stages see as the word `scenes`."""
 
     def build(work: object, path: str) -> dict[str, Any]:
         raise AssertionError("scenes are there")

@@ -113,7 +113,7 @@ def test_mistakes_that_workers_find(
     (tmp_path / "x.yaml").write_text(config.yaml())
     for command in ("hierarchy", "run"):
         assert main([command, str(tmp_path / "x.yaml")]) == 2
-        told = capsys.readouterr().err
-        assert "lhs: wrong: 1 bad images:" in told
-        assert "beach_2.png" in told
-        assert "Traceback" not in told
+        printed = capsys.readouterr().err
+        assert "lhs: wrong: 1 bad images:" in printed
+        assert "beach_2.png" in printed
+        assert "Traceback" not in printed

@@ -302,7 +302,8 @@ def test_pseudo_labels_come_from_the_baseline_of_the_report(checked_stages: Stag
     assert checked_stages.key(PSEUDO_LABELS, config).inputs["model"] == baseline.digest
     names = [stage.name for stage, _, _ in checked_stages.needed(PSEUDO_LABELS, config)]
     assert names == ["scenes", "pseudo_labels"]
-    names = [stage.name for stage, _, _ in checked_stages.needed(PSEUDO_LABELS, config, apart=True)]
+    needed = checked_stages.needed(PSEUDO_LABELS, config, other_runs=True)
+    names = [stage.name for stage, _, _ in needed]
     assert names == ["scenes", "samples", "sample_index", "model", "pseudo_labels"]
 
 

@@ -33,7 +33,7 @@ class Refusing:
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "reason"),
     [
         (errno.ENOSPC, "no space left"),
         (errno.EDQUOT, "quota"),
@@ -41,7 +41,7 @@ class Refusing:
         (errno.EROFS, "read-only"),
     ],
 )
-def test_what_a_full_or_closed_storage_says(tmp_path: Path, number: int, told: str) -> None:
+def test_what_a_full_or_closed_storage_says(tmp_path: Path, number: int, reason: str) -> None:
     storage = Storage(str(tmp_path))
     storage.filesystem = Refusing(number)
     (tmp_path / "made").mkdir()
@@ -53,7 +53,7 @@ def test_what_a_full_or_closed_storage_says(tmp_path: Path, number: int, told: s
         lambda: storage.delete(storage.path("made")),
     ]
     for call in calls:
-        with pytest.raises(UserError, match=rf"^storage = {tmp_path}: {told}.*--set storage="):
+        with pytest.raises(UserError, match=rf"^storage = {tmp_path}: {reason}.*--set storage="):
             call()
 
 

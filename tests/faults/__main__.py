@@ -46,8 +46,8 @@ def main() -> int:
         with record.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
         print(f"{stage.name} x {fault}: {line['outcome']}, {line['seconds']:.0f} s", flush=True)
-        if line["told"]:
-            print(f"  {line['told']}", flush=True)
+        if line["message"]:
+            print(f"  {line['message']}", flush=True)
     print(table(known))
     lost = [line for line in known.values() if line["outcome"] == "LOST"]
     passed = len(known) - len(lost)
@@ -69,17 +69,17 @@ def outcome(stage, fault: str, references: References) -> dict:
         with scratch_folder() as scratch:
             verdict = attempt(stage, fault, references, scratch)
     except Lost as lost:
-        return {"outcome": "LOST", "told": str(lost), "seconds": time.monotonic() - started}
+        return {"outcome": "LOST", "message": str(lost), "seconds": time.monotonic() - started}
     return {
         "outcome": "went on" if verdict.went_on else "stopped",
-        "told": verdict.told,
+        "message": verdict.message,
         "compared": verdict.compared,
         "seconds": verdict.seconds,
     }
 
 
 def table(known: dict[tuple[str, str], dict]) -> str:
-    """A row a stage, a column a fault, and why some were not tried."""
+    """A row per stage, a column per fault, and why some were not tried."""
     width = max(len(stage.name) for stage in STAGES) + 2
     lines = ["", " " * width + "".join(f"{fault:<11}" for fault in FAULTS)]
     reasons = {}

@@ -26,7 +26,7 @@ from tests.serving import TrackingServer
 HELD = 70 * 2**20
 GONE = 60.0
 """Seconds that the tracking server is away."""
-TOLD = {
+MESSAGES = {
     "full": "no space left",
     "read-only": "read-only|no permission",
     "store": "object store",
@@ -42,7 +42,7 @@ class Verdict:
     ----------
     went_on
         Whether the disturbed run itself ended well.
-    told
+    message
         The message with which it stopped.
     compared
         How many results were found equal.
@@ -51,7 +51,7 @@ class Verdict:
     """
 
     went_on: bool
-    told: str
+    message: str
     compared: int
     seconds: float
 
@@ -102,8 +102,8 @@ def attempt(stage: Stage, fault: str, references: References, scratch: Path) -> 
                     halted.resume()
         trouble.pass_by()
         code = ended(driver)
-        told = tail(log)
-        went_on = _judge(fault, code, run.code, told, trouble.told)
+        message = tail(log)
+        went_on = _judge(fault, code, run.code, message, trouble.message)
         trouble.lift()
         if not went_on:
             next_start = run.start(log, halt, again=True, **trouble.environment)
@@ -112,7 +112,7 @@ def attempt(stage: Stage, fault: str, references: References, scratch: Path) -> 
             if code != run.code:
                 raise Lost(f"the next start: exit code {code}\n{tail(log)}")
         compared = _equal(run.results(), Run(command, data, reference.storage).results())
-    messages = [line for line in told.splitlines() if line.startswith("lhs: ")]
+    messages = [line for line in message.splitlines() if line.startswith("lhs: ")]
     message = "" if went_on or not messages else messages[-1]
     return Verdict(went_on, message, compared, time.monotonic() - started)
 
@@ -146,7 +146,7 @@ class Trouble:
             self.server.start()
             places.callback(self.server.stop)
             self.environment["MLFLOW_TRACKING_URI"] = self.server.uri
-        self.told = re.escape(image.name) if fault == "image" else TOLD.get(fault, "")
+        self.message = re.escape(image.name) if fault == "image" else MESSAGES.get(fault, "")
 
     def strike(self, halted: psutil.Process, driver: subprocess.Popen[bytes]) -> None:
         """Bring it about, while a process stands still."""
@@ -173,7 +173,7 @@ class Trouble:
             self.server.start()
 
     def lift(self) -> None:
-        """Mend what a person would mend before the next start."""
+        """Repair what a person would repair before the next start."""
         match self.fault:
             case "full":
                 self.disk.free()
@@ -205,20 +205,20 @@ def _wait_for_halt(driver: subprocess.Popen[bytes], marker: Path, log: Path) -> 
     return psutil.Process(int(marker.read_text()))
 
 
-def _judge(fault: str, code: int, well: int, told: str, wanted: str) -> bool:
+def _judge(fault: str, code: int, well: int, message: str, wanted: str) -> bool:
     """Whether the disturbed run went on to its end; it must, or stop as it should."""
-    if "Traceback (most recent call last)" in told:
-        raise Lost(f"a traceback, exit code {code}\n{told}")
+    if "Traceback (most recent call last)" in message:
+        raise Lost(f"a traceback, exit code {code}\n{message}")
     if fault == "driver":
         if code != -signal.SIGKILL:
-            raise Lost(f"the driver was killed, exit code {code}\n{told}")
+            raise Lost(f"the driver was killed, exit code {code}\n{message}")
         return False
     if code == well:
         return True
-    if code != 2 or "\nlhs: " not in told:
-        raise Lost(f"no message: exit code {code}\n{told}")
-    if not re.search(wanted, told):
-        raise Lost(f"the message does not say {wanted!r}\n{told}")
+    if code != 2 or "\nlhs: " not in message:
+        raise Lost(f"no message: exit code {code}\n{message}")
+    if not re.search(wanted, message):
+        raise Lost(f"the message does not say {wanted!r}\n{message}")
     return False
 
 

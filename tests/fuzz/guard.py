@@ -66,14 +66,14 @@ def bounded(megabytes: int, folder: Path | None = None) -> Iterator[None]:
 
 def ends_well(call: Callable[[], T], megabytes: int, folder: Path | None = None) -> T | None:
     """What a call gives, within bounds; None where it refuses its input in clear words."""
-    told = ""
+    message = ""
     with bounded(megabytes, folder):
         try:
             return call()
         except UserError as error:
-            told = str(error)
-            told.encode()
-    assert 0 < len(told) < 100_000
+            message = str(error)
+            message.encode()
+    assert 0 < len(message) < 100_000
     return None
 
 

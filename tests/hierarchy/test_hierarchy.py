@@ -188,7 +188,7 @@ def test_relabeling_by_scene_name():
     assert hierarchy.subclass_of([], scene_names=[]).tolist() == []
 
 
-def test_what_relabeling_needs_and_lacks_is_told():
+def test_what_relabeling_needs_and_lacks_is_reported():
     with pytest.raises(UserError, match="needs the image's scene name"):
         scene_hierarchy().relabel(np.zeros((2, 2), np.uint8))
     with pytest.raises(UserError, match="needs the samples' scene names"):

@@ -65,7 +65,7 @@ def test_the_seed_decides(blobs):
 
 
 def test_what_the_process_did_before_does_not_count(tmp_path):
-    """A fit of rows without clear clusters hangs on the number of threads in its last digits."""
+    """A fit of rows without clear clusters depends on the number of threads in its last digits."""
     rows = np.random.default_rng(0).random((3000, 33)).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
     script = (
@@ -129,17 +129,17 @@ def test_auto_takes_cuml_where_it_runs():
 
 
 @pytest.mark.parametrize(
-    ("probe", "told"),
+    ("probe", "warned"),
     [
         (NO_GPU, None),
         (CumlProbe("not installed", 'pip install "lhs[gpu]"'), 'pip install "lhs[gpu]"'),
         (CumlProbe("broken", "ImportError: cupy"), "cuML cannot run here: ImportError: cupy"),
     ],
 )
-def test_where_cuml_does_not_run_auto_takes_scikit_learn(caplog, probe, told):
+def test_where_cuml_does_not_run_auto_takes_scikit_learn(caplog, probe, warned):
     assert pick_backend("auto", probe) == "sklearn"
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == ([] if told is None else [f"clustering by scikit-learn: {told}"])
+    assert messages == ([] if warned is None else [f"clustering by scikit-learn: {warned}"])
     with pytest.raises(UserError, match=r"hierarchy\.backend: found 'cuml'.*allowed") as failed:
         pick_backend("cuml", probe)
     assert probe.reason in str(failed.value)

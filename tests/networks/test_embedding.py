@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lhs.config import NetworkConfig
-from lhs.networks.embedding import image_embedding, pretrained
+from lhs.context.gist import squared
+from lhs.networks.embedding import pretrained, square_embeddings
 
 
 def picture() -> np.ndarray:
@@ -23,7 +24,7 @@ def test_only_pretrained_layers_count(name, length):
         torch.manual_seed(seed)
         network = pretrained(NetworkConfig(name=name))
         assert not network.training
-        found.append(image_embedding(network, picture()))
+        found.append(square_embeddings(network, [squared(picture())])[0])
     np.testing.assert_array_equal(*found)
     assert found[0].shape == (length,)
     assert found[0].dtype == np.float32
@@ -35,7 +36,7 @@ def test_it_is_the_mean_of_the_deepest_maps_of_the_whole_image():
     square = cv2.resize(picture(), (256, 256), interpolation=cv2.INTER_LINEAR)
     kept = []
     network.encoder.blocks[-1].register_forward_hook(lambda *parts: kept.append(parts[2]))
-    found = image_embedding(network, picture())
+    [found] = square_embeddings(network, [squared(picture())])
     with torch.inference_mode():
         network.forward_features(torch.from_numpy(square.transpose(2, 0, 1))[None].float())
     [_, features] = kept
@@ -44,5 +45,5 @@ def test_it_is_the_mean_of_the_deepest_maps_of_the_whole_image():
 
 
 def test_an_image_of_one_colour_has_one_too():
-    found = image_embedding(pretrained(NetworkConfig()), np.zeros((40, 30, 3), np.uint8))
+    found = square_embeddings(pretrained(NetworkConfig()), [np.zeros((256, 256, 3), np.uint8)])
     assert np.isfinite(found).all()

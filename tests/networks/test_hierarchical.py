@@ -33,7 +33,7 @@ def stepped(masked: bool, learned: bool, optimizer: str):
     model.w.requires_grad_(learned)
     before = copy.deepcopy(model.state_dict())
     parameters = [p for p in model.parameters() if p.requires_grad]
-    solver = (
+    optimizer = (
         torch.optim.AdamW(parameters, 0.1, weight_decay=0.1)
         if optimizer == "adamw"
         else torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=0.1)
@@ -42,9 +42,9 @@ def stepped(masked: bool, learned: bool, optimizer: str):
     label = torch.tensor(PARENTS)[subclass]
     for _ in range(3):
         p, w = model(torch.randn(2, 3, 4, 4))
-        solver.zero_grad()
+        optimizer.zero_grad()
         hierarchical_loss(p, subclass, label, w, 1.0, 255).backward()
-        solver.step()
+        optimizer.step()
     return model, before
 
 

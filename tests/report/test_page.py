@@ -227,6 +227,7 @@ def test_comparison_of_runs_with_one_title_keeps_them_apart(report):
     assert "demo <script>alert(1)</script> (2)" in text
 
 
+@pytest.mark.thorough
 def test_the_report_needs_no_torch_ray_mlflow_or_pyplot():
     code = (
         "import sys, lhs.report.assemble, lhs.report.page;"

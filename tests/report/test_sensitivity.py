@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
@@ -126,6 +126,7 @@ def test_agreement_of_a_textbook_case() -> None:
     assert frame.to_numpy().diagonal() == pytest.approx(1)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30))
 def test_agreement_does_not_depend_on_ids(pairs: list[tuple[int, int]]) -> None:
     one, other = np.array(pairs).T

@@ -452,7 +452,7 @@ def test_void_pixels_teach_nothing():
     )
 
 
-# Solver and schedule
+# Optimizer and schedule
 
 
 def rates(steps: int, **settings) -> np.ndarray:

@@ -28,12 +28,10 @@ from lhs.data.synthetic.canvas import (
     spread,
 )
 from lhs.data.synthetic.places import PLACES, compose
-from lhs.errors import UserError
 
 __all__ = ["CLASSES", "SyntheticScene", "synthetic_dataset"]
 
 GENERATOR = 1  # part of the fingerprint: raise it with every change of the pixels
-SMALLEST = 32  # pixels, both edges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +85,6 @@ def synthetic_dataset(
     Dataset
         14 classes, 6 scene names; ids as "coast_00012" and, in the test split, "coast_test00012".
 
-    Raises
-    ------
-    UserError
-        If a value is out of range.
-
     Examples
     --------
     >>> dataset = synthetic_dataset(6, 2, 48, 64, unlabelled=0.1, seed=0)
@@ -101,11 +94,6 @@ def synthetic_dataset(
     shared: dict[str, Any] = {
         "height": height, "width": width, "unlabelled": unlabelled, "seed": seed
     }  # fmt: skip
-    for key, value in {"train": train, "test": test, **shared}.items():
-        low = SMALLEST if key in ("height", "width") else 0
-        if value < low or (key == "unlabelled" and value > 0.9):
-            allowed = f"from {low}" + (" to 0.9" if key == "unlabelled" else "")
-            raise UserError(f"data.synthetic.{key} is {value}; allowed: {allowed}")
     scenes = []
     for part, (split, count) in enumerate(zip(SPLITS, (train, test), strict=True)):
         mark = "" if split == "train" else split

@@ -1,4 +1,4 @@
-"""`lhs predict`: Ray Data over images, a model an actor, to label maps and what goes with them."""
+"""`lhs predict`: label maps of images by Ray Data, with overlays and one table."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _same_settings(
 def _labelled(
     job: _LabelJob, sources: list[Source], gpu: bool, workers: int | None
 ) -> list[dict[str, Any]]:
-    """One row an image: name, kept, error, counts of each class."""
+    """One row per image: name, kept, error, counts of each class."""
     ordered = sorted(sources, key=lambda source: source.name)
     with followed("images labelled", len(ordered)) as progress, explained(job.storage.uri):
         rows = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, models=workers).take_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -29,19 +29,14 @@ def granted_device() -> torch.device:
     return torch.device("cuda" if granted and torch.cuda.is_available() else "cpu")
 
 
-class Probe(NamedTuple):
-    """What a process with a reserved GPU sees."""
-
-    cuda: bool
-    """Whether torch sees the GPU; it does not see a logical one."""
-    name: str
-
-
 @functools.cache
-def booked_gpu() -> Probe:
-    """Query a GPU of the cluster, once per process; waits until one has room."""
-    found: Probe = ray.get(gpu_query_task()(_query).remote())
-    return found
+def has_cuda() -> bool:
+    """Whether torch sees a GPU of the cluster: it does not see a logical one.
+
+    Queries one, once per process; waits until one has room.
+    """
+    device: str = ray.get(gpu_query_task()(lambda: granted_device().type).remote())
+    return device == "cuda"
 
 
 def gpu_query_task() -> Any:
@@ -50,14 +45,6 @@ def gpu_query_task() -> Any:
     With the default scheduling strategy: a trial of Tune would restrict it to its own resources.
     """
     return ray.remote(num_cpus=0, num_gpus=QUERY_SHARE, scheduling_strategy="DEFAULT")
-
-
-def _query() -> Probe:
-    import torch
-
-    device = granted_device()
-    cuda = device.type == "cuda"
-    return Probe(cuda, torch.cuda.get_device_name(device) if cuda else "cpu")
 
 
 def precision_on(setting: str, gpu: bool, name: str) -> Precision:
@@ -84,12 +71,9 @@ def precision_on(setting: str, gpu: bool, name: str) -> Precision:
 
 @functools.cache
 def _precision_on_gpu(setting: str, name: str) -> Precision:
-    resolved: Precision = ray.get(gpu_query_task()(_resolve_on_gpu).remote(setting, name))
+    query = gpu_query_task()(lambda: _resolved(setting, str(granted_device()), name))
+    resolved: Precision = ray.get(query.remote())
     return resolved
-
-
-def _resolve_on_gpu(setting: str, name: str) -> Precision:
-    return _resolved(setting, str(granted_device()), name)
 
 
 def _resolved(setting: str, device: str, name: str) -> Precision:

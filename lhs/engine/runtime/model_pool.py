@@ -190,7 +190,7 @@ def over_images(
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
             num_cpus=MODEL_CPUS,
             num_gpus=booked_share(share) if gpu else None,
-            fn_constructor_kwargs={"job": job, "beside": -(-most // fitting)},
+            fn_constructor_kwargs={"job": job, "per_node": -(-most // fitting)},
             **step,
         )
         .map_batches(
@@ -263,8 +263,8 @@ _read_items: dict[str, list[Any]] = {}
 class _ModelActor:
     """An actor with a model, which is loaded for the first image that needs it."""
 
-    def __init__(self, job: ImageJob, beside: int) -> None:
-        self.job, self.beside = job, beside
+    def __init__(self, job: ImageJob, per_node: int) -> None:
+        self.job, self.per_node = job, per_node
         self.model: Any = None
         self.together = False
 
@@ -292,7 +292,7 @@ class _ModelActor:
 
         device = granted_device()
         if device.type == "cpu":
-            torch.set_num_threads(max(1, cores() // self.beside))
+            torch.set_num_threads(max(1, cores() // self.per_node))
         # One at a time on CPUs, where batches are no faster: scores equal those of `Model.predict`.
         self.together = device.type == "cuda"
         self.model = self.job.load(device)

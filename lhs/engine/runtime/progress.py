@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +13,12 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lhs.data.progress import Show, shown
+
 logger = logging.getLogger("lhs")
 
 POLL = 0.5
 """Seconds after which the driver asks the actor again."""
-INTERVAL = 5.0
-"""Least seconds between two lines about the same task."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,6 @@ class TaskState:
     finished: int = 0
     text: str = ""
     error: str = ""
-
-
-Show = Callable[[TaskState], None]
 
 
 class ProgressActor:
@@ -162,15 +157,14 @@ def followed(title: str, total: int) -> Iterator[Progress]:
     Progress
         To hand to workers.
     """
-    shown = _bar if sys.stderr.isatty() else _lines
     with opened() as progress, shown(title, total) as show, _polled(progress, f"{title}: ", show):
         yield progress
 
 
 @contextmanager
-def relayed() -> Iterator[Progress]:
+def forwarded_logs() -> Iterator[Progress]:
     """Log what the `ProgressHandler`s of other processes send while the block runs."""
-    with opened() as progress, _polled(progress, "", lambda state: None):
+    with opened() as progress, _polled(progress, "", lambda *_: None):
         yield progress
 
 
@@ -187,7 +181,7 @@ def _polled(progress: Progress, prefix: str, show: Show) -> Iterator[None]:
                 state, messages = ray.get(progress.actor.poll.remote(progress.task))
                 for level, message in messages:
                     logger.log(level, "%s%s", prefix, message)
-                show(state)
+                show(state.finished, state.text)
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()
@@ -196,50 +190,3 @@ def _polled(progress: Progress, prefix: str, show: Show) -> Iterator[None]:
     finally:
         stop.set()
         thread.join(timeout=10)
-
-
-@contextmanager
-def _lines(title: str, total: int) -> Iterator[Show]:
-    started = logged = time.monotonic()
-    before = TaskState()
-
-    def show(state: TaskState) -> None:
-        nonlocal before, logged
-        now = time.monotonic()
-        if now - logged >= INTERVAL and state != before:
-            rate = state.finished / (now - started)
-            left = clock((total - state.finished) / rate) if rate else "?"
-            counted = f"{state.finished} of {total}, {rate:.1f} a second, {left} left"
-            logger.info("%s: %s", title, state.text or counted)
-            before, logged = state, now
-
-    yield show
-
-
-@contextmanager
-def _bar(title: str, total: int) -> Iterator[Show]:
-    # Here, as only a terminal needs it.
-    from rich import progress as bars
-    from rich.console import Console
-
-    # What is printed to stderr meanwhile appears above the bar; stdout stays free for results.
-    with bars.Progress(
-        bars.TextColumn("{task.description}", markup=False),
-        *([bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn()] * bool(total)),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-    ) as shown:
-        bar = shown.add_task(title, total=total or None)
-        yield lambda state: shown.update(
-            bar,
-            completed=state.finished,
-            description=f"{title}: {state.text}" if state.text else title,
-        )
-
-
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

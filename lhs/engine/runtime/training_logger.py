@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lhs.config import Config
-from lhs.engine.runtime.progress import INTERVAL, Progress, clock
+from lhs.data.progress import INTERVAL, clock
+from lhs.engine.runtime.progress import Progress
 from lhs.engine.tracking.metrics import Curves, mean_of
 from lhs.training.loop import History
 

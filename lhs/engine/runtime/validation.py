@@ -28,7 +28,7 @@ class Validation:
         Label that is not scored.
     parents
         Class (n,) of each subclass; None for the baseline.
-    every
+    stride
         Patch networks: pixels between two scores, see `evaluation.stride`.
     class_scores
         Networks with W: see `evaluation.class_scores`.
@@ -40,11 +40,11 @@ class Validation:
         classes: int,
         void: int,
         parents: np.ndarray | None,
-        every: int = 1,
+        stride: int = 1,
         class_scores: ClassScores = "w",
     ) -> None:
         self.scenes, self.classes, self.void = scenes, classes, void
-        self.parents, self.every, self.class_scores = parents, every, class_scores
+        self.parents, self.stride, self.class_scores = parents, stride, class_scores
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, *, subclasses: bool) -> dict[str, float]:
@@ -59,7 +59,7 @@ class Validation:
         if rule != "w":
             assert self.parents is not None
             pool = SubclassPool(rule, self.parents)
-        scored = PixelScores(inference_network(model), self.every, pool)
+        scored = PixelScores(inference_network(model), self.stride, pool)
         device = next(model.parameters()).device
         counts = np.zeros((self.classes, self.classes), np.int64)
         for scene in self.scenes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import tempfile
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,6 @@ class TrainingJob:
     scenes: tuple[Scene, ...]
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
-    class_pixels: tuple[int, ...]
     void: int
     dataset: str
     hierarchy: str | None
@@ -105,13 +104,13 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     config = job.config
     device = granted_device()
-    share = cores() // context.get_local_world_size()
+    own_cores = cores() // context.get_local_world_size()
     if device.type == "cuda":
         # With the card's number, where the node has several.
         device = get_device()
-        share = int(cores() * config.train.gpu_share / gpus_here())
+        own_cores = int(cores() * config.train.gpu_share / gpus_here())
     else:
-        torch.set_num_threads(config.train.threads or max(1, share))
+        torch.set_num_threads(config.train.threads or max(1, own_cores))
     hierarchy = None
     if job.hierarchy is not None:
         hierarchy = read_hierarchy(storage, job.hierarchy)
@@ -128,7 +127,7 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
         classes=len(job.classes),
         matrix=None if hierarchy is None else torch.from_numpy(hierarchy.matrix()),
         void=job.void,
-        data=_data_source(job, storage, network, hierarchy, rank, world, max(2, share), device),
+        data=_data_source(job, storage, network, hierarchy, rank, world, max(2, own_cores), device),
         device=device,
         precision=job.precision,
         class_weights=class_weights(config.train.class_weights, job.class_pixels),
@@ -239,16 +238,9 @@ def _checkpoints(job: TrainingJob, storage: Storage, rank: int) -> Checkpoints:
     def read() -> bytes | None:
         return storage.read(path) if storage.exists(path) else None
 
-    def write(content: bytes) -> None:
-        # A unique name: a worker of a killed driver may still be writing.
-        beside = f"{path}.{uuid.uuid4().hex[:8]}"
-        storage.write(beside, content)
-        storage.move(beside, path)
-
     train = job.config.train
-    return Checkpoints(
-        read, write if rank == 0 else None, train.checkpoint_minutes, train.checkpoint_steps
-    )
+    write = partial(storage.replace, path) if rank == 0 else None
+    return Checkpoints(read, write, train.checkpoint_minutes, train.checkpoint_steps)
 
 
 def _save_model(

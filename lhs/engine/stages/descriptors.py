@@ -66,8 +66,7 @@ def descriptor_weights(config: Config) -> dict[str, str]:
         return {}
     from lhs.networks.weights import weights_digest
 
-    digest = weights_digest(embedder_of(config.network))
-    return {} if digest is None else {"weights": digest}
+    return weights_digest(embedder_of(config.network))
 
 
 def embedder_of(config: NetworkConfig) -> NetworkConfig:

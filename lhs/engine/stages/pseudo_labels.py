@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lhs")
 
-ANNOTATED = "-annotated"
-"""Added to the stage's key if the network trains only on what people annotated."""
 BATCH = 16
 """Images sent to a model at a time."""
 
@@ -77,11 +75,8 @@ def build_pseudo_labels(work: Work, scenes: CheckedScenes, path: str) -> dict[st
         job = _PseudoLabelJob(stored, storage, maps, dataset.void, len(dataset.classes))
         table = _label(job, sparse, config)
         storage.move(maps, f"{path}/{MAPS}")
-    with (
-        explained(storage.uri),
-        storage.filesystem.open_output_stream(f"{path}/{IMAGES}") as stream,
-    ):
-        pq.write_table(table, stream)
+    with explained(storage.uri):
+        pq.write_table(table, f"{path}/{IMAGES}", filesystem=storage.filesystem)
     counts = np.zeros(len(dataset.classes), np.int64)
     for row in table["counts"]:
         counts += row.values.to_numpy()
@@ -119,7 +114,6 @@ def with_pseudo_labels(
     return replace(
         scenes,
         dataset=maps.add_to(scenes.dataset),
-        key=result.key + ("" if train_on_pseudo_labels else ANNOTATED),
         class_pixels=pixels,
         pseudo_labels=maps,
     )

@@ -22,9 +22,6 @@ from lhs.engine.stages.scenes import CheckedScenes, blocks, mapped, worker_datas
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 
-REPORT_EVERY = 8
-"""Images between two reports of progress: each report takes some of a worker's time."""
-
 SAMPLES = pa.schema(
     [
         ("image", pa.string()),
@@ -80,7 +77,6 @@ def sample_batch(
     """Rows `SAMPLES` of a batch of rows (image, variant)."""
     dataset = worker_dataset(data, pseudo_labels)
     tables = [SAMPLES.empty_table()]
-    finished = 0
     for image, number in zip(batch["image"].to_pylist(), batch["variant"].to_pylist(), strict=True):
         rows = sample_rows(
             dataset.scene(image),
@@ -99,11 +95,7 @@ def sample_batch(
             rows.sizes.astype(np.int32),
         ]
         tables.append(pa.table(columns, schema=SAMPLES))
-        finished += 1
-        if finished == REPORT_EVERY:
-            progress.add(finished)
-            finished = 0
-    progress.add(finished)
+        progress.add(1)
     return pa.concat_tables(tables)
 
 

@@ -40,10 +40,8 @@ class CheckedScenes:
     ----------
     dataset
         With its classes.
-    key
-        Of the checked files and of the images left out; later stages depend on it.
     path
-        Folder of the finished stage, with `scenes.parquet`, a row an image.
+        Folder of the finished stage, with `scenes.parquet`, a row per image.
     class_pixels
         Labelled training pixels per class, (L,).
     skipped
@@ -53,7 +51,6 @@ class CheckedScenes:
     """
 
     dataset: Dataset
-    key: str
     path: str
     class_pixels: np.ndarray
     skipped: dict[str, str]
@@ -72,7 +69,7 @@ def dataset_digest(config: Config) -> dict[str, str]:
 def build_scenes(work: Work, path: str) -> dict[str, Any]:
     """Read every file of the dataset.
 
-    The folder holds `scenes.parquet`, a row an image; the facts `class_pixels` (L,), `problems` by
+    The folder holds `scenes.parquet`, a row per image; the facts `class_pixels` (L,), `problems` by
     image id, `wrong`, the images whose labels do not fit the classes, and `void_images`.
     """
     config, storage = work.config.data, work.storage
@@ -83,11 +80,8 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
         checked = mapped(check_batch, rows, blocks(len(rows)), config=config, progress=progress)
         refs = checked.materialize().to_arrow_refs()
         table = pa.concat_tables(ray.get(refs)).sort_by("id")
-    with (
-        explained(storage.uri),
-        storage.filesystem.open_output_stream(f"{path}/scenes.parquet") as stream,
-    ):
-        pq.write_table(table, stream)
+    with explained(storage.uri):
+        pq.write_table(table, f"{path}/scenes.parquet", filesystem=storage.filesystem)
     train = table.filter(pa.compute.equal(table["split"], "train"))
     counts = np.array(train["counts"].to_pylist())
     columns = table.select(["id", "problem", "wrong"])
@@ -152,7 +146,6 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
         logger.warning(f"{message}\nleft out: data.on_bad_image = skip")
     checked = CheckedScenes(
         dataset=dataset,
-        key=checked_key(result),
         path=result.path,
         class_pixels=np.array(result.facts["class_pixels"], np.int64),
         skipped=problems,

@@ -19,7 +19,7 @@ from lhs.config import (
     ReportConfig,
     UnlabelledConfig,
 )
-from lhs.engine.runtime.devices import booked_gpu, booked_share, precision_on
+from lhs.engine.runtime.devices import booked_share, has_cuda, precision_on
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import CPU_SHARE, training_workers, wants_gpu
 from lhs.engine.runtime.worker import FACTS, TrainingJob, train_worker
@@ -64,7 +64,6 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
         scenes=tuple(scenes.split("train")),
         classes=tuple(dataset.classes),
         colours=tuple((int(r), int(g), int(b)) for r, g, b in dataset.colours),
-        class_pixels=tuple(int(count) for count in scenes.class_pixels),
         void=dataset.void,
         dataset=dataset.name,
         hierarchy=place("hierarchy"),
@@ -84,7 +83,7 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
             # Ray Train takes NCCL wherever GPUs are booked, even if they are only logical. Its
             # timeout of 1800 s is for a single step; workers wait for a validation in
             # `ray.train.report`, which has no timeout.
-            torch_config=TorchConfig(backend="gloo" if gpu and not booked_gpu().cuda else None),
+            torch_config=TorchConfig(backend="gloo" if gpu and not has_cuda() else None),
             scaling_config=ray_train.ScalingConfig(
                 num_workers=training_workers(config),
                 use_gpu=gpu,
@@ -160,8 +159,7 @@ def training_settings(config: Config) -> dict[str, Any]:
 
 def network_weights(config: Config) -> dict[str, str]:
     """The digest of the weights that the network starts from, if there are some."""
-    digest = weights_digest(config.network)
-    return {} if digest is None else {"weights": digest}
+    return weights_digest(config.network)
 
 
 def baseline_of(config: Config) -> Config:

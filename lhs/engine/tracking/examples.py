@@ -44,21 +44,19 @@ def subclass_patches(
     keep = (pc.field("variant") == 0) & (pc.field("label") == label)
     keep &= pc.field("image").isin(chosen.tolist())
     columns = ["image", "variant", "y", "x", "label"]
-    rows = pa.concat_tables(
-        table.filter(keep) for table in row_tables(storage, samples.path, columns)
-    ).sort_by([("image", "ascending"), ("y", "ascending"), ("x", "ascending")])
+    tables = row_tables(storage, samples.path, columns)
+    rows = pa.concat_tables(table.filter(keep) for table in tables)
+    rows = rows.sort_by([("image", "ascending"), ("y", "ascending"), ("x", "ascending")])
     names = [hierarchy.subclasses[i].name for i in np.flatnonzero(hierarchy.parents == label)]
     patches: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    centres_of: dict[str, list[tuple[int, int]]] = {}
-    for row in rows.to_pylist():
-        centres_of.setdefault(row["image"], []).append((row["y"], row["x"]))
-    for image_id in chosen:
+    groups = rows.to_pandas().groupby("image")
+    places = {image: group[["y", "x"]].to_numpy() for image, group in groups}
+    for image_id in chosen.tolist():
         if all(len(found) >= PER_SUBCLASS for found in patches.values()):
             break
-        centres = np.array(centres_of.get(str(image_id), []), np.int64).reshape(-1, 2)
-        if not len(centres):
+        if image_id not in places:
             continue
-        scene = train[str(image_id)]
+        scene, centres = train[image_id], places[image_id]
         histograms = histogram_rows(
             scenes.dataset, scene, 0, centres, region=config.hierarchy.region, seed=0
         )

@@ -80,7 +80,7 @@ def write_report(
     evaluation = read_evaluation(storage, scored)
     baseline_result, note = find_baseline(stages, config)
     baseline = None if baseline_result is None else read_evaluation(storage, baseline_result)
-    notes = [text for text in (note, _filling_note(stages, config)) if text]
+    notes = [text for text in (note, _pseudo_label_note(stages, config)) if text]
     if scenes.skipped:
         ids = ", ".join(list(scenes.skipped)[:10])
         notes.append(f"{len(scenes.skipped)} unreadable images were left out, such as {ids}.")
@@ -89,25 +89,24 @@ def write_report(
     with storage.filesystem.open_input_file(f"{model.path}/history.parquet") as stream:
         history = pq.read_table(stream).to_pandas()
     folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")
-    facts = {
+    shown: dict[str, Any] = {
         "title": name,
         "subtitle": f"{dataset.name}, {config.network.label}, {config.train.strategy}",
         "dataset": dataset.name,
         "strategy": config.train.strategy,
-        "classes": list(dataset.classes),
         "created": datetime.now().isoformat(sep=" ", timespec="minutes"),
         "seeds": [config.train.seed],
-        "run_id": tracker.run_id,
         "config": config.model_dump(mode="json"),
+    }
+    facts = shown | {
+        "classes": list(dataset.classes),
+        "run_id": tracker.run_id,
         "scores": evaluation.scores.as_dict(),
         "baseline_scores": None if baseline is None else baseline.scores.as_dict(),
         "stages": stages.table(),
     }
     data = assemble(
-        title=name,
-        subtitle=str(facts["subtitle"]),
-        dataset=dataset.name,
-        strategy=config.train.strategy,
+        **shown,
         class_names=dataset.classes,
         colours=dataset.colours,
         void=dataset.void,
@@ -117,7 +116,6 @@ def write_report(
         examples=_examples(stages, config, scenes, scored, baseline_result),
         history=history,
         stages=[(stage.name, stage.reused, stage.seconds) for stage in stages.done],
-        config=config.model_dump(mode="json"),
         paths={
             "report": storage.address(f"{folder}/{PAGE}"),
             "model": storage.address(f"{model.path}/model"),
@@ -127,9 +125,7 @@ def write_report(
             "tracking store": tracker.uri,
             "MLflow run": tracker.run_id,
         },
-        seeds=[config.train.seed],
         notes=notes,
-        created=str(facts["created"]),
     )
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
@@ -156,17 +152,17 @@ def _write_files(folder: Path, data: ReportData, facts: dict[str, Any], counts: 
                 item.frame.to_csv(folder / "tables" / f"{item.key}.csv", index=False)
 
 
-def _filling_note(stages: Stages, config: Config) -> str:
-    """How much of the training labels people gave, and how much the baseline."""
+def _pseudo_label_note(stages: Stages, config: Config) -> str:
+    """The share of training labels that are annotations, not pseudo-labels."""
     facts = next((stage.facts for stage in stages.done if stage.name == "pseudo_labels"), None)
     if facts is None:
         return ""
-    annotated, filled = facts["annotated_pixels"], facts["filled_pixels"]
+    annotated, added = facts["annotated_pixels"], facts["filled_pixels"]
     learned = "" if config.unlabelled.train_on_pseudo_labels else " The network did not see them."
     return (
-        f"The baseline filled {facts['images']:,} of {facts['training_images']:,} training images: "
-        f"{annotated / (annotated + filled):.1%} of the labels that the hierarchy is made of are "
-        f"people's, the others its predictions.{learned}"
+        f"The baseline made pseudo-labels for {facts['images']:,} of "
+        f"{facts['training_images']:,} training images: {annotated / (annotated + added):.1%} of "
+        f"the labels that the hierarchy is made from are annotations.{learned}"
     )
 
 

@@ -19,7 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from lhs.config import Config
 from lhs.engine.cache import Stages
-from lhs.engine.runtime.progress import Progress, relayed
+from lhs.engine.runtime.progress import Progress, forwarded_logs
 from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
@@ -34,9 +34,9 @@ from lhs.engine.tuning.trials import (
     run_trial,
     run_tune,
 )
-from lhs.loading import build_config, current_name
+from lhs.loading import build_config, put_setting
 from lhs.report.sensitivity import SCORES
-from lhs.sweeps import Between, Search, Trial
+from lhs.sweeps import Between, Search, Trial, text_of
 
 logger = logging.getLogger("lhs")
 
@@ -165,7 +165,7 @@ def _run(
     )  # fmt: skip
     for record in finished.values():
         proposals.add_evaluated_point(record["changes"], record["scores"][search.metric])
-    with relayed() as lines:
+    with forwarded_logs() as lines:
         trainable = functools.partial(
             _searched, storage=storage, folder=folder, base=base, space=dict(search.space),
             ids=ids, tracker=tracker, lines=lines,
@@ -203,7 +203,7 @@ def _searched(
 ) -> None:
     changes = {key: _rounded(parameters[key], values) for key, values in space.items()}
     number = ray.get(ids.assign.remote(tune.get_context().get_trial_id(), changes))
-    storage.replace_json(begun_path(folder, number), {"changes": changes})
+    storage.write_json(begun_path(folder, number), {"changes": changes})
     trial = Trial(number, changes, changed(base, changes))
     run_trial(storage, folder, trial, trial_tags(tracker, number), lines, [TuneReportCallback()])
 
@@ -212,11 +212,7 @@ def changed(base: Config, changes: Mapping[str, Any]) -> Config:
     """A configuration with some settings changed, by dotted name."""
     tree = base.model_dump(mode="json")
     for key, value in changes.items():
-        *parents, last = current_name(key).split(".")
-        node = tree
-        for parent in parents:
-            node = node[parent]
-        node[last] = value
+        put_setting(tree, f"{key}={text_of(value)}")
     return build_config(tree)
 
 
@@ -251,7 +247,7 @@ def _record_stopped(
         stopped = Tracker(tracker.uri, run.info.run_id)
         stopped.tags({"lhs.stopped_after": metrics["epoch"]})
         stopped.end("KILLED")
-    storage.replace_json(record_path(folder, trial.number), record)
+    storage.write_json(record_path(folder, trial.number), record)
     logger.info(
         f"[{trial.number} {trial.name}] stopped after epoch {metrics['epoch']}: others score higher"
     )

@@ -191,7 +191,7 @@ def begin(storage: Storage, folder: str, resume: bool, wanted: Mapping[str, Any]
             raise UserError(f"--resume: no sweep {name} was begun in {storage.uri}")
         state = {**wanted, "token": uuid.uuid4().hex}
         storage.make_folder(f"{folder}/trials")
-        storage.replace_json(path, state)
+        storage.write_json(path, state)
         return state
     before = storage.read_json(path)
     if not resume:
@@ -273,7 +273,7 @@ def _run(
 ) -> None:
     if until == "hierarchy":
         for trial, done in zip(left, shared, strict=True):
-            storage.replace_json(record_path(folder, trial.number), record_of(trial, done))
+            storage.write_json(record_path(folder, trial.number), record_of(trial, done))
         return
     tags = {trial.number: trial_tags(tracker, trial.number) for trial in left}
     run_trials(storage, folder, left, tags, at_once, keep)

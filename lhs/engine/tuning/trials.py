@@ -15,7 +15,7 @@ from ray.train import UserCallback
 from lhs.engine.pipeline import run_one
 from lhs.engine.runtime.cluster import connected
 from lhs.engine.runtime.logs import logging_to
-from lhs.engine.runtime.progress import Progress, ProgressHandler, relayed, share_actor
+from lhs.engine.runtime.progress import Progress, ProgressHandler, forwarded_logs, share_actor
 from lhs.engine.runtime.resources import trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage, explained
@@ -65,7 +65,7 @@ def run_trials(
     """
     fitting = min(trainings_that_fit(trial.config) for trial in trials)
     by_number = {trial.number: trial for trial in trials}
-    with relayed() as lines:
+    with forwarded_logs() as lines:
         _, errors = run_tune(
             storage,
             folder,
@@ -223,7 +223,7 @@ def run_trial(
             "run_id": outcome.tracker.run_id,
             "report": outcome.report,
         }
-        storage.replace_json(record_path(folder, trial.number), record)
+        storage.write_json(record_path(folder, trial.number), record)
     tune.report(scores.headline())
 
 

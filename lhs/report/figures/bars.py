@@ -143,7 +143,7 @@ def per_class_change(
 ) -> Figure:
     """Draw each class's change in accuracy against the baseline (the paper's Fig. 7).
 
-    One bar a class, largest gain on top; gain and loss differ in colour and side, common classes
+    One bar per class, largest gain on top; gain and loss differ in colour and side, common classes
     are solid and rare ones outlined. A class without a test pixel (nan) is left out. Of very many
     classes those are drawn that changed most, and a line says how many others there are.
 
@@ -175,11 +175,11 @@ def per_class_change(
     axes = figure.subplots()
     style_axes(axes, theme, grid="x")
     edges = [theme.gain if value >= 0 else theme.loss for value in values]
-    fills = [
+    face_colours = [
         to_rgba(edge, 1.0 if solid else 0.22) for edge, solid in zip(edges, is_common, strict=True)
     ]
     places = np.arange(len(order))
-    axes.barh(places, values, height=0.68, color=fills, edgecolor=edges, linewidth=1.0)
+    axes.barh(places, values, height=0.68, color=face_colours, edgecolor=edges, linewidth=1.0)
     axes.axvline(0, color=theme.muted, linewidth=0.9)
     for place, value in zip(places, values, strict=True):
         axes.annotate(

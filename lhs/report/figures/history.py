@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lhs.report.figures.style import LIGHT, Theme, add_legend, new_figure, style_axes
+from lhs.report.figures.style import LIGHT, Theme, new_figure, style_axes
 
 
 def curves(history: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
@@ -15,8 +15,8 @@ def curves(history: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     Parameters
     ----------
     history
-        One row a logged step: `step` (counted through all phases), `phase`, `loss`,
-        `learning_rate`. Further columns that end in `_loss` are drawn beside the loss.
+        One row per logged step: `step` (counted through all phases), `phase`, `loss`,
+        `learning_rate`.
     theme
         Colours.
 
@@ -29,17 +29,13 @@ def curves(history: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     style_axes(top, theme, grid="y")
     style_axes(bottom, theme, grid="y")
-    parts = [str(name) for name in history.columns if str(name).endswith("_loss")]
-    colours = [theme.loss, theme.rare, theme.muted]
     change = history["phase"].ne(history["phase"].shift()).cumsum()
     for position, (_, rows) in enumerate(history.groupby(change, sort=False)):
         steps = rows["step"].to_numpy(dtype=float)
         top.plot(steps, rows["loss"], color=theme.common, alpha=0.22, linewidth=0.8)
-        lines = [("loss", theme.common, 1.8)]
-        lines += [(part, colours[i % len(colours)], 1.4) for i, part in enumerate(parts)]
-        for column, colour, width in lines:
-            label = None if position else column.replace("_", " ")
-            top.plot(steps, _smoothed(rows[column]), color=colour, linewidth=width, label=label)
+        span = max(len(rows) // 12, 1)
+        smoothed = rows["loss"].astype(float).rolling(span, center=True, min_periods=1).mean()
+        top.plot(steps, smoothed, color=theme.common, linewidth=1.8)
         bottom.plot(steps, rows["learning_rate"], color=theme.muted, linewidth=1.4)
         if position:
             for axes in (top, bottom):
@@ -50,7 +46,7 @@ def curves(history: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
             xytext=(2, 4 + 13 * (position % 2)), textcoords="offset points", fontsize=9,
             color=theme.ink, parse_math=False,
         )  # fmt: skip
-    values = history[["loss", *parts]].to_numpy(dtype=float)
+    values = history["loss"].to_numpy(dtype=float)
     finite = values[np.isfinite(values)]
     if finite.size:
         # The first steps of a new layer may start far above: they must not flatten the rest.
@@ -61,11 +57,4 @@ def curves(history: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     top.set_ylabel("training loss", fontsize=9, color=theme.muted)
     bottom.set_ylabel("learning rate", fontsize=9, color=theme.muted)
     bottom.set_xlabel("step", fontsize=9, color=theme.muted)
-    if parts:
-        add_legend(top, theme, loc="upper right")
     return figure
-
-
-def _smoothed(values: pd.Series) -> pd.Series:
-    span = max(len(values) // 12, 1)
-    return values.astype(float).rolling(span, center=True, min_periods=1).mean()

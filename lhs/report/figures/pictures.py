@@ -42,7 +42,7 @@ def legend(
     Returns
     -------
     Figure
-        One swatch and one name a class.
+        One swatch and one name per class.
     """
     ids = [int(i) for i in present if 0 <= int(i) < len(class_names)]
     entries = [(class_names[i], tuple(np.asarray(colours)[i] / 255)) for i in ids]
@@ -75,7 +75,7 @@ def subclass_patches(
     Returns
     -------
     Figure
-        One axes a patch.
+        One axes per patch.
     """
     columns = max((len(row) for row in patches.values()), default=1) or 1
     # A square share of the page for many columns, yet not huge for few.

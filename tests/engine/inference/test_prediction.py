@@ -98,7 +98,7 @@ def test_options_change_what_is_predicted(trained: Path, outcome: Outcome, tmp_p
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / "scene.png")), expected)
 
 
-def test_an_unreadable_image_is_told_and_the_others_are_done(
+def test_an_unreadable_image_is_reported_and_the_others_are_done(
     trained: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

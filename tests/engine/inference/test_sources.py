@@ -49,7 +49,7 @@ def test_the_same_image_twice_is_one(photos: Path) -> None:
     assert names([path, path]) == ["a"]
 
 
-def test_a_missing_file_is_told_when_it_is_read(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_when_it_is_read(tmp_path: Path) -> None:
     (missing,) = find_sources([str(tmp_path / "no.jpg")])
     with pytest.raises(BadImageError, match=r"no\.jpg: image file is missing"):
         missing.read()
@@ -59,16 +59,16 @@ def test_a_missing_file_is_told_when_it_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("{}/empty", "no image there"),
         ("{}/*.jpg", "no image there"),
         ("gopher://x/y.png", "allowed are files, folders"),
     ],
 )
-def test_mistakes(tmp_path: Path, given: str, told: str) -> None:
+def test_mistakes(tmp_path: Path, given: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         find_sources([given.format(tmp_path)])
 
 

@@ -29,7 +29,7 @@ SQUEEZENET = {"name": "squeezenet", "weights": "none"}
 
 @dataclass(frozen=True)
 class Note(ImageJob):
-    """Writes down who was beside whom in the model; a file an image."""
+    """Writes down who was beside whom in the model; a file per image."""
 
     folder: str
 

@@ -80,18 +80,18 @@ def test_a_run_lies_on_the_store_alone_and_is_found_there_again(query: str, tmp_
     command = [sys.executable, "-m", "lhs.run", "run", "demo", "--set", f"storage={uri}"]
     for key, value in SMALL.items():
         command += ["--set", f"{key}={value}"]
-    told = []
+    outputs = []
     for _ in range(2):
         done = subprocess.run(
             command, env=environment, cwd=tmp_path, text=True, timeout=300,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:]
-        told.append(done.stdout)
+        outputs.append(done.stdout)
     for stage in ("samples", "histograms", "hierarchy", "model", "evaluation"):
-        assert f"{stage}: made" in told[0]
-        assert f"{stage}: reused" in told[1]
-        assert f"{stage}: made" not in told[1]
+        assert f"{stage}: made" in outputs[0]
+        assert f"{stage}: reused" in outputs[1]
+        assert f"{stage}: made" not in outputs[1]
     storage = Storage(uri)
     (key,) = storage.list(storage.path("stages", "model"))
     assert storage.exists(storage.path("stages", "model", key, "_SUCCESS.json"))

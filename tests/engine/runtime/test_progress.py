@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 import ray
 
+from lhs.data import progress as display
 from lhs.engine.runtime import progress
 from lhs.engine.runtime.logs import logging_to
 from lhs.engine.runtime.progress import (
@@ -19,8 +18,8 @@ from lhs.engine.runtime.progress import (
     ProgressHandler,
     TaskState,
     followed,
+    forwarded_logs,
     opened,
-    relayed,
 )
 
 LOGGER = logging.getLogger("lhs")
@@ -48,47 +47,6 @@ def test_an_actor_keeps_tasks_apart_and_ignores_reports_on_closed_ones() -> None
     actor.log("a", logging.INFO, "late")
     actor.open("a")
     assert actor.poll("a") == (TaskState(), [])
-
-
-def test_a_line_at_most_every_few_seconds_and_only_of_something_new(
-    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
-) -> None:
-    now = 100.0
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
-    with progress._lines("images read", 40) as show:
-        now = 102.0
-        show(TaskState(finished=5))
-        assert not logged.messages
-        now = 110.0
-        show(TaskState(finished=10))
-        now = 120.0
-        show(TaskState(finished=10))
-        assert logged.messages == ["images read: 10 of 40, 1.0 a second, 0:30 left"]
-        show(TaskState(finished=10, text="nearly there"))
-    assert logged.messages[1:] == ["images read: nearly there"]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_shows_a_bar_and_log_lines_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lhs.cli.main import StderrHandler
-
-    shown = Terminal()
-    for name in ("NO_COLOR", "TTY_INTERACTIVE", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(sys, "stderr", shown)
-    with logging_to(StderrHandler()), progress._bar("images read", 40) as show:
-        show(TaskState(finished=10, text="[one]"))
-        LOGGER.info("a line with [brackets]")
-        time.sleep(0.3)
-    assert "images read: [one]" in shown.getvalue()
-    assert "10/40" in shown.getvalue()
-    assert "a line with [brackets]\n" in shown.getvalue()
 
 
 def test_a_handler_sends_each_line_with_its_prefix_and_level() -> None:
@@ -138,7 +96,7 @@ def test_after_its_actor_was_killed_the_next_task_has_another(cluster: None) -> 
 def test_progress_and_log_lines_of_workers_are_logged_by_the_driver(
     cluster: None, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(progress, "INTERVAL", 0.2)
+    monkeypatch.setattr(display, "INTERVAL", 0.2)
     monkeypatch.setattr(progress, "POLL", 0.1)
     with followed("things made", 40) as task:
         task.add(10)
@@ -154,7 +112,7 @@ def test_progress_and_log_lines_of_workers_are_logged_by_the_driver(
 def test_log_lines_of_a_trial_are_logged_by_the_driver(
     cluster: None, logged: pytest.LogCaptureFixture
 ) -> None:
-    with relayed() as task:
+    with forwarded_logs() as task:
         handler = ProgressHandler(task, "[3 x] ")
         handler.handle(logging.makeLogRecord({"msg": "one", "levelno": logging.WARNING}))
         handler.handle(logging.makeLogRecord({"msg": "two", "levelno": logging.INFO}))

@@ -56,7 +56,7 @@ def test_so_many_fit(cluster_of, there, train, count) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "train", "told"),
+    ("there", "train", "message"),
     [
         ({"CPU": 2}, {"workers": 3}, r"workers = 3: needs 2.7 CPUs, the cluster has 2; .* up to 2"),
         ({"CPU": 2}, {"gpu": True}, "workers = 1: needs 1 GPUs, the cluster has 0"),
@@ -69,9 +69,9 @@ def test_so_many_fit(cluster_of, there, train, count) -> None:
         ),
     ],
 )
-def test_what_never_fits_is_told_with_its_numbers(cluster_of, there, train, told) -> None:
+def test_what_never_fits_is_reported_with_its_numbers(cluster_of, there, train, message) -> None:
     cluster_of(**there)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         trainings_that_fit(config(**train))
 
 
@@ -114,7 +114,7 @@ def test_a_gpu_that_the_cluster_does_not_count_makes_no_clusters(cluster_of, mon
         clustering_backend("cuml")
 
 
-def test_a_broken_cuml_is_told_of_once(cluster_of, monkeypatch, caplog) -> None:
+def test_a_broken_cuml_is_reported_once(cluster_of, monkeypatch, caplog) -> None:
     cluster_of(CPU=8, GPU=1)
     broken = CumlProbe("broken", "ImportError: libcublas.so.13")
     monkeypatch.setattr(resources, "_cuml_on_a_gpu", lambda: broken)
@@ -168,6 +168,6 @@ def test_a_model_labels_on_every_gpu_or_on_every_node_that_has_cores(
     assert models_at_once(gpu=True, share=0.6) == 4
     assert models_at_once(gpu=True, share=0.1) == 40
     nodes = [(True, {"CPU": 4}), (True, {"CPU": 4}), (False, {"CPU": 4}), (True, {"CPU": 0})]
-    told = [{"Alive": alive, "Resources": there} for alive, there in nodes]
-    monkeypatch.setattr(resources.ray, "nodes", lambda: told)
+    nodes_there = [{"Alive": alive, "Resources": there} for alive, there in nodes]
+    monkeypatch.setattr(resources.ray, "nodes", lambda: nodes_there)
     assert models_at_once(gpu=False) == 2

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lhs.context.gist import gist
+from lhs.context.gist import gist, squared
 from lhs.engine.cache import Stages
 from lhs.engine.graph import DESCRIPTORS, HIERARCHY, MODEL, SAMPLE_INDEX
 from lhs.engine.stage import stage_key
@@ -106,14 +106,15 @@ def test_descriptors_are_the_plain_function_s_of_the_unchanged_training_images(
 
 
 def test_embeddings_are_the_plain_function_s(seen: SimpleNamespace) -> None:
-    from lhs.networks.embedding import image_embedding, pretrained
+    from lhs.networks.embedding import pretrained, square_embeddings
 
     ids, described = read_descriptors(seen.stages.storage, seen.descriptors.path)
     assert len(ids) == seen.descriptors.facts["images"]
     assert seen.hierarchy.made["described_by"] == "lite, imagenet weights"
     network = pretrained(seen.config.network)
     for place in (0, 9, 23):
-        expected = image_embedding(network, seen.scenes.dataset.scene(ids[place]).image())
+        image = seen.scenes.dataset.scene(ids[place]).image()
+        [expected] = square_embeddings(network, [squared(image)])
         np.testing.assert_allclose(described[place], expected, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(described, axis=1), 1, atol=1e-5)
 

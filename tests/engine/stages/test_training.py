@@ -87,7 +87,7 @@ def test_the_key_holds_the_precision_that_was_settled(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.faults
-def test_an_image_that_one_of_two_workers_can_not_read_is_told(
+def test_an_image_that_one_of_two_workers_can_not_read_is_reported(
     cluster: None, tmp_path: Path
 ) -> None:
     """Whichever it is: the other waits for gradients, fails, and would be tried again."""

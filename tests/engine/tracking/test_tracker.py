@@ -241,7 +241,7 @@ def test_a_disk_that_is_full_or_read_only_is_reported_at_once(tmp_path: Path) ->
     path = tmp_path / "mlflow.db"
     run_id = begin_run(f"sqlite:///{path}", "some", "mine", {}, {})
     closed = Tracker(f"sqlite:///file:{path}?mode=ro&uri=true", run_id)
-    with pytest.raises(UserError, match=r"read-only .* mend it and start again"):
+    with pytest.raises(UserError, match=r"read-only .* fix it and start again"):
         closed.tags({"a": "b"})
 
     def full() -> None:

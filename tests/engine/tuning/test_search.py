@@ -71,9 +71,9 @@ def test_killed_and_resumed_it_stops_who_stays_behind(
     kept = (records / "001.json").read_text()
     second = json.loads((records / "002-begun.json").read_text())
     assert run.main(["sweep", str(path), "--resume"]) == 0
-    told = capsys.readouterr()
-    assert "4 trials: up to 4 x training" in told.err
-    assert "1 trials are finished, 3 left" in told.err
+    printed = capsys.readouterr()
+    assert "4 trials: up to 4 x training" in printed.err
+    assert "1 trials are finished, 3 left" in printed.err
     assert (records / "001.json").read_text() == kept
     # What was begun is taken up, not proposed anew.
     assert json.loads((records / "002.json").read_text())["changes"] == second["changes"]

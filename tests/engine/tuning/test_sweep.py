@@ -163,15 +163,15 @@ def test_a_finished_one_gives_its_results_again_and_runs_nothing(whole: Path, tm
     path = written(tmp_path, whole)
     # The recipe's own file lies elsewhere now: not part of what was begun.
     assert run.main(["sweep", str(path), "--resume"]) == 0
-    told = capsys.readouterr()
-    assert "2 trials are finished, 0 left" in told.err
-    assert "made in" not in told.err.replace("reused (made in", "")
+    printed = capsys.readouterr()
+    assert "2 trials are finished, 0 left" in printed.err
+    assert "made in" not in printed.err.replace("reused (made in", "")
     pd.testing.assert_frame_equal(table(whole), before)
     assert len(runs_of(whole)[1]) == 2
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ([], "--resume continues it"),
         (["--resume", "--set", "train.batch_size=2"], "train.batch_size: found 2, begun with 4"),
@@ -180,13 +180,13 @@ def test_a_finished_one_gives_its_results_again_and_runs_nothing(whole: Path, tm
         (["--clean", "--name", "other"], "sweep other: there is none"),
     ],
 )
-def test_what_is_begun_is_not_mixed_with_another(whole, tmp_path, capsys, options, told) -> None:
+def test_what_is_begun_is_not_mixed_with_another(whole, tmp_path, capsys, options, message) -> None:
     assert run.main(["sweep", str(written(tmp_path, whole)), *options]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert len(runs_of(whole)[1]) == 2
 
 
-def test_what_can_never_run_is_told_before_anything_is_made(cluster, tmp_path, capsys) -> None:
+def test_what_can_never_run_is_reported_before_anything_is_made(cluster, tmp_path, capsys) -> None:
     path = written(tmp_path, tmp_path / "storage")
     command = ["sweep", str(path), "--set", "train.batch_size=64", "--set", "train.workers=50"]
     assert run.main(command) == 2
