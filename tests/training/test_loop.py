@@ -11,8 +11,8 @@ import torch
 from lhs.loading import build_config
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
-from lhs.training import loop
 from lhs.networks.smp import SmpNetwork
+from lhs.training import loop
 from lhs.training.data_source import Batch
 from lhs.training.loop import train
 

@@ -67,6 +67,7 @@ class TrainingJob:
     scenes: tuple[Scene, ...]
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
+    class_pixels: tuple[int, ...]
     void: int
     dataset: str
     hierarchy: str | None

@@ -64,6 +64,7 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
         scenes=tuple(scenes.split("train")),
         classes=tuple(dataset.classes),
         colours=tuple((int(r), int(g), int(b)) for r, g, b in dataset.colours),
+        class_pixels=tuple(int(count) for count in scenes.class_pixels),
         void=dataset.void,
         dataset=dataset.name,
         hierarchy=place("hierarchy"),

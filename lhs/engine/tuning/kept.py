@@ -47,7 +47,7 @@ def not_kept(
             continue
         counts = held[key.digest].counts.sum(axis=0)
         record = record_of(trial, done) | {"scores": scores(counts).headline()}
-        stages.storage.replace_json(record_path(folder, trial.number), record)
+        stages.storage.write_json(record_path(folder, trial.number), record)
         names.append(trial.name)
     if names:
         logger.info(f"{len(names)} trials are kept in {kept} and not run again: {', '.join(names)}")
