@@ -42,6 +42,7 @@ def model_of(name: str, strategy: str = "baseline") -> Model:
     return Model(network, description)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "strategy"),
     [("onnx", "hierarchical"), ("torch-export", "baseline"), ("torch-export", "hierarchical")],
@@ -56,6 +57,7 @@ def test_a_file_for_any_size_labels_images_of_all_sizes_as_the_model(kind, strat
     assert len(np.unique(model.predict(images[0]).label_map)) > 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "size"), [("lite", (50, 70)), ("squeezenet", (16, 24))])
 def test_a_file_for_one_size_labels_such_images_as_the_model(kind, name, size, tmp_path):
@@ -68,6 +70,7 @@ def test_a_file_for_one_size_labels_such_images_as_the_model(kind, name, size, t
     assert same >= 0.9999 * total
 
 
+@pytest.mark.thorough
 def test_another_model_is_seen_to_be_another(tmp_path):
     model, path = model_of("lite"), tmp_path / "file.pt2"
     export_model(model, path, "torch-export")
@@ -77,6 +80,7 @@ def test_another_model_is_seen_to_be_another(tmp_path):
     assert same < 0.9 * total
 
 
+@pytest.mark.thorough
 def test_onnx_is_valid_and_says_what_goes_in_and_comes_out_and_nothing_is_printed(tmp_path, capfd):
     path = tmp_path / "model.onnx"
     with warnings.catch_warnings():
@@ -92,6 +96,7 @@ def test_onnx_is_valid_and_says_what_goes_in_and_comes_out_and_nothing_is_printe
     assert json.loads(session.get_modelmeta().custom_metadata_map[CLASSES]) == list(NAMES)
 
 
+@pytest.mark.thorough
 def test_a_program_of_torch_brings_the_classes(tmp_path):
     export_model(model_of("lite"), tmp_path / "model.pt2", "torch-export")
     found = {CLASSES: ""}

@@ -15,7 +15,14 @@ from lhs.networks.base import SceneNetwork
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN, FINEST
 from lhs.networks.patch import BatchDropout, PatchNetwork
-from tests.networks.geometry import OUTPUTS, built, shapes_of, sums, untouched
+from tests.networks.geometry import (
+    OUTPUTS,
+    built,
+    shapes_of,
+    sums,
+    untouched,
+    with_large_ones_thorough,
+)
 
 KINDS = {**dict.fromkeys(PATCH_NETWORKS, PatchNetwork), **dict.fromkeys(FINEST, FCN)}
 KINDS |= {"lite": EncoderNetwork, "timm:resnet18": EncoderNetwork}
@@ -34,7 +41,7 @@ STATES = {
 by_name = pytest.mark.parametrize("name", KINDS)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=with_large_ones_thorough(KINDS))
 def network(request: pytest.FixtureRequest) -> Iterator[SceneNetwork]:
     yield built(request.param, dropout=0.0)
     gc.collect()

@@ -73,6 +73,7 @@ def same(one, other):
 LENGTHS = {"baseline": 4, "sequential": 8, "hierarchical": 4}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("strategy", list(LENGTHS))
 def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy):
     weights, losses, _ = attempt(strategy, None)
@@ -90,6 +91,7 @@ def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy):
         assert len(resumed) == step - 1
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again():
     weights, losses, _ = attempt("sequential", None)
     shelf = Shelf()
@@ -101,6 +103,7 @@ def test_killed_again_and_again():
     assert again_losses == losses
 
 
+@pytest.mark.thorough
 def test_checkpoints_between_phases_alone_are_enough():
     weights, _, _ = attempt("sequential", None)
     shelf = Shelf()
@@ -112,6 +115,7 @@ def test_checkpoints_between_phases_alone_are_enough():
     same(again, weights)
 
 
+@pytest.mark.thorough
 def test_a_finished_training_is_not_done_again():
     shelf = Shelf()
     weights, losses, _ = attempt("hierarchical", shelf)
@@ -140,6 +144,7 @@ def test_due_by_time_or_by_steps():
     assert not shelf.checkpoints(minutes=60, steps=None).due(1)
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_with_the_random_states_of_gpus_is_taken_up():
     """Earlier versions stored one a GPU; there may be fewer by now, and nothing draws from them."""
     weights, losses, _ = attempt("baseline", None)
