@@ -91,6 +91,7 @@ def test_every_block_halves_the_side_and_the_top_keeps_it(coarse):
     assert top.shape[1:] == (4096, 7, 7)
 
 
+@pytest.mark.thorough
 def test_the_weights_are_vgg16s_layer_by_layer(coarse):
     with torch.device("meta"):
         theirs = vgg16(weights=None)
@@ -160,6 +161,7 @@ def test_scores_move_by_one_when_the_image_moves_by_32_pixels(coarse):
     assert not torch.allclose(here[:, :, 6], below[:, :, 6])
 
 
+@pytest.mark.thorough
 def test_a_changed_pixel_changes_the_scores_around_itself_most(fine):
     """The scores of a finer map stand where the image's content is."""
     image = image_of(96, 128)

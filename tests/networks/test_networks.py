@@ -107,7 +107,9 @@ def test_forward_is_the_head_on_the_features(network):
 
 
 # fcn8s has all layers of fcn16s and fcn32s, and takes 15 s on one core.
-@pytest.mark.parametrize("network", sorted({*KINDS} - {"fcn16s", "fcn32s"}), indirect=True)
+@pytest.mark.parametrize(
+    "network", with_large_ones_thorough(sorted({*KINDS} - {"fcn16s", "fcn32s"})), indirect=True
+)
 def test_gradients_reach_every_weight(network):
     for module in network.modules():
         # timm starts the last norm of a residual branch at zero, which hides the branch at first.

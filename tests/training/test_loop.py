@@ -162,6 +162,7 @@ def test_every_weight_of_a_trained_part_moves():
     assert still == []
 
 
+@pytest.mark.thorough
 def test_sequential_ends_with_the_baselines_architecture(stories):
     baseline, sequential = stories["baseline"][0], stories["sequential"][0]
     assert type(baseline) is type(sequential) is EncoderNetwork
