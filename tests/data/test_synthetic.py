@@ -143,6 +143,7 @@ def test_void_lies_on_boundaries(painted: list[tuple[str, np.ndarray, np.ndarray
     assert np.mean(at_edge) > 2 * np.mean(away)
 
 
+@pytest.mark.thorough
 def test_long_tail(painted: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
     share = np.sort(shares([label_map for *_, label_map in painted]))
     assert share[-1] > 0.18

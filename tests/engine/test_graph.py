@@ -372,7 +372,9 @@ def test_builders_see_what_their_stage_declares_and_no_more(
         if scenes is not None:
             opened = scenes(work.stages, work.config)
             read = key.inputs.get("scenes")
-            assert stage is EVALUATION or read in (None, getattr(opened, "key", opened))
+            # The last part of a result's path is its key.
+            found = opened if isinstance(opened, str) else Path(opened.path).name
+            assert stage is EVALUATION or read in (None, found)
         built.append(work.key)
         facts = FACTS.get(stage.name, {})
         path = pretend(self, stage, work.config, **facts)

@@ -43,6 +43,7 @@ def model_of(name: str, strategy: str = "baseline", pool: SubclassPool | None = 
     return Model(network, description, pool=pool)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "kind", "strategy"),
     [
@@ -66,6 +67,7 @@ def test_a_file_for_any_size_labels_images_of_all_sizes_as_the_model(
     assert len(np.unique(model.predict(images[0]).label_map)) > 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "rule", "size"),
     [
@@ -84,6 +86,7 @@ def test_a_file_has_the_rule_for_class_scores_in_it(kind, rule, size, tmp_path):
     assert (model.predict(image).label_map != by_w).any()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "size"), [("lite", (50, 70)), ("squeezenet", (16, 24))])
 def test_a_file_for_one_size_labels_such_images_as_the_model(kind, name, size, tmp_path):
@@ -96,6 +99,7 @@ def test_a_file_for_one_size_labels_such_images_as_the_model(kind, name, size, t
     assert same >= 0.9999 * total
 
 
+@pytest.mark.thorough
 def test_another_model_is_seen_to_be_another(tmp_path):
     model, path = model_of("lite"), tmp_path / "file.pt2"
     export_model(model, path, "torch-export")
@@ -105,6 +109,7 @@ def test_another_model_is_seen_to_be_another(tmp_path):
     assert same < 0.9 * total
 
 
+@pytest.mark.thorough
 def test_onnx_is_valid_and_says_what_goes_in_and_comes_out_and_nothing_is_printed(tmp_path, capfd):
     path = tmp_path / "model.onnx"
     with warnings.catch_warnings():
@@ -120,6 +125,7 @@ def test_onnx_is_valid_and_says_what_goes_in_and_comes_out_and_nothing_is_printe
     assert json.loads(session.get_modelmeta().custom_metadata_map[CLASSES]) == list(NAMES)
 
 
+@pytest.mark.thorough
 def test_a_program_of_torch_brings_the_classes(tmp_path):
     export_model(model_of("lite"), tmp_path / "model.pt2", "torch-export")
     found = {CLASSES: ""}

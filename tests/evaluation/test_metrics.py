@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 from lhs.evaluation.metrics import confusion_counts, scores
 
 
+@pytest.mark.thorough
 @settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

@@ -23,6 +23,7 @@ def tensor_of(image: np.ndarray) -> torch.Tensor:
 # Tiles
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["fcn32s", "fcn8s"])
 def test_tiles_of_an_fcn_have_no_seams(monkeypatch, name):
     """Narrower than the tiles, far longer than what a score depends on."""
@@ -45,6 +46,7 @@ def test_tiles_of_an_fcn_have_no_seams(monkeypatch, name):
     torch.testing.assert_close(tiled, whole, atol=2e-5 * float(whole.abs().max()), rtol=0)
 
 
+@pytest.mark.thorough
 def test_what_an_fcn_depends_on_ends_within_its_reach():
     """By the gradient of a score in the middle: nothing beyond, something nearly as far away."""
     network = FCN("fcn8s", 1).eval()
@@ -111,6 +113,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's counters")
 @pytest.mark.parametrize(
     ("name", "stride", "centres"),
@@ -124,6 +127,7 @@ def test_a_photo_of_twelve_megapixels_fits_four_gibibytes(name, stride, centres)
     assert int(done.stdout) < 4 * 2**20
 
 
+@pytest.mark.thorough
 def test_the_networks_that_have_a_reach_score_every_pixel():
     image = torch.rand(1, 3, 64, 96) * 255
     for network in (FCN("fcn16s", 3), EncoderNetwork(3, 8)):

@@ -53,12 +53,14 @@ def check(place: Path, description: bytes, weights: bytes) -> None:
         assert model.colours.shape == (len(model.classes), 3)
 
 
+@pytest.mark.thorough
 @fuzzed(8)
 @given(edits)
 def test_damaged_descriptions(place: Path, parts: tuple[bytes, bytes], damage: list) -> None:
     check(place, edited(parts[0], damage), parts[1])
 
 
+@pytest.mark.thorough
 @fuzzed(20)
 @given(changes, names, st.sampled_from(["baseline", "sequential", "hierarchical"]), counts, counts,
        st.booleans())  # fmt: skip

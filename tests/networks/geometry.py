@@ -1,9 +1,10 @@
 """Networks for tests, and measurements that several tests share."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,13 @@ OUTPUTS = 3
 UNFILLED = 7.0
 CAFFE_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.Dropout)
+
+
+def with_large_ones_thorough(names: Iterable[str]) -> list:
+    """Names as parameters of tests; those of large networks are marked."""
+    return [
+        pytest.param(name, marks=pytest.mark.thorough) if name in LARGE else name for name in names
+    ]
 
 
 def shapes_of(name: str, outputs: int = OUTPUTS, **settings) -> SceneNetwork:

@@ -72,6 +72,7 @@ def image_of(height: int, width: int) -> torch.Tensor:
 # Layers
 
 
+@pytest.mark.thorough
 def test_every_block_halves_the_side_and_the_top_keeps_it(coarse):
     with torch.inference_mode():
         features, found = coarse.normalise(image_of(224, 224)), []
@@ -90,6 +91,7 @@ def test_every_block_halves_the_side_and_the_top_keeps_it(coarse):
     assert top.shape[1:] == (4096, 7, 7)
 
 
+@pytest.mark.thorough
 def test_the_weights_are_vgg16s_layer_by_layer(coarse):
     with torch.device("meta"):
         theirs = vgg16(weights=None)
@@ -123,6 +125,7 @@ def test_with_21_classes_each_has_the_size_of_the_paper(name, pools, ups, stride
 # Where the scores stand
 
 
+@pytest.mark.thorough
 def test_features_are_the_top_and_the_finer_pools(coarse, middle, fine):
     image = image_of(64, 96)
     with torch.inference_mode():
@@ -131,6 +134,7 @@ def test_features_are_the_top_and_the_finer_pools(coarse, middle, fine):
     assert maps == [expected[:1], expected[:2], expected]
 
 
+@pytest.mark.thorough
 def test_a_score_sees_404_pixels_around_its_cell(coarse):
     reach, start, stride = field(LAYERS)
     assert (reach, stride) == (404, 32)
@@ -157,6 +161,7 @@ def test_scores_move_by_one_when_the_image_moves_by_32_pixels(coarse):
     assert not torch.allclose(here[:, :, 6], below[:, :, 6])
 
 
+@pytest.mark.thorough
 def test_a_changed_pixel_changes_the_scores_around_itself_most(fine):
     """The scores of a finer map stand where the image's content is."""
     image = image_of(96, 128)
@@ -212,6 +217,7 @@ def test_a_finer_network_takes_all_that_the_coarser_has(pair, request):
     assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
 
 
+@pytest.mark.thorough
 def test_fcn16s_starts_as_the_fcn32s_but_for_cut_corners(coarse, middle):
     """Interpolating between interpolated scores cuts the corner at each score, by an eighth of
     the second difference there at most; where scores lie on a line nothing is cut."""
@@ -238,6 +244,7 @@ def test_both_ways_of_interpolating_agree_on_a_slope(coarse, middle):
     torch.testing.assert_close(one[inside], two[inside])
 
 
+@pytest.mark.thorough
 def test_fcn8s_starts_as_the_fcn16s_that_it_comes_from(trained, fine):
     fine.start_from(trained)
     image = image_of(96, 128)

@@ -17,7 +17,14 @@ from lhs.networks.fcn import FCN, FINEST
 from lhs.networks.hierarchical import AuxiliaryNetwork
 from lhs.networks.patch import BatchDropout, PatchNetwork
 from lhs.networks.smp import SmpNetwork
-from tests.networks.geometry import OUTPUTS, built, shapes_of, sums, untouched
+from tests.networks.geometry import (
+    OUTPUTS,
+    built,
+    shapes_of,
+    sums,
+    untouched,
+    with_large_ones_thorough,
+)
 
 KINDS = {**dict.fromkeys(PATCH_NETWORKS, PatchNetwork), **dict.fromkeys(FINEST, FCN)}
 KINDS |= {"lite": EncoderNetwork, "timm:resnet18": EncoderNetwork}
@@ -46,7 +53,7 @@ STATES = {
 by_name = pytest.mark.parametrize("name", KINDS)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=with_large_ones_thorough(KINDS))
 def network(request: pytest.FixtureRequest) -> Iterator[SceneNetwork]:
     yield built(request.param, dropout=0.0)
     gc.collect()
@@ -114,7 +121,9 @@ def test_forward_is_the_head_on_the_features(network):
 
 
 # fcn8s has all layers of fcn16s and fcn32s, and takes 15 s on one core.
-@pytest.mark.parametrize("network", sorted({*KINDS} - {"fcn16s", "fcn32s"}), indirect=True)
+@pytest.mark.parametrize(
+    "network", with_large_ones_thorough(sorted({*KINDS} - {"fcn16s", "fcn32s"})), indirect=True
+)
 def test_gradients_reach_every_weight(network):
     for module in network.modules():
         # timm starts the last norm of a residual branch at zero, which hides the branch at first.

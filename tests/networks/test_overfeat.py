@@ -1,11 +1,13 @@
 """OverFeat's fast model: what the shared tests of patch networks do not say."""
 
+import pytest
 import torch
 from torch.nn import functional
 
 from tests.networks.geometry import built, sides
 
 
+@pytest.mark.thorough
 def test_unpadded_231_pixels_give_the_same_sides_and_scores():
     """The release's own geometry: the padding stands for its four more pixels."""
     network = built("overfeat")

@@ -19,6 +19,7 @@ from tests.networks.geometry import (
     shapes_of,
     sides,
     table,
+    with_large_ones_thorough,
 )
 
 
@@ -82,7 +83,7 @@ WITH_VALUES = ("clarifai", "overfeat", "squeezenet")
 by_name = pytest.mark.parametrize("name", PUBLISHED)
 
 
-@pytest.fixture(scope="module", params=WITH_VALUES)
+@pytest.fixture(scope="module", params=with_large_ones_thorough(WITH_VALUES))
 def network(request):
     network = built(request.param)
     network.name = request.param

@@ -470,6 +470,7 @@ def test_an_image_keeps_its_size_where_pools_leave_pixels_of_the_patch_out(strid
 # Tiles
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stride", [1, 2, 8])
 @pytest.mark.parametrize("parts", [2, 7, 1000])
 def test_tiles_have_no_seams(stride, parts):
@@ -510,6 +511,7 @@ print((status("VmHWM") - before) / dense.memory(height, width))
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's counters")
 @pytest.mark.parametrize("size", [(256, 320, 1), (96, 128, 4)])
 def test_memory_is_what_a_process_takes(size):

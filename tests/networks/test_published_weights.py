@@ -201,6 +201,7 @@ def test_vgg16_edges_has_its_first_layer_turned_from_bgr(fcn):
         np.testing.assert_array_equal(found, weight[:, :, theirs].transpose(2, 0, 1))
 
 
+@pytest.mark.thorough
 def test_vgg16_imagenet_computes_as_torchvisions(fcn, torchvisions, monkeypatch):
     """At 224 pixels the map is 7 x 7, and its centre sees what the linear layers see."""
     asked = []

@@ -35,6 +35,7 @@ def test_every_nth_pixel_of_an_image_gets_its_scores(stride):
     assert scores.shape == (1, 3, -(-9 // stride), -(-6 // stride))
 
 
+@pytest.mark.thorough
 def test_the_dense_form_is_the_network_at_stride_1_too():
     network = built("squeezenet")
     own, dense = inner_output(network, DenseNetwork(network))

@@ -130,6 +130,7 @@ def release(name: str, path: Path) -> NetworkConfig:
     return NetworkConfig(name=name, weights="release", weights_file=str(path))
 
 
+@pytest.mark.thorough
 def test_clarifai512_takes_every_layer_of_zfnet512(zfnet512):
     path, tensors = zfnet512
     network = unfilled(clarifai512, 2)
@@ -146,6 +147,7 @@ def test_clarifai512_takes_every_layer_of_zfnet512(zfnet512):
     assert (network.normalise.std == 1).all()
 
 
+@pytest.mark.thorough
 def test_clarifai_takes_the_three_layers_that_fit(zfnet512):
     path, tensors = zfnet512
     network = unfilled(clarifai, 2)

@@ -75,6 +75,7 @@ LENGTHS = {"baseline": 4, "sequential": 8, "hierarchical": 4}
 KEPT = {"optimizer_state": "kept"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("strategy", "settings", "length"),
     [
@@ -101,6 +102,7 @@ def test_killed_after_any_step_it_ends_bit_for_bit_the_same(strategy, settings, 
         assert len(resumed) == step - 1
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again():
     weights, losses, _ = attempt("sequential", None)
     shelf = Shelf()
@@ -112,6 +114,7 @@ def test_killed_again_and_again():
     assert again_losses == losses
 
 
+@pytest.mark.thorough
 def test_checkpoints_between_phases_alone_are_enough():
     weights, _, _ = attempt("sequential", None)
     shelf = Shelf()
@@ -123,6 +126,7 @@ def test_checkpoints_between_phases_alone_are_enough():
     same(again, weights)
 
 
+@pytest.mark.thorough
 def test_a_finished_training_is_not_done_again():
     shelf = Shelf()
     weights, losses, _ = attempt("hierarchical", shelf)
@@ -151,6 +155,7 @@ def test_due_by_time_or_by_steps():
     assert not shelf.checkpoints(minutes=60, steps=None).due(1)
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_with_the_random_states_of_gpus_is_taken_up():
     """Earlier versions stored one a GPU; there may be fewer by now, and nothing draws from them."""
     weights, losses, _ = attempt("baseline", None)

@@ -139,6 +139,7 @@ MAY_MOVE = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("strategy", ["baseline", "sequential", "hierarchical"])
 def test_each_phase_moves_what_it_trains_and_nothing_else(stories, strategy):
     _, history, rows, _ = stories[strategy]
@@ -182,6 +183,7 @@ def test_every_weight_of_a_trained_part_moves():
     assert still == []
 
 
+@pytest.mark.thorough
 def test_sequential_ends_with_the_baselines_architecture(stories):
     baseline, sequential = stories["baseline"][0], stories["sequential"][0]
     assert type(baseline) is type(sequential) is EncoderNetwork
@@ -354,6 +356,7 @@ def test_epochs_are_counted_over_all_phases():
     assert asked == [0, 1, 2]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("max_steps", [None, 4])
 def test_on_epoch_is_called_and_may_change_the_models_mode(max_steps):
     reported = []
@@ -395,6 +398,7 @@ def losses(seed: int, weights: int = 0, **settings) -> list[float]:
     return [row["loss"] for row in history]
 
 
+@pytest.mark.thorough
 def test_the_same_seed_gives_the_same_loss_at_every_step():
     torch.manual_seed(5)
     first = losses(7)
@@ -461,6 +465,7 @@ def rates(steps: int, **settings) -> np.ndarray:
     return np.array([row["learning_rate"] for row in history])
 
 
+@pytest.mark.thorough
 def test_one_cycle_rises_to_the_peak_and_falls_to_nothing():
     rate = rates(20, schedule="one_cycle")
     # PyTorch's own shape: cosine from peak / 25 up within the first 15 %, then down to its
@@ -530,12 +535,14 @@ def test_sgd_is_the_papers_weight_decay_and_momentum():
         torch.testing.assert_close(weights[step], theta, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_bfloat16_trains_about_as_float32_does():
     full, half = losses(0), losses(0, precision="bfloat16")
     np.testing.assert_allclose(half, full, rtol=0.05)
     assert half != full
 
 
+@pytest.mark.thorough
 def test_losses_are_read_when_they_are_logged_and_are_the_same(monkeypatch):
     monkeypatch.setattr("lhs.training.trainer.LONGEST_UNREAD", math.inf)
     reported = []
@@ -567,6 +574,7 @@ def test_losses_are_read_when_they_are_logged_and_are_the_same(monkeypatch):
     assert all("w_from_one" in row for row in single)
 
 
+@pytest.mark.thorough
 def test_the_network_is_compiled_where_it_is_asked_for(monkeypatch):
     """With dropout's masks in it, made anew at each step by the same kernels."""
     graphs = []

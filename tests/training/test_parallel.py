@@ -138,6 +138,7 @@ def together(folder, work, *arguments, size=2):
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("strategy", "more", "size"),
     [("sequential", {}, 3), ("hierarchical", {}, 2), ("baseline", {"micro_batch": 2}, 2)],
@@ -152,6 +153,7 @@ def test_without_batch_norm_workers_give_the_losses_of_one(tmp_path, strategy, m
         torch.testing.assert_close(results[0][1][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.thorough
 def test_with_batch_norm_workers_end_with_one_network(tmp_path):
     """Each has its own statistics; rank 0's running ones are taken by all before each step."""
     first, second = together(tmp_path, curve, "lite", "baseline", {})
@@ -198,6 +200,7 @@ def of_two_sizes(rank, size, name):
     return *trained(network, train, data), passes
 
 
+@pytest.mark.thorough
 def test_sizes_need_not_lie_evenly_without_batch_norm(tmp_path):
     results = together(tmp_path, of_two_sizes, "plain")
     assert results[0][2] != results[1][2]
@@ -206,6 +209,7 @@ def test_sizes_need_not_lie_evenly_without_batch_norm(tmp_path):
         np.testing.assert_allclose(losses, alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_batch_has_one_size_with_batch_norm(tmp_path):
     results = together(tmp_path, of_two_sizes, "lite")
     assert results[0][2] == results[1][2] == [1, 1]
@@ -230,6 +234,7 @@ def few_examples(rank, size):
     return trained(PlainNetwork(), train, data)
 
 
+@pytest.mark.thorough
 def test_a_frozen_phase_of_several_epochs_comes_through(tmp_path):
     """Features that were kept had owners, and a global batch may have had none of a worker's."""
     results = together(tmp_path, few_examples, size=4)
@@ -285,6 +290,7 @@ def _sums(rank, size):
     return total(torch.tensor([1.0, rank])), world(), broadcast
 
 
+@pytest.mark.thorough
 def test_sums_over_workers(tmp_path):
     first, second = together(tmp_path, _sums)
     assert first[0].tolist() == second[0].tolist() == [2.0, 1.0]

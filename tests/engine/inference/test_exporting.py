@@ -28,6 +28,7 @@ def saved(folder: Path, name: str) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_it_is_compared_on_procedural_scenes_and_lies_here(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run.main(["export", str(folder), "--format", "onnx"]) == 0
@@ -37,6 +38,7 @@ def test_it_is_compared_on_procedural_scenes_and_lies_here(folder, tmp_path, mon
     assert out.splitlines()[-1] == "written: model.onnx"
 
 
+@pytest.mark.thorough
 def test_it_is_compared_on_the_images_that_are_given_at_the_size_that_is_asked_for(
     folder, tmp_path, capsys
 ):
@@ -51,6 +53,7 @@ def test_it_is_compared_on_the_images_that_are_given_at_the_size_that_is_asked_f
     assert out.is_file()
 
 
+@pytest.mark.thorough
 def test_a_file_that_labels_otherwise_is_not_kept(folder, tmp_path, monkeypatch, capsys):
     def of_another(model, path, kind, size):
         model.network.last.weight.data.neg_()
@@ -66,7 +69,8 @@ def test_a_file_that_labels_otherwise_is_not_kept(folder, tmp_path, monkeypatch,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.pt2"]
 
 
-def test_mistakes_are_told(folder, tmp_path, capsys):
+@pytest.mark.thorough
+def test_mistakes_are_reported(folder, tmp_path, capsys):
     patches = saved(tmp_path / "patches", "squeezenet")
     command = ["export", str(patches), "--format", "onnx"]
     assert run.main(command) == 2
@@ -87,6 +91,7 @@ def test_mistakes_are_told(folder, tmp_path, capsys):
     assert not list(tmp_path.glob("*.onnx"))
 
 
+@pytest.mark.thorough
 def test_images_are_taken_whole(folder, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(

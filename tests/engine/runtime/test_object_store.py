@@ -51,6 +51,7 @@ def query(address: str) -> Iterator[str]:
         yield f"?endpoint_override={address}&scheme=http&region=us-east-1"
 
 
+@pytest.mark.thorough
 def test_files_and_folders(query: str, tmp_path: Path) -> None:
     storage = Storage(f"s3://{BUCKET}/files{query}")
     assert storage.root == f"{BUCKET}/files"

@@ -156,6 +156,7 @@ def test_a_failing_run_ends_failed(finished: list[Outcome], folder: Path, tmp_pa
     assert NAME not in {run.info.run_name for run in runs_of(finished[0].tracker.uri, "folder")}
 
 
+@pytest.mark.thorough
 def test_endings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config, storage = tiny(tmp_path), Storage(str(tmp_path))
     caplog.set_level(logging.WARNING)
@@ -236,6 +237,7 @@ def test_a_refusal_is_not_waited_for(served: TrackingServer) -> None:
     tracker.end("FINISHED")
 
 
+@pytest.mark.thorough
 def test_a_disk_that_is_full_or_read_only_is_reported_at_once(tmp_path: Path) -> None:
     """A real SQLite store that can only be read; and what SQLite says where there is no space."""
     path = tmp_path / "mlflow.db"
@@ -253,6 +255,7 @@ def test_a_disk_that_is_full_or_read_only_is_reported_at_once(tmp_path: Path) ->
         raise ValueError("the first")
 
 
+@pytest.mark.thorough
 def test_an_unfinished_run_is_continued_and_others_are_closed(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     parent = begin_run(uri, "some", "sweep", {}, {"a": 1})
