@@ -147,13 +147,13 @@ def test_a_model_pools_the_subclass_scores_of_each_pixel(folder, rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_patch_network_pools_at_single_pixels_and_at_a_stride(tmp_path, rule):
-    folder, image = saved(tmp_path, "squeezenet"), noise_image(5, 24, 32)
+    folder, image = saved(tmp_path, "squeezenet"), noise_image(5, 9, 17)
     plain = Model(load_model(folder).network, described("squeezenet", classes=("x",) * SUBCLASSES))
     scores = plain.predict(image).scores.astype(np.float64)
     expected = written_out(rule, scores, PARENTS)
     model = load_model(folder, stride=8, class_scores=rule)
     np.testing.assert_array_equal(model.predict(image).label_map[::8, ::8], expected[::8, ::8])
-    superpixels = np.arange(24 * 32).reshape(24, 32) // (8 * 32)
+    superpixels = np.arange(9 * 17).reshape(9, 17) // (3 * 17)
     found = model.predict(image, superpixels)
     centres = centre_pixels(superpixels)
     np.testing.assert_array_equal(found.label_map.flat[centres], expected.flat[centres])
