@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lhs.config import PATCH_NETWORKS, NetworkConfig
+from lhs.config import DECODERS, PATCH_NETWORKS, NetworkConfig
 from lhs.networks.base import IMAGENET_MEAN, IMAGENET_STD, SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.fcn import FINEST
 from lhs.networks.patch import PatchNetwork
 from lhs.networks.pixelwise import DenseNetwork
 
-LARGE = {*PATCH_NETWORKS, *FINEST} - {"squeezenet"}
+LARGE = {*PATCH_NETWORKS, *FINEST, *(f"smp:{decoder}" for decoder in DECODERS)} - {"squeezenet"}
 OUTPUTS = 3
 UNFILLED = 7.0
 CAFFE_BGR = np.array([103.939, 116.779, 123.68], np.float32)
