@@ -239,5 +239,5 @@ def test_files_that_contradict_themselves_are_refused(make, where, value, messag
 
 def test_digests_of_files_of_other_kinds_are_what_they_were():
     """Written down from before there were controls: stored files and models stay in use."""
-    assert scene_hierarchy().digest == "SCENE"
-    assert cluster_hierarchy().digest == "CLUSTER"
+    assert scene_hierarchy().digest[:16] == "37f257f6a2a0cff7"
+    assert cluster_hierarchy().digest[:16] == "ad26455e0c5b6326"
