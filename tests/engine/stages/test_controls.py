@@ -72,7 +72,10 @@ def test_like_scene_names_where_there_are_none(tmp_path: Path) -> None:
     root = plain(tmp_path / "nameless", ["a", "b", "c"], splits={"test": ["c"]})
     data = {"data__dataset": "folder", "data__folder": {"path": str(root)}}
     stages = sampled(tmp_path / "storage", **data)
-    random = {"hierarchy__kind": "random", "hierarchy__like": "scene_names"}
+    random = {
+        "hierarchy__kind": "random", "hierarchy__like": "scene_names",
+        "hierarchy__backend": "sklearn",
+    }  # fmt: skip
     with pytest.raises(UserError, match="scene_names: nameless has no scene names"):
         stages.make(HIERARCHY, tiny(tmp_path / "storage", **data, **random))
 
@@ -103,7 +106,11 @@ def test_keys_hang_on_what_controls_are_made_of_and_on_nothing_else(
 
 def test_a_plan_shows_the_hierarchy_that_random_is_made_of(checked_stages: Stages) -> None:
     config = build_config(
-        {"hierarchy": {"kind": "random"}, "train": {"strategy": "sequential", "gpu": False}}
+        {
+            "hierarchy": {"kind": "random", "backend": "sklearn"},
+            "network": {"weights": "none"},
+            "train": {"strategy": "sequential", "gpu": False},
+        }
     )
     names = [stage.name for stage, _, _ in checked_stages.needed(MODEL, config)]
     assert names == ["scenes", "samples", "histograms", "hierarchy", "hierarchy", "model"]
