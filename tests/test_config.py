@@ -302,7 +302,6 @@ def test_an_unbounded_region_in_all_spellings(value, recipe):
         ("train.batch_size=2.5", "integer"),
         ("train.scale_min=0", "greater than 0"),
         ("train.scale_max=0.5", "greater than or equal to 1"),
-        ("train.scale_jitter=.nan", "nan"),
         ("train.class_weights=[1, -1]", "greater than or equal to 0"),
         ("train.class_weights=sqrt", "inverse_root"),
         ("train.ema=1", "less than 1"),

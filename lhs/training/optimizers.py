@@ -25,8 +25,8 @@ def build_optimizer(
     """The optimizer of a phase, over everything in `model` that is not frozen.
 
     Layers without pretrained weights learn at the phase's rate, the others at `encoder_factor`
-    times it, and W at `w_factor` times it. Biases and the scales of norms do not decay, as is usual
-    (timm, nanoGPT); a decaying scale would only change the effective learning rate.
+    times it, and W at `w_factor` times it. With AdamW biases and the scales of norms do not decay, as
+    is usual (timm); with SGD everything does: the paper's beta / 2 ||theta||^2.
 
     Parameters
     ----------
@@ -55,13 +55,14 @@ def _groups(
     # Kept for the step after it, in which W learns too: without a gradient a parameter stays.
     kept = config.optimizer_state == "kept"
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad or kept]
+    everything = config.optimizer == "sgd"
     # New layers first: the first group's rate is the one that is reported.
     for is_new, rate in ((True, learning_rate), (False, learning_rate * config.encoder_factor)):
         for decays in (True, False):
             group = [
                 parameter
                 for parameter in trained
-                if (id(parameter) in new) is is_new and (parameter.ndim > 1) is decays
+                if (id(parameter) in new) is is_new and (parameter.ndim > 1 or everything) is decays
             ]
             if group:
                 decay = config.weight_decay if decays else 0.0

@@ -126,7 +126,7 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("train.colour_jitter", 0.1, "ME", BASELINE),
     ("train.class_weights", "inverse_root", "ME", BASELINE),
     ("train.encoder_factor", 0.5, "ME", BASELINE),
-    ("train.encoder_statistics", "update", "ME", BASELINE),
+    ("train.encoder_statistics", "keep", "ME", BASELINE),
     ("train.ema", 0.5, "ME", BASELINE),
     ("train.w_factor", 0.5, "ME", ""),
     ("train.w_weight_decay", 0.5, "ME", ""),
