@@ -165,7 +165,8 @@ def test_without_the_auxiliary_outputs_the_others_score_as_before(network):
         scores, subclass_scores = model(image)
         plain = model.without_auxiliary()(image)
     assert (scores.shape[1], subclass_scores.shape[1]) == (OUTPUTS, 2)
-    torch.testing.assert_close(plain, scores)
+    # Convolutions of other widths sum in another order.
+    torch.testing.assert_close(plain, scores, rtol=0, atol=1e-5 * float(scores.abs().max()))
     assert model.without_auxiliary() is network
 
 
