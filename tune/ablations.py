@@ -6,9 +6,9 @@
 
 The weight of the class loss; the class of a pixel by W p, by its best subclass, or by summed
 probabilities; subclasses by what a crop shows; the subclass loss on a head that is dropped; one
-optimizer over both steps. The first trial is the paper's, and those that differ only in how classes
-are scored share its network. Scores are those on 488 training images, which are held out; test
-images are not used.
+optimizer over both steps; W's own rate and decay. The first trial is the paper's, and those that
+differ only in how classes are scored share its network. Scores are those on 488 training images,
+which are held out; test images are not used.
 """
 
 from lhs.run import run_file
@@ -32,6 +32,8 @@ SWEEP = Sweep(
             "train.hierarchical.fixed_w.epochs": 12,
         },
         {"train.optimizer_state": "kept"},
+        {"train.w_factor": 0.1},
+        {"train.w_weight_decay": 0.0},
     ],
 )
 

@@ -94,7 +94,8 @@ def train(
         config = config.model_copy(update={"encoder_factor": 1.0, "encoder_statistics": "update"})
     plan = phases(config, trained=trained)
     lengths = [phase.length(data.steps_per_epoch, config.max_steps) for phase in plan]
-    # Phases that go on with the optimizer of the one before share its learning-rate cycle.
+    # Phases that go on with the optimizer of the one before share its learning-rate cycle, and the
+    # moving average.
     cycles = list(accumulate(not phase.continues for phase in plan))
     model: nn.Module = network
     if config.strategy == "hierarchical" and config.subclass_head == "auxiliary":
@@ -135,13 +136,13 @@ def train(
                 length for length, one in zip(lengths, cycles, strict=True) if one == cycles[number]
             )
             scheduler = build_lr_scheduler(optimizer, config, cycle)
-        average = _average(model, config)
+            average = _average(model, config)
         if checkpoint is not None:
             restore(checkpoint, model, optimizer, scheduler, average)
             checkpoint = None
         trainer = PhaseTrainer(
             phase, lengths[number], sum(lengths), model, optimizer, scheduler, config, void, data,
-            device, precision, history, on_step, on_epoch, checkpoints, average, weights,
+            device, precision, history, on_step, on_epoch, checkpoints, cycle, average, weights,
             subclass_weights,
         )  # fmt: skip
         state = trainer.train(state)
@@ -158,7 +159,7 @@ def _subclasses(matrix: Tensor | None) -> int:
 
 
 def _average(model: nn.Module, config: TrainConfig) -> ModelEmaV3 | None:
-    """The moving average of a phase's weights, if one is wanted; it starts with the phase."""
+    """The moving average of the weights, if one is wanted; it starts with the optimizer."""
     if not config.ema:
         return None
     from timm.utils import ModelEmaV3

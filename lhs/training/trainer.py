@@ -61,8 +61,10 @@ class PhaseTrainer:
     on_step: Callable[[dict[str, Any], int], None]
     on_epoch: Callable[[int, Phase, nn.Module], None]
     checkpoints: Checkpoints | None
+    cycle: int
+    """Steps of the learning-rate cycle: of the phase, or of all that share an optimizer."""
     average: ModelEmaV3 | None = None
-    """The moving average of the weights, which the phase ends with."""
+    """The moving average of the weights, which the cycle ends with."""
     class_weights: Tensor | None = None
     subclass_weights: Tensor | None = None
     """Of pixels in the loss, (L,) and (n,); None: all equal."""
@@ -86,7 +88,7 @@ class PhaseTrainer:
                 loss = self.train_step(shard)
                 state = replace(state, done=state.done + 1, place=state.place + 1)
                 if self.average is not None:
-                    self.average.update(self.model, state.done)
+                    self.average.update(self.model, self.lr_scheduler.last_epoch)
                 self._record(
                     epoch=state.epoch - state.first_epoch + 1,
                     loss=loss,
@@ -104,7 +106,7 @@ class PhaseTrainer:
                 asked = time.perf_counter()
             else:
                 state = self._end_epoch(state)
-        if self.average is not None:
+        if self.average is not None and self.lr_scheduler.last_epoch == self.cycle:
             self.model.load_state_dict(self.average.module.state_dict())
         if state.place:
             # The next phase begins with an epoch of its own.

@@ -82,6 +82,7 @@ KEPT = {"optimizer_state": "kept"}
         *((strategy, {}, length) for strategy, length in LENGTHS.items()),
         *((strategy, {"ema": 0.5}, length) for strategy, length in LENGTHS.items()),
         ("hierarchical", KEPT, 4),
+        ("hierarchical", KEPT | {"ema": 0.5}, 4),
         ("hierarchical", KEPT | {"optimizer": "sgd", "learn_w": "masked"}, 4),
         ("hierarchical", AUXILIARY, 2),
     ],

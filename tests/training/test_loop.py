@@ -296,7 +296,7 @@ def both_steps(epochs, **settings):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"optimizer": "sgd", "schedule": "steps", "step_size": 4}]
+    "settings", [{}, {"ema": 0.5}, {"optimizer": "sgd", "schedule": "steps", "step_size": 4}]
 )
 def test_a_kept_optimizer_trains_both_steps_as_one(monkeypatch, settings):
     """With W frozen in both they are one phase of the summed length, bit for bit."""
