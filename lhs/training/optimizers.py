@@ -25,8 +25,8 @@ def build_optimizer(
     """The optimizer of a phase, over everything in `model` that is not frozen.
 
     Layers without pretrained weights learn at the phase's rate, the others at `encoder_factor`
-    times it, and W at `w_factor` times it. With AdamW biases and the scales of norms do not decay, as
-    is usual (timm); with SGD everything does: the paper's beta / 2 ||theta||^2.
+    times it, and W at `w_factor` times it. With AdamW biases and the scales of norms do not decay,
+    as is usual (timm); with SGD everything does: the paper's beta / 2 ||theta||^2.
 
     Parameters
     ----------
