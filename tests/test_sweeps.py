@@ -71,6 +71,7 @@ def test_the_files_are_the_paper_s_questions() -> None:
     assert [t.config.train.seed for t in by_name["seeds"]] == [0, 1, 2]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_is_a_script_that_needs_nothing_beside_it(path: Path, tmp_path: Path) -> None:
     """As `ray submit` copies it: alone, elsewhere."""

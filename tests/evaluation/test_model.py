@@ -98,6 +98,7 @@ def summed_folder(models, tmp_path):
 # Round trip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["baseline", "sequential", "dense", "masked"])
 def test_what_is_read_predicts_what_was_written(models, tmp_path, kind):
     network, description = models[kind]
@@ -115,6 +116,7 @@ def test_what_is_read_predicts_what_was_written(models, tmp_path, kind):
     assert {path.name for path in tmp_path.iterdir()} == {WEIGHTS, DESCRIPTION}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["dense", "masked"])
 def test_after_h_classes_are_scored_by_the_w_it_ended_with(models, tmp_path, kind):
     """Class probabilities written out: softmax(W p) with the learned W, masked where asked."""
@@ -132,6 +134,7 @@ def test_after_h_classes_are_scored_by_the_w_it_ended_with(models, tmp_path, kin
     np.testing.assert_allclose(got, scores[0].softmax(0).numpy(), atol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [(1, 1), (33, 65), (32, 32), (64, 31), (2, 100), (97, 1)])
 def test_any_size_keeps_its_size(folder, size):
     got = load_model(folder).predict(picture(*size))
@@ -158,6 +161,7 @@ def test_below_and_right_of_an_image_stands_its_mean_colour(folder):
     np.testing.assert_allclose(model.predict(image).probabilities, expected, atol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "encoder"), [("unet", None), ("segformer", None), ("deeplabv3plus", "resnet18")]
 )
@@ -206,6 +210,7 @@ def test_an_image_may_be_a_view(folder):
     np.testing.assert_array_equal(model.predict(image[::-1, ::2]).probabilities, expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "image",
     [
@@ -433,6 +438,7 @@ def test_nothing_that_unpickles_is_called_on_the_way(folder, monkeypatch):
 # Several images
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [1, 2, 8])
 def test_images_of_one_size_are_labelled_as_each_alone(folder, monkeypatch, size):
     """Also in batches, as on CUDA; with sides that have to be padded."""
@@ -460,6 +466,7 @@ def test_images_of_several_sizes_are_refused(folder):
         load_model(folder).predict_batch([picture(32, 32), picture(32, 40)])
 
 
+@pytest.mark.thorough
 def test_bfloat16_labels_alike(folder):
     image = picture(64, 96)
     exact, rough = load_model(folder), load_model(folder, precision="bfloat16")

@@ -123,6 +123,7 @@ def folder(tmp_path: Path) -> Path:
     return saved(tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", RULES)
 def test_a_model_pools_the_subclass_scores_of_each_pixel(folder, rule):
     """After interpolation, which does not commute with it; whatever W has learned."""
@@ -145,6 +146,7 @@ def test_a_model_pools_the_subclass_scores_of_each_pixel(folder, rule):
     np.testing.assert_array_equal(again, found.label_map)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", RULES)
 def test_a_patch_network_pools_at_single_pixels_and_at_a_stride(tmp_path, rule):
     folder, image = saved(tmp_path, "squeezenet"), noise_image(5, 9, 17)

@@ -15,6 +15,7 @@ def picture() -> np.ndarray:
     return cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "length"), [("lite", 320), ("squeezenet", 512), ("smp:unet", 320)]
 )

@@ -27,6 +27,7 @@ def norms(network: nn.Module) -> int:
     return sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", ["lite", "timm:resnet18", "timm:convnext_atto", "smp:unet", "smp:segformer"]
 )

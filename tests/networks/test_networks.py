@@ -93,6 +93,7 @@ def test_a_timm_name_that_does_not_serve_is_refused():
         built("timm:no_such_model")
 
 
+@pytest.mark.thorough
 @by_name
 @pytest.mark.parametrize(("down", "across"), [(0, 0), (1, 0), (1, 2), (0, 4)])
 def test_scores_have_the_networks_stride(name, down, across):
@@ -170,6 +171,7 @@ def test_without_the_auxiliary_outputs_the_others_score_as_before(network):
     assert model.without_auxiliary() is network
 
 
+@pytest.mark.thorough
 @by_name
 def test_the_last_layers_are_all_that_depends_on_the_outputs(name):
     few, many = shapes_of(name, 2), shapes_of(name, 9)
@@ -187,6 +189,7 @@ def test_the_names_and_shapes_of_the_weights_are_those_of_stored_models(name):
     assert (len(lines), digest) == STATES[name]
 
 
+@pytest.mark.thorough
 @by_name
 def test_dropout_is_the_networks_own_or_what_was_asked_for(name):
     def rates(network: SceneNetwork) -> set[float]:

@@ -161,6 +161,7 @@ def test_there_is_a_dense_form_at_every_stride(name, stride):
     assert count(DenseNetwork(network, stride)) == count(network)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stride", [1, 4, 8])
 def test_the_dense_form_is_the_network_where_that_sees_no_padding(network, stride):
     own, dense = inner_output(network, DenseNetwork(network, stride))

@@ -324,6 +324,7 @@ def test_position_matches_by_meaning_too(backbone):
         assert ours.rpartition(".")[2] == theirs.rpartition(".")[2]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "config",
     [

@@ -28,6 +28,7 @@ def shaken(network: SmpNetwork) -> SmpNetwork:
     return network.eval()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("decoder", "encoder"),
     [
@@ -55,6 +56,7 @@ def test_scores_are_those_of_smp_itself(decoder, encoder):
         torch.testing.assert_close(theirs.segmentation_head[1](found), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stride", [8, 16])
 def test_lites_encoder_is_dilated_as_a_decoder_asks(stride):
     """Each change of a stride into a dilation keeps the maps' positions: no map is shifted."""
@@ -97,6 +99,7 @@ def test_its_encoder_is_that_of_lite():
         assert torch.equal(tensor, theirs[name]), name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_there_is_one_dropout_and_it_repeats_by_key(decoder):
     network = SmpNetwork(3, decoder)

@@ -137,6 +137,7 @@ def cells(text: str, first: str) -> list[list[str]]:
     return [[cell.strip() for cell in line] for line in lines if line[0] == first]
 
 
+@pytest.mark.thorough
 def test_means_and_differences_of_seeds_are_scipy_s() -> None:
     runs = three_variants()
     text = dataset_tables("synthetic", runs, Planned(primary=PRIMARY))

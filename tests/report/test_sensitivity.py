@@ -135,6 +135,7 @@ def test_agreement_does_not_depend_on_ids(pairs: list[tuple[int, int]]) -> None:
     pd.testing.assert_frame_equal(before, after)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "trials",
     [

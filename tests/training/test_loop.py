@@ -150,6 +150,7 @@ def test_each_phase_moves_what_it_trains_and_nothing_else(stories, strategy):
         assert let == {part for part in MAY_MOVE[phase] if "statistics" not in part}, phase
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("strategy", ["sequential", "hierarchical"])
 def test_a_network_of_smp_trains_as_lite_does(strategy):
     torch.manual_seed(0)
@@ -237,6 +238,7 @@ def test_the_classes_as_their_own_subclasses(strategy, phases, fresh):
         assert torch.equal(model.matrix, torch.eye(CLASSES))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("learn_w", ["dense", "masked"])
 def test_w_is_fixed_then_learned(learn_w):
     only_first = {"fixed_w": {"epochs": 1}, "learned_w": {"epochs": 0}}
@@ -295,6 +297,7 @@ def both_steps(epochs, **settings):
     return [row["loss"] for row in history], rates, snapshot(model)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "settings", [{}, {"ema": 0.5}, {"optimizer": "sgd", "schedule": "steps", "step_size": 4}]
 )
@@ -316,6 +319,7 @@ def test_a_kept_optimizer_trains_both_steps_as_one(monkeypatch, settings):
     assert apart[1] != single[1]
 
 
+@pytest.mark.thorough
 def test_w_joins_a_kept_optimizer_in_the_second_step():
     _, rates, state = both_steps((1, 2), optimizer_state="kept")
     assert rates == both_steps((3, 0))[1]

@@ -78,6 +78,7 @@ def test_kept_statistics_stay_and_those_of_new_layers_follow():
         assert {"encoder", "head", "head statistics", "last"} <= parts
 
 
+@pytest.mark.thorough
 def test_random_weights_have_no_encoder_to_spare():
     """Without pretrained weights everything learns at the phase's rate."""
     one, other = new_network(), new_network()
@@ -87,6 +88,7 @@ def test_random_weights_have_no_encoder_to_spare():
         assert torch.equal(tensor, snapshot(other)[name]), name
 
 
+@pytest.mark.thorough
 def test_a_phase_ends_with_the_moving_average():
     """By hand: the average of the states after each step, by the rising decay."""
     decay = 0.4
