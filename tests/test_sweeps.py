@@ -118,6 +118,17 @@ def test_what_holds_for_all_trials_of_a_sweep_and_gives_way_to_the_command_line(
     assert trials_of(mine, ["data.held_out=7"])[0].config.data.held_out == 7
 
 
+def test_fine_tuning_is_compared_at_one_length_on_held_out_images() -> None:
+    configs = [t.config for t in trials_of(read_sweep(str(FILES[0].parent / "finetuning.py")))]
+    assert {config.data.held_out for config in configs} == {488}
+    phases = [config.train.baseline for config in configs]
+    lengths = {
+        sum(phase.epochs for phase in (p.new_layers, p.all_layers) if phase.enabled) for p in phases
+    }
+    assert lengths == {7}
+    assert [p.all_layers.enabled for p in phases].count(False) == 1
+
+
 def test_the_ablations_of_h_change_one_thing_and_never_look_at_test_images() -> None:
     trials = trials_of(read_sweep(str(FILES[0].parent / "ablations.py")))
     assert all(trial.config.data.held_out for trial in trials)
