@@ -121,7 +121,9 @@ print("\\n" + json.dumps(out))
 def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a process finds that uses a copy of the package in which all steps were followed."""
     folder = tmp_path_factory.mktemp("contributing")
-    shutil.copytree(TOP / "lhs", folder / "lhs", ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("lhs", "tests"):
+        shutil.copytree(TOP / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(TOP / "pyproject.toml", folder)
     for path, language, text in steps():
         target = folder / path
         if language == "diff":
@@ -170,6 +172,18 @@ def test_a_network_is_added(used: dict[str, Any]) -> None:
 
 
 @pytest.mark.thorough
+def test_the_added_network_passes_the_shared_test(used: dict[str, Any]) -> None:
+    shared = "tests/networks/test_networks.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", shared, "-k", "plain"],
+        cwd=used["folder"], env=os.environ | {"PYTHONPATH": str(used["folder"])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 10
+
+
+@pytest.mark.thorough
 def test_a_stage_is_added(used: dict[str, Any]) -> None:
     stage = used["stage"]
     assert stage["pending"] == ["scenes"]
@@ -196,7 +210,6 @@ def test_a_figure_is_added(used: dict[str, Any]) -> None:
 
 @pytest.mark.thorough
 def test_what_was_added_and_changed_passes_the_linter(used: dict[str, Any]) -> None:
-    shutil.copy(TOP / "pyproject.toml", used["folder"])
     files = sorted({path for path, _, _ in steps() if path.endswith(".py")})
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run(

@@ -3,12 +3,13 @@
 import gc
 import hashlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
-from lhs.config import DECODERS, PATCH_NETWORKS, WEIGHTS
+from lhs.config import PATCH_NETWORKS, WEIGHTS
 from lhs.errors import UserError
 from lhs.networks import build
 from lhs.networks.base import SceneNetwork
@@ -26,34 +27,40 @@ from tests.networks.geometry import (
     with_large_ones_thorough,
 )
 
-KINDS = {**dict.fromkeys(PATCH_NETWORKS, PatchNetwork), **dict.fromkeys(FINEST, FCN)}
-KINDS |= {"lite": EncoderNetwork, "timm:resnet18": EncoderNetwork}
-KINDS |= {f"smp:{decoder}": SmpNetwork for decoder in DECODERS}
-STRIDES = {**dict.fromkeys(FINEST, 1), "lite": 8, "timm:resnet18": 8}
-STRIDES |= dict.fromkeys(("smp:unet", "smp:unetplusplus", "smp:linknet"), 1)
-STRIDES |= {"smp:segformer": 4, "smp:deeplabv3plus": 4, "smp:deeplabv3": 8}
-# Number of tensors, and digest of their names and shapes, in models of earlier versions.
-STATES = {
-    "clarifai": (18, "1951371ae6edf2cd"),
-    "clarifai512": (18, "be6703f64a55ea15"),
-    "overfeat": (18, "34866debf73eb013"),
-    "squeezenet": (54, "298b4082b000092d"),
-    "fcn32s": (35, "ab1dfb7182697199"),
-    "fcn16s": (38, "5fce0395e34e366c"),
-    "fcn8s": (41, "ab76f7b315e9961a"),
-    "lite": (321, "8400f952eb17745c"),
-    "timm:resnet18": (153, "e35146315b0fc1f0"),
-    "smp:unet": (352, "660c44fc54fe726a"),
-    "smp:unetplusplus": (424, "3a0bf023d1edce2d"),
-    "smp:linknet": (387, "c25b0e1e87bb773f"),
-    "smp:deeplabv3": (334, "94086786d52ca172"),
-    "smp:deeplabv3plus": (351, "7aa8718ef761b58a"),
-    "smp:segformer": (308, "e9832fad9fcbe343"),
+
+class Expected(NamedTuple):
+    """What is known of a network."""
+
+    kind: type[SceneNetwork]
+    stride: int | None
+    """Pixels between two scores; a network of patches says its own."""
+    dropout: float
+    tensors: int
+    shapes: str
+    """Digest of the names and shapes of its tensors, as stored models have them."""
+
+
+NETWORKS = {
+    "clarifai": Expected(PatchNetwork, None, 0.5, 18, "1951371ae6edf2cd"),
+    "clarifai512": Expected(PatchNetwork, None, 0.5, 18, "be6703f64a55ea15"),
+    "overfeat": Expected(PatchNetwork, None, 0.5, 18, "34866debf73eb013"),
+    "squeezenet": Expected(PatchNetwork, None, 0.5, 54, "298b4082b000092d"),
+    "fcn32s": Expected(FCN, 1, 0.5, 35, "ab1dfb7182697199"),
+    "fcn16s": Expected(FCN, 1, 0.5, 38, "5fce0395e34e366c"),
+    "fcn8s": Expected(FCN, 1, 0.5, 41, "ab76f7b315e9961a"),
+    "lite": Expected(EncoderNetwork, 8, 0.1, 321, "8400f952eb17745c"),
+    "timm:resnet18": Expected(EncoderNetwork, 8, 0.1, 153, "e35146315b0fc1f0"),
+    "smp:unet": Expected(SmpNetwork, 1, 0.0, 352, "660c44fc54fe726a"),
+    "smp:unetplusplus": Expected(SmpNetwork, 1, 0.0, 424, "3a0bf023d1edce2d"),
+    "smp:linknet": Expected(SmpNetwork, 1, 0.0, 387, "c25b0e1e87bb773f"),
+    "smp:deeplabv3": Expected(SmpNetwork, 8, 0.5, 334, "94086786d52ca172"),
+    "smp:deeplabv3plus": Expected(SmpNetwork, 4, 0.5, 351, "7aa8718ef761b58a"),
+    "smp:segformer": Expected(SmpNetwork, 4, 0.0, 308, "e9832fad9fcbe343"),
 }
-by_name = pytest.mark.parametrize("name", KINDS)
+by_name = pytest.mark.parametrize("name", NETWORKS)
 
 
-@pytest.fixture(scope="module", params=with_large_ones_thorough(KINDS))
+@pytest.fixture(scope="module", params=with_large_ones_thorough(NETWORKS))
 def network(request: pytest.FixtureRequest) -> Iterator[SceneNetwork]:
     yield built(request.param, dropout=0.0)
     gc.collect()
@@ -74,7 +81,7 @@ def last_names(network: SceneNetwork) -> set[str]:
 
 
 def test_every_network_of_the_configuration_is_here():
-    assert set(KINDS) == {name.replace("NAME", "resnet18") for name in WEIGHTS}
+    assert set(NETWORKS) == {name.replace("NAME", "resnet18") for name in WEIGHTS}
     assert set(PATCH_NETWORKS) == set(build.PATCH_NETWORKS)
 
 
@@ -98,7 +105,7 @@ def test_a_timm_name_that_does_not_serve_is_refused():
 @pytest.mark.parametrize(("down", "across"), [(0, 0), (1, 0), (1, 2), (0, 4)])
 def test_scores_have_the_networks_stride(name, down, across):
     network = shapes_of(name)
-    assert type(network) is KINDS[name]
+    assert type(network) is NETWORKS[name].kind
     step = network.stride if name in PATCH_NETWORKS else network.multiple
     first = 227 if name in PATCH_NETWORKS else step
     height, width = first + down * step, first + across * step
@@ -106,7 +113,7 @@ def test_scores_have_the_networks_stride(name, down, across):
     if name in PATCH_NETWORKS:
         assert scores.shape == (2, OUTPUTS, 1 + down, 1 + across)
     else:
-        stride = STRIDES[name]
+        stride = NETWORKS[name].stride
         assert scores.shape == (2, OUTPUTS, height // stride, width // stride)
 
 
@@ -123,7 +130,7 @@ def test_forward_is_the_head_on_the_features(network):
 
 # fcn8s has all layers of fcn16s and fcn32s, and takes 15 s on one core.
 @pytest.mark.parametrize(
-    "network", with_large_ones_thorough(sorted({*KINDS} - {"fcn16s", "fcn32s"})), indirect=True
+    "network", with_large_ones_thorough(sorted({*NETWORKS} - {"fcn16s", "fcn32s"})), indirect=True
 )
 def test_gradients_reach_every_weight(network):
     for module in network.modules():
@@ -186,7 +193,7 @@ def test_the_names_and_shapes_of_the_weights_are_those_of_stored_models(name):
     state = shapes_of(name).state_dict()
     lines = sorted(f"{key} {tuple(tensor.shape)}" for key, tensor in state.items())
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    assert (len(lines), digest) == STATES[name]
+    assert (len(lines), digest) == NETWORKS[name][-2:]
 
 
 @pytest.mark.thorough
@@ -198,8 +205,7 @@ def test_dropout_is_the_networks_own_or_what_was_asked_for(name):
         assert {type(layer) for layer in layers} == {BatchDropout}
         return {layer.p for layer in layers}
 
-    own = {EncoderNetwork: 0.1, SmpNetwork: 0.5 if "deeplab" in name else 0.0}
-    assert rates(shapes_of(name)) == {own.get(KINDS[name], 0.5)}
+    assert rates(shapes_of(name)) == {NETWORKS[name].dropout}
     assert rates(shapes_of(name, dropout=0.25)) == {0.25}
     assert rates(shapes_of(name, dropout=0.0)) == {0.0}
 
