@@ -15,7 +15,8 @@ from lhs.networks.fcn import FINEST
 from lhs.networks.patch import PatchNetwork
 from lhs.networks.pixelwise import DenseNetwork
 
-LARGE = {*PATCH_NETWORKS, *FINEST, *(f"smp:{decoder}" for decoder in DECODERS)} - {"squeezenet"}
+LARGE = {*PATCH_NETWORKS, *FINEST} - {"squeezenet"}
+SLOW = LARGE | {f"smp:{decoder}" for decoder in DECODERS}
 OUTPUTS = 3
 UNFILLED = 7.0
 CAFFE_BGR = np.array([103.939, 116.779, 123.68], np.float32)
@@ -23,9 +24,9 @@ POINTWISE = (nn.ReLU, nn.LocalResponseNorm, nn.Dropout)
 
 
 def with_large_ones_thorough(names: Iterable[str]) -> list:
-    """Names as parameters of tests; those of large networks are marked."""
+    """Names as parameters of tests; those of networks that take long are marked."""
     return [
-        pytest.param(name, marks=pytest.mark.thorough) if name in LARGE else name for name in names
+        pytest.param(name, marks=pytest.mark.thorough) if name in SLOW else name for name in names
     ]
 
 
