@@ -110,6 +110,8 @@ def subclasses_of(
     label = table["label"].to_numpy()
     if hierarchy.by_scene:
         return hierarchy.subclass_of(label, scene_names=[str(name) for name in scene_names])
+    if hierarchy.kind != "label_clusters":
+        return hierarchy.subclass_of(label)
     present, dense = from_sparse(sparse_histograms(table))
     histograms = np.zeros((len(label), classes), np.int32)
     histograms[:, present] = dense

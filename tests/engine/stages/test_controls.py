@@ -14,7 +14,7 @@ from lhs.data.scenes import Scene
 from lhs.engine.cache import Stages
 from lhs.engine.graph import HIERARCHY, HISTOGRAMS, MODEL, SAMPLES, SCENES, data_alone
 from lhs.engine.stages.hierarchy import read_hierarchy
-from lhs.engine.stages.sample_index import drawn_subclasses
+from lhs.engine.stages.sample_index import drawn_subclasses, subclasses_of
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
@@ -185,3 +185,11 @@ def test_samples_of_variants_have_the_subclass_of_their_pixel_in_the_image(make:
     assert not len(
         drawn_subclasses(hierarchy, pa.Table.from_pylist(rows)[:0], lambda name: scenes[0], 7)
     )
+
+
+def test_samples_of_classes_need_no_histograms() -> None:
+    hierarchy = from_classes(
+        dataset="d", classes=("sky", "sea", "sand"), counts=np.array([5, 0, 2])
+    )
+    table = pa.table({"label": np.array([2, 0, 1, 2], np.uint16)})
+    assert subclasses_of(hierarchy, table, [None] * 4, 3).tolist() == [2, 0, 1, 2]
