@@ -48,6 +48,7 @@ def swept(folder: Path, name: str, variants: list[str] | None) -> int:
     return run.main(["sweep", str(path), *recipe, "--name", name, "--keep", kept, *settings])
 
 
+@pytest.mark.timeout(1500)
 def test_three_variants_of_two_seeds_and_their_intervals(
     cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
