@@ -18,6 +18,7 @@ from lhs.config.hierarchy import IMAGE_KINDS, ContextConfig, HierarchyConfig
 from lhs.config.network import DECODERS, PATCH_NETWORKS, WEIGHTS, NetworkConfig
 from lhs.config.section import Section
 from lhs.config.training import (
+    OF_H,
     OPERATIONAL,
     STRATEGIES,
     BaselinePhases,
@@ -27,7 +28,7 @@ from lhs.config.training import (
 from lhs.names import ClassScores
 
 __all__ = [
-    "DECODERS", "IMAGE_KINDS", "OPERATIONAL", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS",
+    "DECODERS", "IMAGE_KINDS", "OF_H", "OPERATIONAL", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS",
     "BaselinePhases", "Config", "ContextConfig", "DataConfig", "EvaluationConfig",
     "HierarchyConfig", "NetworkConfig", "PhaseConfig", "ReportConfig", "TrainConfig",
     "UnlabelledConfig",

@@ -14,7 +14,8 @@ OPERATIONAL = {
     "checkpoint_steps", "restarts", "coarser", "validate_every",
 }  # fmt: skip
 """Settings of `train` that change how a model is trained, not the result."""
-
+OF_H = ("alpha", "learn_w", "w_factor", "w_weight_decay")
+"""Settings of `train` that the strategy `hierarchical` alone uses."""
 
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
 

@@ -81,10 +81,7 @@ class EncoderNetwork(SceneNetwork):
         self.encoder = timm.create_model(
             backbone, pretrained=False, features_only=True, out_indices=self.levels
         )
-        config = timm.get_pretrained_cfg(backbone)
-        self.normalise = Normalise(
-            [255 * value for value in config.mean], [255 * value for value in config.std]
-        )
+        self.normalise = normalise_of(backbone)
         self.head = PyramidHead(self.encoder.feature_info.channels(), channels)
         self.dropout = BatchDropout(0.1)
         self.last = nn.Conv2d(channels, outputs, 1)
@@ -107,6 +104,14 @@ class EncoderNetwork(SceneNetwork):
 
     def reset_classifier(self, outputs: int) -> None:
         self.last = nn.Conv2d(self.last.in_channels, outputs, 1)
+
+
+def normalise_of(backbone: str) -> Normalise:
+    """The normalisation that timm's weights of a backbone were trained with."""
+    import timm
+
+    config = timm.get_pretrained_cfg(backbone)
+    return Normalise([255 * value for value in config.mean], [255 * value for value in config.std])
 
 
 def _levels(backbone: str) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from lhs.config.network import LITE
 from lhs.errors import UserError
-from lhs.networks.base import Normalise, SceneNetwork
+from lhs.networks.base import SceneNetwork
+from lhs.networks.encoder import normalise_of
 from lhs.networks.patch import BatchDropout
 
 # smp and timm are imported where they are used: see `lhs.networks.encoder`.
@@ -38,14 +39,9 @@ class SmpNetwork(SceneNetwork):
     timm_part = "encoder.model"
 
     def __init__(self, outputs: int, decoder: str, backbone: str = LITE) -> None:
-        import timm
-
         super().__init__()
         whole = _whole(decoder, backbone)
-        config = timm.get_pretrained_cfg(backbone)
-        self.normalise = Normalise(
-            [255 * value for value in config.mean], [255 * value for value in config.std]
-        )
+        self.normalise = normalise_of(backbone)
         self.backbone = backbone
         self.levels = tuple(whole.encoder.model.feature_info.out_indices)
         self.multiple = whole.encoder.output_stride

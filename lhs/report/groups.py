@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lhs.config import OPERATIONAL, STRATEGIES
+from lhs.config import OF_H, OPERATIONAL, STRATEGIES
 from lhs.errors import UserError
 from lhs.sweeps import FOLD, SEED, Changes, name_of
 
@@ -37,7 +37,7 @@ def used(settings: Changes) -> dict[str, Any]:
     strategy = settings["train.strategy"]
     unused = ["report.", *(f"train.{name}." for name in STRATEGIES if name != strategy)]
     if strategy != "hierarchical":
-        unused += ["train.alpha", "train.learn_w", "train.w_factor", "train.w_weight_decay"]
+        unused += [f"train.{name}" for name in OF_H]
     if strategy == "baseline":
         unused += ["hierarchy.", "unlabelled."]
     return {

@@ -60,6 +60,18 @@ def built(name: str, outputs: int = OUTPUTS, **settings) -> SceneNetwork:
     return network
 
 
+def trained(network: nn.Module) -> nn.Module:
+    """Give normalisations statistics and factors as training leaves them."""
+    torch.manual_seed(1)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.running_mean, std=0.1)
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, std=0.1)
+    return network.eval()
+
+
 def unfilled(build, *args) -> nn.Module:
     """A large network without the time that random weights take; every number is 7."""
     with torch.device("meta"):

@@ -9,18 +9,7 @@ from lhs.config import NetworkConfig
 from lhs.evaluation.scoring import SummedNetwork
 from lhs.networks.build import build_network
 from lhs.networks.folding import folded
-
-
-def trained(network: nn.Module) -> nn.Module:
-    """Give normalisations statistics and factors as training leaves them."""
-    torch.manual_seed(1)
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.running_mean, std=0.1)
-            nn.init.uniform_(layer.running_var, 0.5, 2)
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.normal_(layer.bias, std=0.1)
-    return network.eval()
+from tests.networks.geometry import trained
 
 
 def norms(network: nn.Module) -> int:

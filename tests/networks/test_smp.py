@@ -12,20 +12,13 @@ from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.patch import BatchDropout
 from lhs.networks.smp import SmpNetwork
 from lhs.networks.weights import load_weights
-from tests.networks.geometry import sums
+from tests.networks.geometry import sums, trained
 
 
 def shaken(network: SmpNetwork) -> SmpNetwork:
     """Give biases, factors and statistics values of their own too."""
-    torch.manual_seed(1)
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.running_mean, std=0.1)
-            nn.init.uniform_(layer.running_var, 0.5, 2)
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.normal_(layer.bias, std=0.1)
-    nn.init.normal_(network.last.bias)
-    return network.eval()
+    nn.init.normal_(trained(network).last.bias)
+    return network
 
 
 @pytest.mark.thorough

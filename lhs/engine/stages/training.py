@@ -12,6 +12,7 @@ from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from lhs.config import (
+    OF_H,
     OPERATIONAL,
     BaselinePhases,
     Config,
@@ -136,7 +137,7 @@ def training_settings(config: Config) -> dict[str, Any]:
     for strategy in ("baseline", "sequential", "hierarchical"):
         del settings[strategy]
     if config.train.strategy != "hierarchical":
-        for name in ("alpha", "learn_w", "w_factor", "w_weight_decay"):
+        for name in OF_H:
             del settings[name]
     for name, value in BEFORE.items():
         if settings[name] == value:

@@ -57,8 +57,6 @@ def test_dotted_changes_of_a_configuration(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-# Some six minutes; the suite kills a sweep, a training and a prediction.
-@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_and_resumed_it_stops_who_stays_behind(
     cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
