@@ -69,7 +69,10 @@ def test_what_yaml_stumbles_over_is_refused(text):
         ("a: 1\nb: 2\na: 3\n", "lines 1 and 3: 'a' is given twice"),
         ("train:\n  rate: 1\n  'rate': 2\n", "lines 2 and 3: 'rate' is given twice"),
         ("- x: {b: 1, c: 2,\n  b: 1}\n", "lines 1 and 2: 'b' is given twice"),
-        ("train: {a: 1}\nhierarchy: {a: 1}\ntrain: {b: 1}", "lines 1 and 3: 'train' is given twice"),
+        (
+            "train: {a: 1}\nhierarchy: {a: 1}\ntrain: {b: 1}",
+            "lines 1 and 3: 'train' is given twice",
+        ),
     ],
 )
 def test_a_key_given_twice_is_refused_with_both_lines(text, message):

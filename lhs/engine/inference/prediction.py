@@ -240,6 +240,9 @@ class _LabelJob(ImageJob):
         content = io.BytesIO(self.storage.read(target))
         return self._row(item, read_label_picture(target, content=content), kept=True)
 
+    def accepts(self, error: UserError) -> bool:
+        return True
+
     def write_failed(self, item: Source, error: str) -> dict[str, Any]:
         return {"name": item.name, "kept": False, "error": error, "counts": []}
 

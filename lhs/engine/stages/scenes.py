@@ -124,8 +124,8 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
     Raises
     ------
     UserError
-        If a split is empty, no training pixel is labelled, or a file is bad and
-        `data.on_bad_image` is `fail`.
+        If a split is empty or has no labelled pixel, or a file is bad and `data.on_bad_image` is
+        `fail`.
     """
     dataset = open_dataset(config)
     problems = result.facts["problems"]
@@ -135,10 +135,7 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
         some = "\n".join(f"  {text}" for text in wrong[:MOST_LISTED])
         raise UserError(f"{dataset.name}: {len(wrong)} label maps do not fit the classes:\n{some}")
     if problems:
-        lines = [f"  {text}" for text in list(problems.values())[:MOST_LISTED]]
-        if len(problems) > MOST_LISTED:
-            lines.append(f"  and {len(problems) - MOST_LISTED} more")
-        message = "\n".join([f"{dataset.name}: {len(problems)} bad images:", *lines])
+        message = listed(dataset, list(problems.values()))
         if config.on_bad_image == "fail":
             raise UserError(
                 f"{message}\nrepair or remove them, or leave them out: --set data.on_bad_image=skip"
@@ -155,7 +152,27 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
             raise UserError(f"{dataset.name}: the {split} split holds no readable image")
     if not checked.class_pixels.sum():
         raise UserError(f"{dataset.name}: no pixel of the training images carries a label")
+    void = set(result.facts.get("void_images", []))
+    if all(scene.id in void for scene in checked.split("test")):
+        raise unlabelled_test(dataset)
     return checked
+
+
+def listed(dataset: Dataset, problems: list[str]) -> str:
+    """A message about bad images, of which it lists `MOST_LISTED`."""
+    lines = [f"  {text}" for text in problems[:MOST_LISTED]]
+    if len(problems) > MOST_LISTED:
+        lines.append(f"  and {len(problems) - MOST_LISTED} more")
+    return "\n".join([f"{dataset.name}: {len(problems)} bad images:", *lines])
+
+
+def unlabelled_test(dataset: Dataset) -> UserError:
+    """The error of a test split without a labelled pixel, which no score can be made of."""
+    return UserError(
+        f"{dataset.name}: no pixel of the {len(dataset.split('test'))} test images carries a "
+        "label, so there is nothing to score; give them labels, or test on training images: "
+        "--set data.held_out=N"
+    )
 
 
 def blocks(rows: int) -> int:

@@ -131,3 +131,11 @@ def test_nothing_labelled(runs: Runs, tmp_path: Path) -> None:
         save_labels(root, name, np.full((12, 16), 255))
     with pytest.raises(UserError, match="no pixel of the training images carries a label"):
         runs.check(settings(root))
+
+
+def test_nothing_labelled_in_the_test_split(runs: Runs, tmp_path: Path) -> None:
+    root = plain(tmp_path / "void", ["a", "b", "c", "d"], splits={"test": ["c", "d"]})
+    for name in "cd":
+        save_labels(root, name, np.full((12, 16), 255))
+    with pytest.raises(UserError, match="no pixel of the 2 test images carries a label"):
+        runs.check(settings(root))
