@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
@@ -267,10 +268,12 @@ def sparse_counts(table: pa.Table, num_classes: int) -> pa.Table:
     )
 
 
-def png(label_map: np.ndarray) -> bytes:
-    """A label map (H, W) as a PNG of ids, 8 or 16 bits."""
-    stream = io.BytesIO()
-    Image.fromarray(label_map).save(stream, "PNG", optimize=False)
+def png(label_map: np.ndarray, **texts: str) -> bytes:
+    """A label map (H, W) as a PNG of ids, 8 or 16 bits, with texts for other programs in it."""
+    stream, info = io.BytesIO(), PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text)
+    Image.fromarray(label_map).save(stream, "PNG", optimize=False, pnginfo=info)
     return stream.getvalue()
 
 
