@@ -35,10 +35,11 @@ def parse_json(content: bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML of plain values: no custom tags, no anchors and aliases.
+    """Parse YAML of plain values: no custom tags, no anchors and aliases, no key twice.
 
     An alias is the same object twice, so that a change in one place would change the other;
-    and a few of them expand to more than fits into memory.
+    and a few of them expand to more than fits into memory. Of a key given twice PyYAML keeps the
+    last value without a word.
 
     Raises
     ------
@@ -64,6 +65,7 @@ def parse_yaml(text: str) -> Any:
                     f"line {event.start_mark.line + 1}: nested deeper than the {MAX_DEPTH} levels "
                     "allowed"
                 )
+        _check_keys(yaml.compose(text, Loader=yaml.SafeLoader))
         tree = yaml.safe_load(text)
         _check_numbers(tree)
         return tree
@@ -76,6 +78,26 @@ def parse_yaml(text: str) -> Any:
     # Its constructors trust that a tag fits its text: `!!int ''`, the 99th of a month.
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise ValueError(shortened(str(error) or repr(error))) from None
+
+
+def _check_keys(node: yaml.Node | None) -> None:
+    """Refuse mappings with the same key twice."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(item)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[tuple[str, str], int] = {}
+    for key, value in node.value:
+        _check_keys(value)
+        if isinstance(key, yaml.ScalarNode):
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in lines:
+                raise ValueError(
+                    f"lines {lines[name]} and {line}: {shortened(repr(key.value), 60)} is given "
+                    "twice; allowed is once"
+                )
+            lines[name] = line
 
 
 def _check_numbers(tree: Any) -> None:

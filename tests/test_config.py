@@ -94,6 +94,13 @@ def test_a_recipe_that_extends_itself_is_refused(tmp_path):
     assert "allowed is one level" in refused(recipe=str(path))
 
 
+def test_a_key_given_twice_in_a_recipe_names_both_lines(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("hierarchy:\n  rho: 0.9\n  region: 65\n  rho: 0.95\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: .*lines 2 and 4: 'rho' is given twice"):
+        load_config(str(path))
+
+
 @pytest.mark.parametrize("name", ["", "no such thing", "/nowhere/recipe.yaml", "~/nowhere.yaml"])
 def test_a_recipe_that_is_nowhere_is_refused(name):
     assert f"unknown recipe {name!r}" in refused(recipe=name)

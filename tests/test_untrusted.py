@@ -63,6 +63,27 @@ def test_what_yaml_stumbles_over_is_refused(text):
     refused(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "lines 1 and 3: 'a' is given twice"),
+        ("train:\n  rate: 1\n  'rate': 2\n", "lines 2 and 3: 'rate' is given twice"),
+        ("- x: {b: 1, c: 2,\n  b: 1}\n", "lines 1 and 2: 'b' is given twice"),
+        (
+            "train: {a: 1}\nhierarchy: {a: 1}\ntrain: {b: 1}",
+            "lines 1 and 3: 'train' is given twice",
+        ),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_both_lines(text, message):
+    assert message in refused(text)
+
+
+def test_a_key_may_be_in_several_mappings_and_be_a_value():
+    text = "a: {a: 1, b: a}\nb: {a: 2}\n1: x\n'1': y\n"
+    assert parse_yaml(text) == {"a": {"a": 1, "b": "a"}, "b": {"a": 2}, 1: "x", "1": "y"}
+
+
 def test_json():
     assert parse_json(b'{"a": [1, "\xc3\xa9"]}') == {"a": [1, "é"]}
     for content in (b"", b"{", b"\xff", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5000):

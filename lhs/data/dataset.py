@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lhs.data.colours import class_colours
+from lhs.data.contents import FileState, file_states
 from lhs.data.scenes import SPLITS, Scene, void_of
 from lhs.errors import UserError
 
@@ -71,6 +72,7 @@ class Dataset:
             sorted({scene.name for scene in self._scenes.values() if scene.name is not None})
         )
         self._fingerprint: str | None = None
+        self._states: dict[str, FileState] | None = None
 
     def __len__(self) -> int:
         return len(self._scenes)
@@ -168,24 +170,24 @@ class Dataset:
             class names and (without files) the parameters.
         """
         if self._fingerprint is None:
+            states = self.file_states()
             digest = hashlib.sha256()
             head = {"name": self.name, "classes": self.classes, "identity": self._identity}
             digest.update(json.dumps(head, sort_keys=True).encode())
             for scene in self._scenes.values():
-                files = [(self._relative(path), _size(path)) for path in scene.files()]
+                files = [(self._relative(path), states[str(path)].size) for path in scene.files()]
                 row = [scene.id, scene.split, scene.name, files]
                 digest.update(json.dumps(row).encode() + b"\n")
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
+    def file_states(self) -> dict[str, FileState]:
+        """Sizes and times of all files by path, as they were when first asked for."""
+        if self._states is None:
+            self._states = file_states([path for s in self._scenes.values() for path in s.files()])
+        return self._states
+
     def _relative(self, path: Path) -> str:
         if self.folder is not None and path.is_relative_to(self.folder):
             return path.relative_to(self.folder).as_posix()
         return path.name
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1

@@ -168,7 +168,7 @@ class Stages:
         success = self.storage.read_json(f"{path}/{SUCCESS}")
         facts, seconds = success["facts"], success["seconds"]
         result = StageResult(stage.name, key.digest, path, facts, seconds, reused=True)
-        why = stage.stale(config, result)
+        why = stage.stale(self.storage, config, result)
         if why:
             known.stale[key.digest] = why
             return None

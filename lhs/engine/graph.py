@@ -34,10 +34,10 @@ from lhs.engine.stages.samples import build_histograms, build_samples, region_se
 from lhs.engine.stages.scenes import (
     CheckedScenes,
     build_scenes,
+    changed_scenes,
     checked_key,
     checked_scenes,
     dataset_digest,
-    repaired_images,
 )
 from lhs.engine.stages.training import (
     baseline_of,
@@ -203,7 +203,7 @@ def _pseudo_label_inputs(config: Config) -> list[Input]:
 
 # The stages.
 
-SCENES = Stage(name="scenes", sources=dataset_digest, build=build_scenes, stale=repaired_images)
+SCENES = Stage(name="scenes", sources=dataset_digest, build=build_scenes, stale=changed_scenes)
 
 PSEUDO_LABELS = Stage(
     name="pseudo_labels",

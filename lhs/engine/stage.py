@@ -48,7 +48,7 @@ class Stage:
     inputs: Callable[[Config], Sequence[Input]] = lambda config: ()
     sources: Callable[[Config], dict[str, str]] = _nothing
     build: Callable[[Work, str], dict[str, Any]]
-    stale: Callable[[Config, StageResult], str] = lambda config, result: ""
+    stale: Callable[[Storage, Config, StageResult], str] = lambda storage, config, result: ""
 
 
 @dataclass(frozen=True, kw_only=True)

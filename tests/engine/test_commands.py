@@ -89,6 +89,26 @@ def test_evaluate_json(outcome: Outcome, capsys: pytest.CaptureFixture[str]) -> 
     assert set(tree) >= SCORES
 
 
+def test_evaluate_leaves_bad_images_out_where_the_setting_says_so(
+    outcome: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = outcome.scenes.dataset.classes
+    names = [f"image_{number}" for number in range(4)]
+    root = plain(tmp_path / "photos", names, classes=classes, splits={"test": names[1:]})
+    (root / "images" / "image_1.png").write_bytes(b"no picture")
+    command = ["evaluate", f"{outcome.model.path}/model", "--dataset", "folder", "--json",
+               "--set", f"data.folder.path={root}"]  # fmt: skip
+    assert main(command) == 2
+    assert "image_1.png: unreadable image" in capsys.readouterr().err
+    assert main([*command, "--set", "data.on_bad_image=skip"]) == 0
+    _, tree = last_line(capsys)
+    assert np.sum(tree["counts"]) == 2 * stripes().size
+    for name in names[2:]:
+        save_labels(root, name, np.full((12, 16), 255))
+    assert main([*command, "--set", "data.on_bad_image=skip"]) == 2
+    assert "no pixel of the 3 test images carries a label" in capsys.readouterr().err
+
+
 def test_report_and_predict(
     outcome: Outcome, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

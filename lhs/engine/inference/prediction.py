@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from lhs.data.images import read_label_picture
 from lhs.engine.inference.sources import Source, find_sources
@@ -30,8 +31,9 @@ from lhs.engine.runtime.model_pool import (
 from lhs.engine.runtime.progress import followed
 from lhs.engine.runtime.resources import wants_gpu
 from lhs.engine.stages.evaluation import folder_files, png
+from lhs.engine.stages.scenes import MOST_LISTED
 from lhs.engine.storage import Storage, explained
-from lhs.errors import UserError
+from lhs.errors import BadImageError, UserError
 from lhs.evaluation.model import WEIGHTS
 from lhs.evaluation.overlay import label_overlay
 from lhs.report.figures import legend, to_png
@@ -48,6 +50,10 @@ BATCH = 4
 """Images sent to a model at a time: photographs may be large."""
 ENDINGS = {".png": "label map", "_overlay.png": "overlay", "_probabilities.npy": "probabilities"}
 SETTINGS, TABLE, LEGEND = "predict.json", "pixels.csv", "legend.png"
+COLUMNS = ["image", "class", "pixels", "share"]
+"""Of the table."""
+SOURCE = "source_sha256"
+"""Text in a label map: the digest of the image file that it was made from."""
 
 
 def predict_files(
@@ -59,7 +65,8 @@ def predict_files(
 ) -> int:
     """Label images; unreadable ones are reported, and all others labelled.
 
-    An image's label map is written last, atomically: an image that has one is not labelled again.
+    An image's label map is written last, atomically, with the digest of the image file: an image
+    that has one of this digest is not labelled again.
 
     Parameters
     ----------
@@ -70,7 +77,8 @@ def predict_files(
     out
         Folder or URI that gets, for each image, `NAME.png` (ids), `NAME_overlay.png` and, where
         asked for, `NAME_probabilities.npy` (L, H, W) float16; and once `pixels.csv` (pixels of each
-        class in each image), `legend.png` and `predict.json` (by which model, and how).
+        class in each image, also of earlier calls), `legend.png` and `predict.json` (by which
+        model, and how).
     options
         How to label them; None for the defaults.
     workers
@@ -96,6 +104,8 @@ def predict_files(
     precision = precision_on("auto", gpu, "evaluation.precision")
     storage.make_folder(storage.path())
     _same_settings(storage, files, options, precision)
+    # Before any work: a file that is in the table's place.
+    _table(storage)
     stored = stored_model(files, options.stride, precision, options.class_scores)
     job = _LabelJob(stored, storage, options, opened.colours)
     table = _labelled(job, sources, gpu, workers)
@@ -103,6 +113,13 @@ def predict_files(
     for row in bad:
         logger.warning(f"lhs: {row['error']}")
     done = [row for row in table if not row["error"]]
+    replaced = [str(row["name"]) for row in done if row["replaced"]]
+    if replaced:
+        more = f" and {len(replaced) - MOST_LISTED} more" * (len(replaced) > MOST_LISTED)
+        logger.warning(
+            f"{len(replaced)} label maps in {out} were of other or changed images, or of an "
+            f"earlier version, and are replaced: {', '.join(replaced[:MOST_LISTED])}{more}"
+        )
     _write_summary(storage, done, opened.classes, opened.colours)
     kept = sum(row["kept"] for row in done)
     print(
@@ -171,7 +188,7 @@ def _same_settings(
 def _labelled(
     job: _LabelJob, sources: list[Source], gpu: bool, workers: int | None
 ) -> list[dict[str, Any]]:
-    """One row per image: name, kept, error, counts of each class."""
+    """One row per image: name, kept, replaced, error, counts of each class."""
     ordered = sorted(sources, key=lambda source: source.name)
     with followed("images labelled", len(ordered)) as progress, explained(job.storage.uri):
         rows = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, models=workers).take_all()
@@ -182,6 +199,7 @@ _SCHEMA = pa.schema(
     [
         ("name", pa.string()),
         ("kept", pa.bool_()),
+        ("replaced", pa.bool_()),
         ("error", pa.string()),
         ("counts", pa.list_(pa.int64())),
     ]
@@ -200,15 +218,30 @@ class _LabelJob(ImageJob):
     schema = _SCHEMA
 
     def done(self, item: Source) -> bool:
-        return self.storage.exists(self._target(item))
+        target = self._target(item)
+        if not self.storage.exists(target):
+            return False
+        try:
+            return _source_of(self.storage.read(target)) == _digest(item.content()).hex()
+        except BadImageError:
+            # `read` reports it.
+            return False
 
     def read(self, item: Source) -> Arrays:
-        return {IMAGE: item.read()}
+        content = item.content()
+        return {
+            IMAGE: item.read(content),
+            SOURCE: np.frombuffer(_digest(content), np.uint8),
+        }
 
     def load(self, device: torch.device) -> Model:
         return self.model.load(device)
 
     def compute(self, model: Model, images: Sequence[Arrays]) -> list[Arrays]:
+        found = self._labelled(model, images)
+        return [{**a, SOURCE: b[SOURCE]} for a, b in zip(found, images, strict=True)]
+
+    def _labelled(self, model: Model, images: Sequence[Arrays]) -> list[Arrays]:
         pixels = [one[IMAGE] for one in images]
         plain = PredictOptions(stride=self.options.stride, class_scores=self.options.class_scores)
         if self.options == plain:
@@ -232,39 +265,86 @@ class _LabelJob(ImageJob):
             self.storage.replace(f"{path}_probabilities.npy", stream.getvalue())
         overlay = label_overlay(arrays[IMAGE], arrays["labels"], self.colours, void=65535)
         self.storage.replace(f"{path}_overlay.png", png(overlay))
-        self.storage.replace(self._target(item), png(arrays["labels"]))
-        return self._row(item, arrays["labels"], kept=False)
+        target = self._target(item)
+        replaced = self.storage.exists(target)
+        source = arrays[SOURCE].tobytes().hex()
+        self.storage.replace(target, png(arrays["labels"], **{SOURCE: source}))
+        return self._row(item, arrays["labels"], kept=False) | {"replaced": replaced}
 
     def write_done(self, item: Source) -> dict[str, Any]:
         target = self._target(item)
         content = io.BytesIO(self.storage.read(target))
         return self._row(item, read_label_picture(target, content=content), kept=True)
 
+    def accepts(self, error: UserError) -> bool:
+        return True
+
     def write_failed(self, item: Source, error: str) -> dict[str, Any]:
-        return {"name": item.name, "kept": False, "error": error, "counts": []}
+        return {
+            "name": item.name, "kept": False, "replaced": False, "error": error, "counts": [],
+        }  # fmt: skip
 
     def _target(self, item: Source) -> str:
         return self.storage.path(f"{item.name}.png")
 
     def _row(self, item: Source, labels: np.ndarray, *, kept: bool) -> dict[str, Any]:
         counts = np.bincount(labels.ravel(), minlength=len(self.colours))
-        return {"name": item.name, "kept": kept, "error": "", "counts": counts}
+        return {
+            "name": item.name, "kept": kept, "replaced": False, "error": "", "counts": counts,
+        }  # fmt: skip
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _source_of(label_map: bytes) -> str:
+    """The digest of the image that a stored label map was made from; empty if it does not say."""
+    try:
+        with Image.open(io.BytesIO(label_map), formats=["PNG"]) as picture:
+            return str(picture.info.get(SOURCE, ""))
+    except (OSError, SyntaxError, ValueError):
+        # Damaged: made again.
+        return ""
 
 
 def _write_summary(
     storage: Storage, rows: list[dict[str, Any]], classes: tuple[str, ...], colours: np.ndarray
 ) -> None:
-    """Write the table and the legend of all labelled images."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "class", "pixels", "share"])
+    """Write the table and the legend of all labelled images, also of earlier calls."""
+    now = {str(row["name"]) for row in rows}
+    lines = [line for line in _table(storage) if line[0] not in now]
     for row in rows:
         counts = np.asarray(row["counts"])
         for label in np.flatnonzero(counts).tolist():
             share = counts[label] / counts.sum()
-            table.writerow([row["name"], classes[label], int(counts[label]), f"{share:.6f}"])
+            lines.append([row["name"], classes[label], str(counts[label]), f"{share:.6f}"])
+    text = io.StringIO()
+    # A stable sort: the classes of an image keep their order.
+    lines.sort(key=lambda line: line[0])
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
     storage.replace(storage.path(TABLE), text.getvalue().encode())
-    if rows:
-        present = np.flatnonzero(np.sum([row["counts"] for row in rows], axis=0))
-        figure = legend(classes, colours, present.tolist())
-        storage.replace(storage.path(LEGEND), to_png(figure))
+    if lines:
+        named = {line[1] for line in lines}
+        present = [label for label, name in enumerate(classes) if name in named]
+        storage.replace(storage.path(LEGEND), to_png(legend(classes, colours, present)))
+
+
+def _table(storage: Storage) -> list[list[str]]:
+    """The rows of the stored table, if there is one.
+
+    Raises
+    ------
+    UserError
+        If it is not such a table: what is in it would be lost.
+    """
+    path = storage.path(TABLE)
+    if not storage.exists(path):
+        return []
+    lines = list(csv.reader(io.StringIO(storage.read(path).decode("utf-8", "replace"), newline="")))
+    if lines[:1] != [COLUMNS] or any(len(line) != len(COLUMNS) for line in lines):
+        raise UserError(
+            f"{storage.address(path)}: found a file that is not a table with the columns "
+            f"{','.join(COLUMNS)}; move it away, or choose another --out"
+        )
+    return lines[1:]

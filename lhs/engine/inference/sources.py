@@ -32,23 +32,40 @@ class Source:
     address: str
     name: str
 
-    def read(self) -> np.ndarray:
-        """(H, W, 3) uint8, turned as the file's EXIF orientation says.
+    def content(self) -> bytes:
+        """The file's bytes.
 
         Raises
         ------
         BadImageError
             If it is missing or unreadable.
         """
-        if "://" not in self.address:
-            return read_image(self.address, upright=True)
         try:
+            if "://" not in self.address:
+                return Path(self.address).read_bytes()
             filesystem, path = arrow_fs.FileSystem.from_uri(self.address)
             with filesystem.open_input_stream(path) as stream:
-                content = io.BytesIO(stream.read())
+                return stream.read()
+        except FileNotFoundError:
+            raise BadImageError(f"{self.address}: image file is missing") from None
         except (ArrowException, OSError, ValueError) as error:
             raise BadImageError(f"{self.address}: {error}") from None
-        return read_image(self.address, content=content, upright=True)
+
+    def read(self, content: bytes | None = None) -> np.ndarray:
+        """(H, W, 3) uint8, turned as the file's EXIF orientation says.
+
+        Parameters
+        ----------
+        content
+            Its bytes, if they were read already.
+
+        Raises
+        ------
+        BadImageError
+            If it is missing or unreadable.
+        """
+        content = self.content() if content is None else content
+        return read_image(self.address, content=io.BytesIO(content), upright=True)
 
 
 def find_sources(given: list[str]) -> list[Source]:

@@ -62,7 +62,7 @@ class ImageJob(ABC):
         Raises
         ------
         UserError
-            If it cannot be read; passed to `write_failed`, which may accept it.
+            If it cannot be read; the job stops with it unless `accepts` it.
         """
 
     @abstractmethod
@@ -81,9 +81,13 @@ class ImageJob(ABC):
         """The row of an image that is `done`, read from its files."""
         raise NotImplementedError
 
-    def write_failed(self, item: Any, error: str) -> dict[str, Any] | None:
-        """The row of an unreadable image; None to stop with the error."""
-        return None
+    def accepts(self, error: UserError) -> bool:
+        """Whether to go on without an image that could not be read for this reason."""
+        return False
+
+    def write_failed(self, item: Any, error: str) -> dict[str, Any]:
+        """The row of an image whose error was accepted."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ class _Work:
             try:
                 images.append(ImageArrays(before, "", self.job.read(item)))
             except UserError as error:
-                if self.job.write_failed(item, str(error)) is None:
+                if not self.job.accepts(error):
                     raise
                 images.append(ImageArrays(before, str(error), {}))
         return ImageBatch(number, images)
@@ -240,7 +244,7 @@ class _Work:
                 if image.done:
                     row = self.job.write_done(item)
                 elif image.error:
-                    row = self.job.write_failed(item, image.error) or {}
+                    row = self.job.write_failed(item, image.error)
                 else:
                     row = self.job.write(item, image.arrays)
                 rows.append(row)

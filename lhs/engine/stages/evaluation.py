@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lhs.config import Config, DataConfig
 from lhs.data import open_dataset
@@ -31,9 +33,9 @@ from lhs.engine.runtime.model_pool import (
 from lhs.engine.runtime.progress import followed
 from lhs.engine.runtime.resources import inference_precision, wants_gpu
 from lhs.engine.stage import StageResult, Work
-from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.stages.scenes import CheckedScenes, listed, unlabelled_test
 from lhs.engine.storage import Storage, explained
-from lhs.errors import UserError
+from lhs.errors import BadImageError, UserError
 from lhs.evaluation.metrics import Scores, scores
 from lhs.names import ClassScores
 
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     import torch
 
     from lhs.evaluation.model import Model
+
+logger = logging.getLogger("lhs")
 
 COUNTS, IMAGE_COUNTS = "counts.npy", "counts.parquet"
 BATCH = 16
@@ -103,7 +107,13 @@ def precision_setting(config: Config) -> dict[str, Any]:
 
 
 def predict_scenes(
-    model: StoredModel, dataset: Dataset, scenes: Sequence[Scene], gpu: bool, share: float = 1.0
+    model: StoredModel,
+    dataset: Dataset,
+    scenes: Sequence[Scene],
+    gpu: bool,
+    share: float = 1.0,
+    *,
+    skip: bool = False,
 ) -> pa.Table:
     """Predict scenes with one model; `gpu` and `share` as in `over_images`.
 
@@ -111,8 +121,10 @@ def predict_scenes(
     -------
     pyarrow.Table
         `image`, `png` of the label map, and `counts`, L * L confusion counts; sorted by image.
+        With `skip` also a row per bad image, without counts: `problem` says why, and is null in
+        all other rows.
     """
-    job = _ScoreJob(model, dataset.void)
+    job = _ScoreJob(model, dataset.void, skip)
     ordered = sorted(scenes, key=lambda scene: scene.id)
     with followed("images labelled", len(ordered)) as progress:
         rows = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, share=share).materialize()
@@ -125,9 +137,15 @@ class _ScoreJob(ImageJob):
 
     model: StoredModel
     void: int
+    skip: bool
 
     schema = pa.schema(
-        [("image", pa.string()), ("png", pa.binary()), ("counts", pa.list_(pa.int64()))]
+        [
+            ("image", pa.string()),
+            ("png", pa.binary()),
+            ("counts", pa.list_(pa.int64())),
+            ("problem", pa.string()),
+        ]
     )
 
     def read(self, item: Scene) -> Arrays:
@@ -158,6 +176,13 @@ class _ScoreJob(ImageJob):
             "counts": arrays["counts"].ravel(),
         }
 
+    def accepts(self, error: UserError) -> bool:
+        # Others say that the classes or the void id do not fit: no image to leave out.
+        return self.skip and isinstance(error, BadImageError)
+
+    def write_failed(self, item: Scene, error: str) -> dict[str, Any]:
+        return {"image": item.id, "png": b"", "counts": [], "problem": error}
+
 
 def evaluate_folder(
     folder: Path,
@@ -174,7 +199,7 @@ def evaluate_folder(
     folder
         A local model folder; it is read here, workers need not see it.
     config
-        The dataset.
+        The dataset; with `on_bad_image` of `skip`, bad images are left out and reported.
     gpu
         Whether models book GPUs.
     stride, precision, class_scores
@@ -184,7 +209,8 @@ def evaluate_folder(
     ------
     UserError
         If the model's classes are not the dataset's, or the network can't use the stride or the
-        class scores, or the GPU the precision.
+        class scores, or the GPU the precision; if an image is bad, or the test split holds no
+        readable image or no labelled pixel.
     """
     from lhs.evaluation.model import load_model
 
@@ -198,8 +224,18 @@ def evaluate_folder(
         )
     settled = precision_on(precision, gpu, "evaluation.precision")
     stored = stored_model(folder_files(folder), stride, settled, class_scores)
-    table = predict_scenes(stored, dataset, dataset.split("test"), gpu)
+    test, skip = dataset.split("test"), config.on_bad_image == "skip"
+    if not test:
+        raise UserError(f"{dataset.name}: the test split holds no image")
+    table = predict_scenes(stored, dataset, test, gpu, skip=skip)
+    problems = table["problem"].drop_null().to_pylist()
+    if problems:
+        logger.warning(f"{listed(dataset, problems)}\nleft out: data.on_bad_image = skip")
+    if len(problems) == len(test):
+        raise UserError(f"{dataset.name}: the test split holds no readable image")
     counts = total_counts(table, len(dataset.classes))
+    if not counts.any():
+        raise unlabelled_test(dataset)
     return Evaluation(counts, scores(counts))
 
 
@@ -212,7 +248,8 @@ def total_counts(table: pa.Table, num_classes: int) -> np.ndarray:
     """Sum the rows' confusion counts to (L, L)."""
     total = np.zeros(num_classes**2, np.int64)
     for counts in table["counts"]:
-        total += counts.values.to_numpy()
+        if len(counts):
+            total += counts.values.to_numpy()
     return total.reshape(num_classes, num_classes)
 
 
@@ -231,10 +268,12 @@ def sparse_counts(table: pa.Table, num_classes: int) -> pa.Table:
     )
 
 
-def png(label_map: np.ndarray) -> bytes:
-    """A label map (H, W) as a PNG of ids, 8 or 16 bits."""
-    stream = io.BytesIO()
-    Image.fromarray(label_map).save(stream, "PNG", optimize=False)
+def png(label_map: np.ndarray, **texts: str) -> bytes:
+    """A label map (H, W) as a PNG of ids, 8 or 16 bits, with texts for other programs in it."""
+    stream, info = io.BytesIO(), PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text)
+    Image.fromarray(label_map).save(stream, "PNG", optimize=False, pnginfo=info)
     return stream.getvalue()
 
 

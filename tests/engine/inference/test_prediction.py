@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -135,6 +136,27 @@ def test_what_is_there_is_kept(
     assert "3 images labelled (2 of them before)" in capsys.readouterr().out
 
 
+def test_an_image_of_the_same_name_is_labelled_anew(
+    trained: Path, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, name in enumerate(("day1/good", "day1/other", "day2/good")):
+        save_image(tmp_path / f"{name}.png", noise_image(number, 40, 48))
+    out = tmp_path / "out"
+    assert predict_files(trained, [str(tmp_path / "day1")], str(out)) == 0
+    assert not caplog.text
+    assert predict_files(trained, [str(tmp_path / "day2/good.png")], str(out)) == 0
+    assert "1 label maps" in caplog.text
+    assert "replaced: good" in caplog.text
+    expected = model.predict(noise_image(2, 40, 48)).label_map
+    np.testing.assert_array_equal(np.array(Image.open(out / "good.png")), expected)
+    # Both images are in the table, the new one as it is now.
+    with (out / "pixels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["image"] for row in rows} == {"good", "other"}
+    found = {row["class"]: int(row["pixels"]) for row in rows if row["image"] == "good"}
+    assert found == Counter(model.classes[label] for label in expected.ravel().tolist())
+
+
 def test_results_of_another_model_or_other_options_are_not_mixed(
     trained: Path, tmp_path: Path
 ) -> None:
@@ -218,7 +240,9 @@ def test_killed_half_way_it_ends_as_undisturbed(
     stored = stored_model(folder_files(trained), 1, "float32")
     evaluated = predict_scenes(stored, dataset, scenes, gpu=False)
     for row in evaluated.to_pylist():
-        assert (out / f"{row['image']}.png").read_bytes() == row["png"]
+        labels = [np.array(Image.open(png)) for png in (out / f"{row['image']}.png",
+                                                        io.BytesIO(row["png"]))]  # fmt: skip
+        np.testing.assert_array_equal(*labels)
     assert len(evaluated) == len(scenes) > 0
 
 

@@ -64,6 +64,9 @@ class Note(ImageJob):
     def write_done(self, item: str) -> dict[str, Any]:
         return {"name": item, "state": "kept", "text": self.path(item).read_text()}
 
+    def accepts(self, error: UserError) -> bool:
+        return True
+
     def write_failed(self, item: str, error: str) -> dict[str, Any]:
         return {"name": item, "state": "failed", "text": error}
 

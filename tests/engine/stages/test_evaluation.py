@@ -1,22 +1,33 @@
-"""The counts that an evaluation stores of each image."""
+"""The counts that an evaluation stores of each image, and test splits that can't be scored."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lhs.config import DataConfig
+from lhs.data.dataset import Dataset
+from lhs.data.scenes import Scene
+from lhs.engine.stages import evaluation
 from lhs.engine.stages.evaluation import (
     IMAGE_COUNTS,
+    evaluate_folder,
     read_image_counts,
     sparse_counts,
     total_counts,
 )
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
+from lhs.evaluation.metrics import confusion_counts
+from lhs.loading import build_config
+from tests.data.builders import CLASSES, plain, save_labels, stripes
 
 
 def stored(folder: Path) -> np.ndarray:
@@ -45,3 +56,71 @@ def test_counts_of_each_image_come_back(tmp_path: Path) -> None:
 def test_an_evaluation_of_an_earlier_version_has_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="made by an earlier version, without counts of each image"):
         read_image_counts(Storage(str(tmp_path)), str(tmp_path), 4)
+
+
+def predicts_the_first_class(
+    model: object, dataset: Dataset, scenes: Sequence[Scene], gpu: bool, **more: Any
+) -> pa.Table:
+    """The steps of `predict_scenes` in this process, with a model that says class 0 everywhere."""
+    job, rows = evaluation._ScoreJob(None, dataset.void, **more), []  # type: ignore[arg-type]
+    for scene in scenes:
+        try:
+            truth = job.read(scene)["truth"]
+        except UserError as error:
+            if not job.accepts(error):
+                raise
+            rows.append(job.write_failed(scene, str(error)))
+            continue
+        labels = np.zeros_like(truth)
+        counts = confusion_counts(labels, truth, len(dataset.classes), dataset.void)
+        rows.append(job.write(scene, {"labels": labels, "counts": counts}))
+    return pa.Table.from_pylist(rows, schema=job.schema)
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that passes for a model's."""
+    opened = SimpleNamespace(classes=CLASSES, description=SimpleNamespace(dataset="plain"))
+    monkeypatch.setattr("lhs.evaluation.model.load_model", lambda *_, **__: opened)
+    monkeypatch.setattr(evaluation, "stored_model", lambda *_: None)
+    monkeypatch.setattr(evaluation, "predict_scenes", predicts_the_first_class)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    return folder
+
+
+def data(root: Path, **more: object) -> DataConfig:
+    return build_config({"data": {"dataset": "folder", "folder": {"path": str(root)}, **more}}).data
+
+
+def test_a_test_split_without_labels_is_an_error(tmp_path: Path, model: Path) -> None:
+    root = plain(tmp_path / "void", splits={"test": ["town_1", "town_2"]})
+    for name in ("town_1", "town_2"):
+        save_labels(root, name, np.full((12, 16), 255))
+    with pytest.raises(UserError, match="no pixel of the 2 test images carries a label"):
+        evaluate_folder(model, data(root), gpu=False)
+
+
+def test_bad_test_images_are_left_out_where_the_setting_says_so(
+    tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = plain(tmp_path / "bad", splits={"test": ["beach_1", "town_1", "town_2"]})
+    (root / "images" / "town_1.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"town_1\.png: unreadable image"):
+        evaluate_folder(model, data(root), gpu=False)
+    found = evaluate_folder(model, data(root, on_bad_image="skip"), gpu=False)
+    # Two images of 4 rows of 16 pixels a class.
+    assert found.counts.tolist() == [[128, 0, 0]] * 3
+    assert "bad: 1 bad images:" in caplog.text
+    assert "town_1.png" in caplog.text
+    for name in ("beach_1", "town_2"):
+        (root / "images" / f"{name}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="the test split holds no readable image"):
+        evaluate_folder(model, data(root, on_bad_image="skip"), gpu=False)
+
+
+def test_labels_that_do_not_fit_the_classes_are_never_left_out(tmp_path: Path, model: Path) -> None:
+    root = plain(tmp_path / "wrong", splits={"test": ["town_1", "town_2"]})
+    save_labels(root, "town_1", stripes() + 5)
+    with pytest.raises(UserError, match=r"town_1\.png: label id 5, 6, 7 out of range"):
+        evaluate_folder(model, data(root, on_bad_image="skip"), gpu=False)

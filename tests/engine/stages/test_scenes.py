@@ -104,7 +104,11 @@ def test_an_image_repaired_to_its_old_size_is_no_longer_bad(runs: Runs, tmp_path
     # Results without the image are not reused for those with it.
     assert checked_key(left_out) != checked_key(repaired)
     # As if it had never been bad.
-    assert checked_key(repaired) == checked_key(again) == bad.key
+    assert checked_key(repaired) == checked_key(again)
+    fresh = Stages(Storage(str(tmp_path / "fresh")))
+    annotated_scenes(fresh, settings(root))
+    assert checked_key(fresh.done[0]) == checked_key(again)
+    assert bad.key == again.key
 
 
 def test_a_label_out_of_range_stops_even_where_bad_images_are_skipped(
@@ -130,4 +134,12 @@ def test_nothing_labelled(runs: Runs, tmp_path: Path) -> None:
     for name in "ab":
         save_labels(root, name, np.full((12, 16), 255))
     with pytest.raises(UserError, match="no pixel of the training images carries a label"):
+        runs.check(settings(root))
+
+
+def test_nothing_labelled_in_the_test_split(runs: Runs, tmp_path: Path) -> None:
+    root = plain(tmp_path / "void", ["a", "b", "c", "d"], splits={"test": ["c", "d"]})
+    for name in "cd":
+        save_labels(root, name, np.full((12, 16), 255))
+    with pytest.raises(UserError, match="no pixel of the 2 test images carries a label"):
         runs.check(settings(root))
