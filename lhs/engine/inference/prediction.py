@@ -97,7 +97,8 @@ def predict_files(
     storage.make_folder(storage.path())
     _same_settings(storage, files, options, precision)
     stored = stored_model(files, options.stride, precision, options.class_scores)
-    job = _LabelJob(stored, storage, options, opened.colours)
+    image_range = opened.description.image_range
+    job = _LabelJob(stored, storage, options, opened.colours, image_range)
     table = _labelled(job, sources, gpu, workers)
     bad = [row for row in table if row["error"]]
     for row in bad:
@@ -196,6 +197,7 @@ class _LabelJob(ImageJob):
     storage: Storage
     options: PredictOptions
     colours: np.ndarray
+    image_range: tuple[float, float] | None
 
     schema = _SCHEMA
 
@@ -203,7 +205,7 @@ class _LabelJob(ImageJob):
         return self.storage.exists(self._target(item))
 
     def read(self, item: Source) -> Arrays:
-        return {IMAGE: item.read()}
+        return {IMAGE: item.read(self.image_range)}
 
     def load(self, device: torch.device) -> Model:
         return self.model.load(device)

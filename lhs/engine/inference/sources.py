@@ -32,8 +32,13 @@ class Source:
     address: str
     name: str
 
-    def read(self) -> np.ndarray:
+    def read(self, image_range: tuple[float, float] | None = None) -> np.ndarray:
         """(H, W, 3) uint8, turned as the file's EXIF orientation says.
+
+        Parameters
+        ----------
+        image_range
+            The model's, see `ModelDescription`.
 
         Raises
         ------
@@ -41,14 +46,14 @@ class Source:
             If it is missing or unreadable.
         """
         if "://" not in self.address:
-            return read_image(self.address, upright=True)
+            return read_image(self.address, upright=True, value_range=image_range)
         try:
             filesystem, path = arrow_fs.FileSystem.from_uri(self.address)
             with filesystem.open_input_stream(path) as stream:
                 content = io.BytesIO(stream.read())
         except (ArrowException, OSError, ValueError) as error:
             raise BadImageError(f"{self.address}: {error}") from None
-        return read_image(self.address, content=content, upright=True)
+        return read_image(self.address, content=content, upright=True, value_range=image_range)
 
 
 def find_sources(given: list[str]) -> list[Source]:

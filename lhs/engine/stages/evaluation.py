@@ -174,7 +174,7 @@ def evaluate_folder(
     folder
         A local model folder; it is read here, workers need not see it.
     config
-        The dataset.
+        The dataset; where it gives no `data.folder.range`, the model's holds.
     gpu
         Whether models book GPUs.
     stride, precision, class_scores
@@ -188,8 +188,11 @@ def evaluate_folder(
     """
     from lhs.evaluation.model import load_model
 
-    dataset = open_dataset(config)
     model = load_model(folder, stride=stride, class_scores=class_scores)
+    if config.folder.range is None:
+        own = config.folder.model_copy(update={"range": model.description.image_range})
+        config = config.model_copy(update={"folder": own})
+    dataset = open_dataset(config)
     if model.classes != tuple(dataset.classes):
         raise UserError(
             f"{folder}: the model predicts {len(model.classes)} classes of "
