@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 import ray
 
 from lhs.config import Config, DataConfig
-from lhs.data import open_dataset
+from lhs.data import open_dataset, undivided
 from lhs.data.dataset import Dataset
+from lhs.data.folder import ignored_files
+from lhs.data.labels import FoundLabels, empty_classes, found_labels
 from lhs.data.scenes import SPLITS, Scene
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import StageResult, Work
@@ -70,7 +72,8 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
     """Read every file of the dataset.
 
     The folder holds `scenes.parquet`, a row per image; the facts `class_pixels` (L,), `problems` by
-    image id, `wrong`, the images whose labels do not fit the classes, and `void_images`.
+    image id, `wrong`, the images whose labels do not fit the classes, and `void_images`; of a
+    folder also `turned`, the images that EXIF turns, and `labels`, see `FoundLabels`.
     """
     config, storage = work.config.data, work.storage
     dataset = open_dataset(config)
@@ -91,7 +94,43 @@ def build_scenes(work: Work, path: str) -> dict[str, Any]:
         "problems": {row["id"]: row["problem"] for row in problems},
         "wrong": [row["id"] for row in problems if row["wrong"]],
         "void_images": table.filter(pa.compute.equal(table["labelled"], 0))["id"].to_pylist(),
+        **(_folder_facts(config, table) if config.dataset == "folder" else {}),
     }
+
+
+def _folder_facts(config: DataConfig, table: pa.Table) -> dict[str, Any]:
+    """What the files of a user's own folder say beside pixels; label maps of training images that
+    the run leaves out are read too, as a mistake in a list of classes is in all of them."""
+    whole, read = open_dataset(undivided(config)), set(table["id"].to_pylist())
+    left = [{"id": scene.id} for scene in whole.split("train") if scene.id not in read]
+    tables = [table]
+    if left:
+        with followed("label maps of other training images read", len(left)) as progress:
+            others = mapped(
+                check_batch, left, blocks(len(left)), config=undivided(config), progress=progress,
+                labels_only=True,
+            )  # fmt: skip
+            tables += ray.get(others.materialize().to_arrow_refs())
+    rows = pa.concat_tables(tables).to_pylist()
+    labels = []
+    for row in rows:
+        colours = dict(zip(row["colours"][::2], row["colours"][1::2], strict=True))
+        # 0 pixels where the image or its label map could not be read.
+        labels.append((row["id"], row["height"] * row["width"], np.array(row["counts"]), colours))
+    found = found_labels(whole, labels)
+    return {
+        "turned": [row["id"] for row in rows if row["turned"] and row["id"] in read],
+        "labels": found.as_dict(),
+    }
+
+
+def _labels_problem(config: DataConfig, result: StageResult) -> str:
+    """What is wrong with the labels of all training images of a folder; an empty text if nothing
+    is."""
+    found = FoundLabels(**result.facts["labels"])
+    if found.fit(allow_empty=config.allow_empty_classes):
+        return ""
+    return found.palettes or empty_classes(open_dataset(undivided(config)), found)
 
 
 def repaired_images(config: Config, result: StageResult) -> str:
@@ -99,6 +138,11 @@ def repaired_images(config: Config, result: StageResult) -> str:
 
     The key does not show it: the dataset's fingerprint depends on file names and sizes only.
     """
+    if config.data.dataset == "folder":
+        if "labels" not in result.facts:
+            return "an earlier version did not look at EXIF, palettes and all ids: files are read"
+        if _labels_problem(config.data, result):
+            return "labels did not fit the classes: all files are read again"
     if not result.facts["problems"]:
         return ""
     dataset, repaired = open_dataset(config.data), 0
@@ -111,11 +155,13 @@ def repaired_images(config: Config, result: StageResult) -> str:
 
 def checked_key(result: StageResult) -> str:
     """What later stages depend on: the checked files, and which images were left out."""
-    problems = result.facts["problems"]
-    if not problems:
+    problems, turned = result.facts["problems"], result.facts.get("turned")
+    if not problems and not turned:
         return result.key
-    # Results without some images must not be reused once these are repaired.
-    return hashlib.sha256("\n".join([result.key, *sorted(problems)]).encode()).hexdigest()
+    # Results without some images must not be reused once these are repaired, nor those of an
+    # earlier version, which did not turn images.
+    parts = [result.key, *sorted(problems), *(["turned", *turned] if turned else [])]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
@@ -124,8 +170,8 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
     Raises
     ------
     UserError
-        If a split is empty, no training pixel is labelled, or a file is bad and
-        `data.on_bad_image` is `fail`.
+        If a split is empty, no training pixel is labelled, a file is bad and `data.on_bad_image`
+        is `fail`, a class of a folder has no training pixel, or its palettes differ.
     """
     dataset = open_dataset(config)
     problems = result.facts["problems"]
@@ -133,7 +179,10 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
     if wrong and config.on_bad_image == "skip":
         # No image to leave out: the class list or the void id does not fit the label maps.
         some = "\n".join(f"  {text}" for text in wrong[:MOST_LISTED])
-        raise UserError(f"{dataset.name}: {len(wrong)} label maps do not fit the classes:\n{some}")
+        raise UserError(
+            f"{dataset.name}: {len(wrong)} label maps do not fit the classes or data.folder's "
+            f"settings:\n{some}"
+        )
     if problems:
         lines = [f"  {text}" for text in list(problems.values())[:MOST_LISTED]]
         if len(problems) > MOST_LISTED:
@@ -155,6 +204,12 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
             raise UserError(f"{dataset.name}: the {split} split holds no readable image")
     if not checked.class_pixels.sum():
         raise UserError(f"{dataset.name}: no pixel of the training images carries a label")
+    if config.dataset == "folder" and dataset.folder is not None:
+        for line in ignored_files(dataset.folder):
+            logger.warning(f"{dataset.name}: {line}")
+        problem = _labels_problem(config, result)
+        if problem:
+            raise UserError(problem)
     return checked
 
 
@@ -172,18 +227,24 @@ def mapped(
     )
 
 
-def check_batch(batch: pa.Table, config: DataConfig, progress: Progress) -> pa.Table:
+def check_batch(
+    batch: pa.Table, config: DataConfig, progress: Progress, labels_only: bool = False
+) -> pa.Table:
     """Read the files of a batch of scenes. A row per scene: id, split, height, width, labelled
-    (pixels), counts (L,), problem, wrong (whether its labels do not fit the classes)."""
+    (pixels), counts (L,), problem, wrong (whether its labels do not fit the classes), turned (by
+    EXIF), colours (ids and their colours in its palette, in turns)."""
     dataset = worker_dataset(config)
     rows = []
     for name in batch["id"].to_pylist():
         scene = dataset.scene(name)
         row: dict[str, Any] = {"id": name, "split": scene.split, "problem": None, "wrong": False}
+        row |= {"turned": False, "colours": []}
         counts = np.zeros(len(dataset.classes), np.int64)
         height = width = 0
         try:
-            _, label_map = scene.load()
+            label_map = scene.label_map() if labels_only else scene.load()[1]
+            row["turned"] = scene.turned()
+            row["colours"] = [n for pair in scene.label_colours(label_map).items() for n in pair]
             height, width = label_map.shape
             present = np.bincount(label_map.ravel(), minlength=dataset.void + 1)
             counts = present[: len(dataset.classes)]
@@ -207,6 +268,8 @@ _SCHEMA = pa.schema(
         ("counts", pa.list_(pa.int64())),
         ("problem", pa.string()),
         ("wrong", pa.bool_()),
+        ("turned", pa.bool_()),
+        ("colours", pa.list_(pa.int64())),
     ]
 )
 
