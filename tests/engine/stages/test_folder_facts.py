@@ -117,7 +117,7 @@ def test_differing_palettes_of_a_training_and_a_test_image(
     for number, name in enumerate(("b", "t")):
         path = root / f"labels/{name}.png"
         picture = Image.frombytes("P", (16, 12), np.asarray(Image.open(path)).tobytes())
-        picture.putpalette([n + number for n in range(256)] * 3)
+        picture.putpalette([(n + number) % 256 for n in range(256)] * 3)
         picture.save(path)
     config = settings(root)
     with pytest.raises(UserError, match=r"t\.png: its palette shows id 0 .* that of .*b\.png"):

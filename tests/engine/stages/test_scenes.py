@@ -174,7 +174,7 @@ def test_palettes_that_differ_stop_a_run(runs: Runs, tmp_path: Path) -> None:
     root = plain(tmp_path / "colours", splits={"test": ["town_2"]})
     for number, name in enumerate(("beach_1", "town_2")):
         picture = Image.open(root / f"labels/{name}.png").convert("P")
-        picture.putpalette([number * 9 + n for n in range(768 // 3)] * 3)
+        picture.putpalette([(n + number) % 256 for n in range(256)] * 3)
         picture.save(root / f"labels/{name}.png")
     with pytest.raises(UserError, match=r"beach_1\.png.*town_2\.png|town_2\.png.*beach_1\.png"):
         runs.check(settings(root))
