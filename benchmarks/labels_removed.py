@@ -30,7 +30,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from lhs.config import Config
 from lhs.data import open_dataset
-from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.hierarchy import Hierarchy
 from lhs.loading import load_config
 

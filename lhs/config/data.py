@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lhs.config.section import Section
 from lhs.names import DatasetName
@@ -25,6 +25,19 @@ class FolderConfig(Section):
     """The id that stands for "not labelled" in the label PNGs."""
     scenes: str = "none"
     """Where scene names come from: `none`, `folder`, `prefix` or the path of a CSV."""
+    labels_follow_exif: bool | None = None
+    """Whether label maps lie like images turned by their EXIF orientation (or like the stored
+    pixels), where the size of a label map fits both: squares, and images turned by 180 degrees."""
+    range: tuple[float, float] | None = None
+    """The values that are black and white in images of 16 bits a channel and of floats; 8 bits are
+    kept. A model keeps it for prediction."""
+
+    @field_validator("range")
+    @classmethod
+    def _from_low_to_high(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError(f"found {value[0]:g} to {value[1]:g}, needed: black below white")
+        return value
 
 
 class SyntheticConfig(Section):
@@ -42,6 +55,8 @@ class DataConfig(Section):
     root: str = Field(default_factory=lambda: os.environ.get("LHS_DATA_ROOT", "~/lhs-data"))
     """The folder that `lhs data get` unpacks into."""
     on_bad_image: Literal["fail", "skip"] = "fail"
+    allow_empty_classes: bool = False
+    """Train on a folder of your own also if its training images lack a class of `classes.txt`."""
     max_train: int | None = Field(None, ge=1)
     """Train on a seeded random part of this many images."""
     max_test: int | None = Field(None, ge=1)

@@ -21,6 +21,8 @@ class Section(BaseModel):
         # Python takes True for 1, and 1 for True.
         kind = cls.model_fields[str(info.field_name)].annotation
         if kind is bool or bool in get_args(kind):
+            if value is None and type(None) in get_args(kind):
+                return value
             if not isinstance(value, bool | str):
                 raise ValueError("allowed are true and false")
         elif isinstance(value, bool):

@@ -76,6 +76,11 @@ def settings(name_or_config: str | DataConfig, data_root: str | Path | None = No
     return config if data_root is None else config.model_copy(update={"root": str(data_root)})
 
 
+def undivided(config: DataConfig) -> DataConfig:
+    """The settings of the whole dataset, also where a run takes a part of it."""
+    return config.model_copy(update={"max_train": None, "max_test": None, "held_out": None})
+
+
 def dataset_folder(config: DataConfig) -> Path:
     """The folder of the dataset of these settings, whether it is there or not."""
     if config.dataset == "folder":
@@ -100,7 +105,14 @@ def _open_folder(config: DataConfig) -> Dataset:
     if not folder.is_dir():
         raise UserError(f"data.folder.path {str(folder)!r} is not a folder")
     setting = config.folder
-    return open_folder(folder, void=setting.void, scenes=setting.scenes, seed=config.seed)
+    return open_folder(
+        folder,
+        void=setting.void,
+        scenes=setting.scenes,
+        seed=config.seed,
+        labels_follow_exif=setting.labels_follow_exif,
+        value_range=setting.range,
+    )
 
 
 def _open_known(config: DataConfig) -> Dataset:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lhs.data import open_dataset, settings
+from lhs.data import open_dataset, settings, undivided
 from lhs.data.catalogue import KNOWN, Known
 from lhs.data.dataset import Dataset
+from lhs.data.folder import PictureScene, ignored_files
+from lhs.data.labels import empty_classes, found_labels
 from lhs.data.layout import find_files
 from lhs.data.reading import map_scenes
 from lhs.data.scenes import SPLITS, Scene
@@ -51,41 +53,49 @@ def inspect_dataset(dataset_or_config: Dataset | DataConfig | str) -> Findings:
         Errors and notes.
     """
     findings = Findings()
-    known = None
+    known, allow_empty = None, False
     if isinstance(dataset_or_config, Dataset):
         dataset = dataset_or_config
     else:
         config = settings(dataset_or_config)
-        known = KNOWN.get(config.dataset)
+        known, allow_empty = KNOWN.get(config.dataset), config.allow_empty_classes
         try:
             # The whole dataset, also where a run takes a part of it.
-            whole = config.model_copy(
-                update={"max_train": None, "max_test": None, "held_out": None}
-            )
-            dataset = open_dataset(whole)
+            dataset = open_dataset(undivided(config))
         except UserError as error:
             findings.errors.append(str(error))
             return findings
-    _check_scenes(dataset, known, findings)
+    _check_scenes(dataset, known, allow_empty, findings)
     _check_labels_without_image(dataset, findings)
+    if any(isinstance(scene, PictureScene) for scene in dataset.scenes()) and dataset.folder:
+        findings.notes += ignored_files(dataset.folder)
     if known is not None:
         _check_counts(dataset, known, findings)
     return findings
 
 
-def _check_scenes(dataset: Dataset, known: Known | None, findings: Findings) -> None:
+def _check_scenes(
+    dataset: Dataset, known: Known | None, allow_empty: bool, findings: Findings
+) -> None:
     pixels = {split: np.zeros(len(dataset.classes), np.int64) for split in SPLITS}
     scenes = dataset.scenes()
     read = partial(_read_scene, classes=dataset.classes, void=dataset.void)
-    results = map_scenes(read, scenes, task=f"checking {dataset.name}")
-    for scene, (errors, counts) in zip(scenes, results, strict=True):
+    results = list(map_scenes(read, scenes, task=f"checking {dataset.name}"))
+    for scene, (errors, size, counts, _) in zip(scenes, results, strict=True):
         findings.errors += errors
-        if counts is None:
+        if not size:
             continue
         pixels[scene.split] += counts
         if not counts.any():
             place = scene.files()[-1] if scene.files() else scene.id
             findings.notes.append(f"{place}: no pixel is labelled ({scene.split} image {scene.id})")
+    rows = [
+        (scene.id, size, counts, colours)
+        for scene, (_, size, counts, colours) in zip(scenes, results, strict=True)
+    ]
+    found = found_labels(dataset, rows)
+    if found.palettes:
+        findings.errors.append(found.palettes)
     for split in SPLITS:
         if not dataset.split(split):
             findings.errors.append(f"{dataset.name}: the {split} split is empty")
@@ -93,36 +103,42 @@ def _check_scenes(dataset: Dataset, known: Known | None, findings: Findings) -> 
         absent = [
             name for name, count in zip(dataset.classes, pixels[split], strict=True) if not count
         ]
-        if absent:
-            # A class without training pixels can't be learned: a mistake in a user's own folder.
-            # The published datasets can't be changed; SIFTFlow's test set lacks three classes.
-            own = split == "train" and known is None
-            where = findings.errors if own else findings.notes
-            where.append(f"{dataset.name}: no {split} pixel of class {', '.join(absent)}")
+        if not absent:
+            continue
+        # A class without training pixels can't be learned: a mistake in a user's own folder.
+        # The published datasets can't be changed; SIFTFlow's test set lacks three classes.
+        if split == "train" and known is None and not allow_empty:
+            findings.errors.append(empty_classes(dataset, found))
+        else:
+            findings.notes.append(f"{dataset.name}: no {split} pixel of class {', '.join(absent)}")
 
 
 def _read_scene(
     scene: Scene, *, classes: tuple[str, ...], void: int
-) -> tuple[list[str], np.ndarray | None]:
-    """The errors of a scene, and its pixels of each class (L,) if its label map is readable."""
+) -> tuple[list[str], int, np.ndarray, dict[int, int]]:
+    """The errors of a scene, the pixels of its label map (0 if it is not readable), those of each
+    class (L,), and the colours that its palette gives to ids."""
     errors: list[str] = []
     shape = label_map = None
+    colours: dict[int, int] = {}
     try:
         shape = scene.image().shape[:2]
     except UserError as error:
         errors.append(str(error))
     try:
         label_map = scene.label_map()
+        colours = scene.label_colours(label_map)
         if isinstance(scene, SuperParsingScene) and scene.class_names() != classes:
             errors.append(f"{scene.label_file}: its class names differ from the dataset's")
     except UserError as error:
         errors.append(str(error))
     if label_map is None:
-        return errors, None
+        return errors, 0, np.zeros(len(classes), np.int64), colours
     if shape is not None:
         problem = scene.size_problem(shape, label_map.shape)
         errors += [problem] if problem else []
-    return errors, np.bincount(label_map.ravel(), minlength=void + 1)[: len(classes)]
+    counts = np.bincount(label_map.ravel(), minlength=void + 1)[: len(classes)]
+    return errors, label_map.size, counts, colours
 
 
 def _check_labels_without_image(dataset: Dataset, findings: Findings) -> None:

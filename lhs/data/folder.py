@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from lhs.data.dataset import Dataset
-from lhs.data.images import read_label_picture
+from lhs.data.images import (
+    IMAGE_SUFFIXES,
+    image_orientation,
+    image_size,
+    read_image,
+    read_label_picture,
+    read_palette,
+    turned_upright,
+)
 from lhs.data.layout import find_files, read_lines
 from lhs.data.scenes import SPLITS, FileScene
-from lhs.errors import UserError
+from lhs.errors import BadImageError, UserError
 
 NEEDED = ("images", "labels", "classes.txt")
 _TEST_SHARE = 5
@@ -24,15 +34,71 @@ class PictureScene(FileScene):
     """A scene whose labels are a PNG of ids from 0, `void_id` where unlabelled."""
 
     void_id: int
+    labels_follow_exif: bool | None = None
+    value_range: tuple[float, float] | None = None
+
+    def image(self) -> np.ndarray:
+        """Read the image, turned as its EXIF orientation says: (H, W, 3) uint8 RGB."""
+        return read_image(self.image_file, upright=True, value_range=self.value_range)
+
+    def size(self) -> tuple[int, int]:
+        """Read (H, W) of the image as it is turned."""
+        height, width = image_size(self.image_file)
+        return (width, height) if self._orientation() > 4 else (height, width)
 
     def read_ids(self) -> np.ndarray:
-        """Read the PNG: (H, W) int32, -1 where unlabelled."""
+        """Read the PNG: (H, W) int32, -1 where unlabelled, lying like the turned image.
+
+        Raises
+        ------
+        UserError
+            If the image is turned, its label map could lie like the turned image or like its pixels
+            as stored, and `labels_follow_exif` does not say which.
+        """
         ids = read_label_picture(self.label_file)
         ids[ids == self.void_id] = -1
-        return ids
+        orientation = self._orientation()
+        if orientation == 1:
+            return ids
+        stored = image_size(self.image_file)
+        upright = stored[::-1] if orientation > 4 else stored
+        follows = ids.shape == upright
+        if follows and upright == stored:
+            if self.labels_follow_exif is None:
+                raise UserError(
+                    f"{self.label_file}: its image {self.image_file} is turned by its EXIF "
+                    f"orientation ({orientation}), and the size of the label map does not tell "
+                    "whether it is turned too: set data.folder.labels_follow_exif to true if it "
+                    "lies like the image in a viewer, to false if it lies like the stored pixels"
+                )
+            follows = self.labels_follow_exif
+        return turned_upright(ids, orientation) if ids.shape == stored and not follows else ids
+
+    def label_colours(self, label_map: np.ndarray) -> dict[int, int]:
+        """Read the colours of the ids in a label map; see `Scene.label_colours`."""
+        palette = read_palette(self.label_file)
+        if palette is None:
+            return {}
+        present = np.unique(label_map)
+        present = present[present < min(self.num_classes, len(palette))].tolist()
+        return {id: int.from_bytes(palette[id].tobytes()) for id in present}
+
+    def _orientation(self) -> int:
+        try:
+            return image_orientation(self.image_file)
+        except BadImageError:
+            return 1  # reported where the image is read
 
 
-def open_folder(folder: Path, *, void: int = 255, scenes: str = "none", seed: int = 0) -> Dataset:
+def open_folder(
+    folder: Path,
+    *,
+    void: int = 255,
+    scenes: str = "none",
+    seed: int = 0,
+    labels_follow_exif: bool | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Dataset:
     """Open a plain folder.
 
     Parameters
@@ -49,6 +115,11 @@ def open_folder(folder: Path, *, void: int = 255, scenes: str = "none", seed: in
         "prefix" (the file name up to the first `_`), or the path of a CSV `image,scene`.
     seed
         Of the random split.
+    labels_follow_exif
+        Whether label maps lie like images turned by their EXIF orientation, where their size fits
+        both these and the stored ones.
+    value_range
+        The values that are black and white in images of 16 bits a channel and of floats.
 
     Returns
     -------
@@ -76,9 +147,13 @@ def open_folder(folder: Path, *, void: int = 255, scenes: str = "none", seed: in
         )
     paths = _images(folder / "images")
     if not paths:
-        raise UserError(f"{folder / 'images'}: no images in this folder")
+        found = "".join(f"; {line}" for line in ignored_files(folder) if "images/" in line)
+        raise UserError(f"{folder / 'images'}: no images in this folder{found}")
     splits = _splits(folder, list(paths), seed)
     names = _scene_names(folder, paths, scenes)
+    # What is not given is not in the identity: results of earlier versions stay in use.
+    reading = {"labels_follow_exif": labels_follow_exif, "range": value_range}
+    given = {key: value for key, value in reading.items() if value is not None}
     return Dataset(
         folder.name or "folder",
         classes,
@@ -91,12 +166,46 @@ def open_folder(folder: Path, *, void: int = 255, scenes: str = "none", seed: in
                 image_file=str(folder / "images" / paths[id]),
                 label_file=str(folder / "labels" / f"{id}.png"),
                 void_id=void,
+                labels_follow_exif=labels_follow_exif,
+                value_range=value_range,
             )
             for id, split in splits.items()
         ],
         folder=folder,
-        identity={"void": void},
+        identity={"void": void, **given},
     )
+
+
+def ignored_files(folder: Path) -> list[str]:
+    """Count the files of a plain folder that nothing reads.
+
+    Returns
+    -------
+    list of str
+        A line for each kind, such as "12 .gif in images/ are ignored"; empty where all are read.
+    """
+    lines = [
+        f"{count} {suffix or 'without suffix'} in {name}/ {'are' if count > 1 else 'is'} ignored; "
+        f"read are {', '.join(sorted(read))}"
+        for name, read in (("images", IMAGE_SUFFIXES), ("labels", {".png"}))
+        for suffix, count in sorted(Counter(_other_suffixes(folder / name, read)).items())
+    ]
+    used = {f"{split}.txt" for split in SPLITS}
+    lists = sorted(os.listdir(folder / "splits")) if (folder / "splits").is_dir() else []
+    return lines + [
+        f"splits/{name} is unused; read are {' and '.join(sorted(used))}"
+        for name in lists
+        if name not in used and not name.startswith(".")
+    ]
+
+
+def _other_suffixes(folder: Path, read: Iterable[str]) -> Iterator[str]:
+    for _, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            suffix = Path(name).suffix.lower()
+            if not name.startswith(".") and suffix not in read:
+                yield suffix
 
 
 def _images(folder: Path) -> dict[str, PurePosixPath]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from lhs.data.images import IMAGE_SUFFIXES
@@ -78,6 +80,39 @@ def read_lines(path: Path) -> list[str]:
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def found_instead(missing: Path) -> str:
+    """Name files that lie where one is missing and have its name with something after it.
+
+    Returns
+    -------
+    str
+        The rest of a message, such as "; there is a_mask.png"; empty where there is none.
+    """
+    stem = missing.stem
+    try:
+        names = _names(str(missing.parent), missing.parent.stat().st_mtime_ns)
+    except OSError:
+        return ""
+    there = []
+    for name in names[bisect.bisect_left(names, stem) :]:
+        rest = name[len(stem) :]
+        if not name.startswith(stem):
+            break
+        # `beach_1.png` is not meant for the image `beach`, `beach_mask.png` is.
+        if rest[:1] in (".", "_", "-", " ") and not rest[1:2].isdigit():
+            there.append(name)
+    if not there:
+        return ""
+    more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+    return f"; there is {', '.join(there[:3])}{more}, where {missing.name} is looked for"
+
+
+@lru_cache(maxsize=4)
+def _names(folder: str, changed: int) -> list[str]:
+    """The names in a folder, sorted; once for thousands of missing files."""
+    return sorted(os.listdir(folder))
 
 
 def _refuse(error: OSError) -> None:

@@ -76,6 +76,10 @@ class PseudoLabelledScene(Scene):
         """Those of the annotated scene."""
         return self.base.files()
 
+    def size(self) -> tuple[int, int]:
+        """Read (H, W) of the image."""
+        return self.base.size()
+
     def image(self) -> np.ndarray:
         """Read the image: (H, W, 3) uint8 RGB."""
         return self.base.image()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lhs.data.images import read_image
+from lhs.data.images import image_size, read_image
+from lhs.data.layout import found_instead
 from lhs.errors import BadImageError, UserError
 
 SPLITS = ("train", "test")
@@ -90,6 +91,16 @@ class Scene(ABC):
         """List the files it reads, image first; empty where it is made and not read."""
         return ()
 
+    def size(self) -> tuple[int, int]:
+        """Read (H, W) of the image, from the file's header where there is a file."""
+        height, width = self.label_map().shape
+        return height, width
+
+    def label_colours(self, label_map: np.ndarray) -> dict[int, int]:
+        """Read the colours (0xRRGGBB) that the label file's palette gives to the ids in its label
+        map (H, W); empty where it has no palette."""
+        return {}
+
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Read image and label map, which must have the same size.
 
@@ -138,6 +149,10 @@ class FileScene(Scene):
         """Read the image: (H, W, 3) uint8 RGB."""
         return read_image(self.image_file)
 
+    def size(self) -> tuple[int, int]:
+        """Read (H, W) of the image from the file's header."""
+        return image_size(self.image_file)
+
     @abstractmethod
     def read_ids(self) -> np.ndarray:
         """Read the label file: (H, W) integers, class ids from 0, -1 where unlabelled."""
@@ -145,7 +160,10 @@ class FileScene(Scene):
     def label_map(self) -> np.ndarray:
         """Read the label map; see `Scene.label_map`."""
         if not Path(self.label_file).is_file():
-            raise BadImageError(f"{self.label_file}: label file of image {self.id} is missing")
+            raise BadImageError(
+                f"{self.label_file}: label file of image {self.id} is missing"
+                + found_instead(Path(self.label_file))
+            )
         ids = self.read_ids()
         if ids.ndim != 2 or not ids.size:
             raise BadImageError(

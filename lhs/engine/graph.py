@@ -21,6 +21,12 @@ from typing import Any
 from lhs.config import IMAGE_KINDS, Config, UnlabelledConfig
 from lhs.engine.cache import Stages
 from lhs.engine.stage import Input, Stage, Work
+from lhs.engine.stages.checked_scenes import (
+    CheckedScenes,
+    changed_scenes,
+    checked_key,
+    checked_scenes,
+)
 from lhs.engine.stages.descriptors import build_descriptors, descriptor_settings, descriptor_weights
 from lhs.engine.stages.evaluation import build_evaluation, evaluation_settings
 from lhs.engine.stages.hierarchy import build_hierarchy, digest_of, hierarchy_settings
@@ -31,14 +37,7 @@ from lhs.engine.stages.pseudo_labels import (
 )
 from lhs.engine.stages.sample_index import build_sample_index, order_seed
 from lhs.engine.stages.samples import build_histograms, build_samples, region_setting
-from lhs.engine.stages.scenes import (
-    CheckedScenes,
-    build_scenes,
-    changed_scenes,
-    checked_key,
-    checked_scenes,
-    dataset_digest,
-)
+from lhs.engine.stages.scenes import build_scenes, dataset_digest
 from lhs.engine.stages.training import (
     baseline_of,
     build_model,

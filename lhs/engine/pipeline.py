@@ -13,8 +13,8 @@ from lhs.engine.cache import Stages
 from lhs.engine.graph import EVALUATION, HIERARCHY, MODEL, annotated_scenes, has_hierarchy
 from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import Key, Stage, StageResult
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.evaluation import Evaluation, read_evaluation
-from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.metrics import log_outcome, log_training

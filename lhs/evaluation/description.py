@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ class ModelDescription:
         Digest of the hierarchy it was trained with, if any.
     subclass_head
         `train.subclass_head`.
+    image_range
+        `data.folder.range` of its training: what is black and white in images of 16 bits a channel
+        and of floats.
     """
 
     network: NetworkConfig
@@ -49,6 +53,7 @@ class ModelDescription:
     outputs: int
     hierarchy_digest: str | None
     subclass_head: str = "joint"
+    image_range: tuple[float, float] | None = None
 
     @property
     def has_w(self) -> bool:
@@ -102,6 +107,14 @@ def _parse(content: bytes) -> ModelDescription:
     subclass_head = tree.get("subclass_head", "joint")
     if subclass_head not in ("joint", "auxiliary"):
         raise ValueError(f"subclass_head {subclass_head!r}, allowed are joint and auxiliary")
+    image_range = tree.get("image_range")
+    if image_range is not None:
+        low, high = map(float, image_range)
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(
+                f"image_range {image_range!r}, allowed are two numbers, black below white"
+            )
+        image_range = low, high
     description = ModelDescription(
         network=NetworkConfig.model_validate(tree["network"]),
         strategy=strategy,
@@ -111,6 +124,7 @@ def _parse(content: bytes) -> ModelDescription:
         outputs=outputs,
         hierarchy_digest=tree["hierarchy_digest"],
         subclass_head=subclass_head,
+        image_range=image_range,
     )
     # Only with W there are more scores than classes.
     most = 65535 if description.has_w else len(classes)

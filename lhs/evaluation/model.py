@@ -106,7 +106,8 @@ class Model:
         Parameters
         ----------
         image
-            (H, W, 3) uint8 RGB, or the path of an image file.
+            (H, W, 3) uint8 RGB, or the path of an image file, which is turned as its EXIF
+            orientation says.
         superpixels
             Patch networks: (H, W) ids from 0 without gaps. Then only the patch around the centre of
             each is scored, and all its pixels get that label.
@@ -119,7 +120,7 @@ class Model:
         """
         if superpixels is None:
             return self.predict_batch([image])[0]
-        [pixels] = _checked([image])
+        [pixels] = self._checked([image])
         places = self._centres(pixels, superpixels)
         with torch.inference_mode(), arithmetic(self.precision, self.device):
             return best_of_superpixels(
@@ -140,7 +141,7 @@ class Model:
         UserError
             For an unreadable file, an array of another shape or type, or images of several sizes.
         """
-        pixels = _checked(images)
+        pixels = self._checked(images)
         with torch.inference_mode():
             return [
                 best_scored(image, grid, self.classes, self.colours)
@@ -155,9 +156,12 @@ class Model:
         list of Tensor
             (H, W) uint8, uint16 above 255 classes.
         """
-        pixels = _checked(images)
+        pixels = self._checked(images)
         with torch.inference_mode():
             return [best_classes(grid, len(self.classes)) for grid in self._grids(pixels)]
+
+    def _checked(self, images: Sequence[np.ndarray | str | Path]) -> list[np.ndarray]:
+        return _checked(images, self.description.image_range)
 
     def _grids(self, images: list[np.ndarray]) -> Iterator[ScoreGrid]:
         # One image of a patch network fills a GPU, and CPUs gain nothing from batches.
@@ -188,11 +192,17 @@ class Model:
         return torch.from_numpy(np.stack(np.divmod(centre_pixels(superpixels), pixels.shape[1]), 1))
 
 
-def _checked(images: Sequence[np.ndarray | str | Path]) -> list[np.ndarray]:
+def _checked(
+    images: Sequence[np.ndarray | str | Path], image_range: tuple[float, float] | None
+) -> list[np.ndarray]:
     """Images (H, W, 3) uint8 of one size; files are read."""
     found = []
     for image in images:
-        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
+        pixels = (
+            image
+            if isinstance(image, np.ndarray)
+            else read_image(Path(image), upright=True, value_range=image_range)
+        )
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
             raise UserError(
                 f"image: found {pixels.shape} {pixels.dtype}, allowed is (H, W, 3) uint8"

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lhs.data.augmentation import variant_image, variant_label_map
-from lhs.data.images import image_size
 from lhs.data.scenes import Scene
 from lhs.hierarchy import Hierarchy
 
@@ -56,10 +55,7 @@ class TrainingScenes:
     def size(self, index: int) -> tuple[int, int]:
         """Height and width, from the file's header where there is a file."""
         if index not in self._sizes:
-            scene = self.scenes[index]
-            files = scene.files()
-            height, width = image_size(files[0]) if files else scene.label_map().shape
-            self._sizes[index] = height, width
+            self._sizes[index] = self.scenes[index].size()
         return self._sizes[index]
 
     def example(self, index: int) -> Example:

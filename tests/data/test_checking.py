@@ -76,6 +76,14 @@ def test_class_without_a_pixel_and_empty_split(tmp_path: Path) -> None:
     assert [e for e in errors if "no train pixel of class moon" in e]
 
 
+def test_files_that_nothing_reads_are_noted(tmp_path: Path) -> None:
+    folder = plain(tmp_path)
+    (folder / "images/x.gif").write_bytes(b"")
+    findings = inspect_dataset(_config(folder))
+    assert findings.errors == []
+    assert [note for note in findings.notes if note.startswith("1 .gif in images/ is ignored")]
+
+
 def test_images_wrongly_declared_make_errors_not_a_crash(tmp_path: Path) -> None:
     assert "has no images" in inspect_dataset(_config(tmp_path)).errors[0]
     missing = DataConfig.model_validate({"dataset": "siftflow", "root": str(tmp_path)})

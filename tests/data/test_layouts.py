@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lhs.data.folder import open_folder
+from lhs.data.folder import ignored_files, open_folder
 from lhs.data.stanford import CLASSES, fold_ids, open_stanford
 from lhs.data.superparsing import open_superparsing
 from lhs.errors import BadImageError, UserError
@@ -205,6 +205,44 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         open_folder(tmp_path)
     (tmp_path / "classes.txt").write_text("\n")
     with pytest.raises(UserError, match=r"classes\.txt is empty"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["beach_1_mask.png", "beach_1.tif", "beach_1.mat"])
+def test_a_missing_label_file_names_what_is_there_instead(tmp_path: Path, other: str) -> None:
+    plain(tmp_path)
+    (tmp_path / "labels/beach_1.png").rename(tmp_path / "labels" / other)
+    (tmp_path / "labels/beach_12.png").write_bytes(b"of another image")
+    scene = open_folder(tmp_path).scene("beach_1")
+    with pytest.raises(BadImageError, match=r"beach_1\.png: label file of .* is missing") as caught:
+        scene.label_map()
+    assert f"; there is {other}, where" in str(caught.value)
+
+
+def test_a_missing_label_file_without_any_other(tmp_path: Path) -> None:
+    plain(tmp_path)
+    (tmp_path / "labels/beach_1.png").rename(tmp_path / "labels/beach_10.png")
+    with pytest.raises(BadImageError, match=r"label file of image beach_1 is missing$"):
+        open_folder(tmp_path).scene("beach_1").label_map()
+
+
+def test_files_that_nothing_reads_are_counted(tmp_path: Path) -> None:
+    plain(tmp_path, splits={"train": ["beach_1"], "val": ["beach_2"]})
+    assert ignored_files(plain(tmp_path / "other")) == []
+    for name in ("images/x.gif", "images/y.GIF", "labels/beach_1.tif", "images/.hidden"):
+        (tmp_path / name).write_bytes(b"")
+    lines = ignored_files(tmp_path)
+    assert [line.partition(";")[0] for line in lines] == [
+        "2 .gif in images/ are ignored",
+        "1 .tif in labels/ is ignored",
+        "splits/val.txt is unused",
+    ]
+    for path in (tmp_path / "images").glob("*.png"):
+        path.unlink()
+    (tmp_path / "splits/train.txt").unlink()
+    with pytest.raises(
+        UserError, match=r"no images in this folder; 2 \.gif in images/ are ignored"
+    ):
         open_folder(tmp_path)
 
 

@@ -474,3 +474,34 @@ def test_bfloat16_labels_alike(folder):
     assert other.scores.dtype == np.float32
     assert not np.array_equal(other.scores, one.scores)
     assert (other.label_map == one.label_map).mean() > 0.9
+
+
+def test_a_model_keeps_the_range_of_its_training_images(models, tmp_path):
+    network, description = models["baseline"]
+    values = np.random.default_rng(0).integers(0, 4096, (64, 96), dtype=np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(values).save(tmp_path / "a.png", exif=exif)
+    grey = np.rint(values / 4095 * 255).astype(np.uint8)
+    upright = np.rot90(np.repeat(grey[:, :, None], 3, axis=2), -1).copy()
+    described_too = dataclasses.replace(description, image_range=(0.0, 4095.0))
+    save_model(tmp_path, network, described_too)
+    model = load_model(tmp_path)
+    assert model.description == described_too
+    found = model.predict(tmp_path / "a.png")
+    np.testing.assert_array_equal(found.label_map, model.predict(upright).label_map)
+    save_model(tmp_path, network, description)
+    with pytest.raises(UserError, match=r"data\.folder\.range"):
+        load_model(tmp_path).predict(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("image_range", [[1, 1], [0], "text", [0, "x"], [0, 1, 2], 7])
+def test_a_range_that_is_none_is_refused(models, tmp_path, image_range):
+    save_model(tmp_path, *models["baseline"])
+    tree = json.loads((tmp_path / DESCRIPTION).read_text())
+    (tmp_path / DESCRIPTION).write_text(json.dumps(tree | {"image_range": image_range}))
+    with pytest.raises(UserError, match="not a valid model description"):
+        load_model(tmp_path)
+    del tree["image_range"]  # as models of earlier versions
+    (tmp_path / DESCRIPTION).write_text(json.dumps(tree))
+    assert load_model(tmp_path).description.image_range is None

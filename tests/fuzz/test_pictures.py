@@ -13,7 +13,14 @@ from PIL import Image
 from scipy.io import savemat
 
 from lhs.data import images
-from lhs.data.images import FORMATS, image_size, read_image, read_label_picture
+from lhs.data.images import (
+    FORMATS,
+    image_orientation,
+    image_size,
+    read_image,
+    read_label_picture,
+    read_palette,
+)
 from lhs.data.stanford import StanfordScene
 from lhs.data.superparsing import SuperParsingScene
 from tests.fuzz.guard import edited, edits, ends_well, fuzzed
@@ -65,15 +72,21 @@ def _small():  # type: ignore[no-untyped-def]
 def check(place: Path, data: bytes, upright: bool) -> None:
     path = place / "picture"
     path.write_bytes(data)
-    image = ends_well(lambda: read_image(path, upright=upright), MEGABYTES)
-    if image is not None:
-        assert image.dtype == np.uint8
-        assert image.ndim == 3
-        assert image.shape[2] == 3
-        assert image.shape[0] * image.shape[1] <= MOST
+    for value_range in (None, (0.0, 4095.0)):
+        image = ends_well(
+            lambda: read_image(path, upright=upright, value_range=value_range),  # noqa: B023
+            MEGABYTES,
+        )
+        if image is not None:
+            assert image.dtype == np.uint8
+            assert image.ndim == 3
+            assert image.shape[2] == 3
+            assert image.shape[0] * image.shape[1] <= MOST
     ids = ends_well(lambda: read_label_picture(path), MEGABYTES)
     assert ids is None or (ids.dtype == np.int32 and ids.ndim == 2)
     ends_well(lambda: image_size(path), MEGABYTES)
+    ends_well(lambda: image_orientation(path), MEGABYTES)
+    ends_well(lambda: read_palette(path), MEGABYTES)
 
 
 def test_most_formats_are_among_them() -> None:

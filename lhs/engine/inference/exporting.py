@@ -68,7 +68,7 @@ def export_file(
             f"--size: found none, needed for {model.description.network.name}: a patch network is "
             "exported for images of one size"
         )
-    images = _images(check)
+    images = _images(check, model.description.image_range)
     if size is not None:
         images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in images]
     elif any(min(image.shape[:2]) <= model.network.multiple for image in images):
@@ -100,8 +100,8 @@ def export_file(
     return 0 if alike else 1
 
 
-def _images(check: list[str]) -> list[np.ndarray]:
+def _images(check: list[str], image_range: tuple[float, float] | None) -> list[np.ndarray]:
     if check:
-        return [source.read() for source in find_sources(check)]
+        return [source.read(image_range) for source in find_sources(check)]
     dataset = open_dataset(DataConfig(dataset="synthetic"))
     return [scene.image() for scene in dataset.split("test")[:PROCEDURAL]]

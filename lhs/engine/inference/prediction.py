@@ -30,8 +30,8 @@ from lhs.engine.runtime.model_pool import (
 )
 from lhs.engine.runtime.progress import followed
 from lhs.engine.runtime.resources import wants_gpu
+from lhs.engine.stages.checked_scenes import MOST_LISTED
 from lhs.engine.stages.evaluation import folder_files, png
-from lhs.engine.stages.scenes import MOST_LISTED
 from lhs.engine.storage import Storage, explained
 from lhs.errors import BadImageError, UserError
 from lhs.evaluation.model import WEIGHTS
@@ -107,7 +107,8 @@ def predict_files(
     # Before any work: a file that is in the table's place.
     _table(storage)
     stored = stored_model(files, options.stride, precision, options.class_scores)
-    job = _LabelJob(stored, storage, options, opened.colours)
+    image_range = opened.description.image_range
+    job = _LabelJob(stored, storage, options, opened.colours, image_range)
     table = _labelled(job, sources, gpu, workers)
     bad = [row for row in table if row["error"]]
     for row in bad:
@@ -214,6 +215,7 @@ class _LabelJob(ImageJob):
     storage: Storage
     options: PredictOptions
     colours: np.ndarray
+    image_range: tuple[float, float] | None
 
     schema = _SCHEMA
 
@@ -230,7 +232,7 @@ class _LabelJob(ImageJob):
     def read(self, item: Source) -> Arrays:
         content = item.content()
         return {
-            IMAGE: item.read(content),
+            IMAGE: item.read(content, self.image_range),
             SOURCE: np.frombuffer(_digest(content), np.uint8),
         }
 

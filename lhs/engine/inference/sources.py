@@ -51,13 +51,17 @@ class Source:
         except (ArrowException, OSError, ValueError) as error:
             raise BadImageError(f"{self.address}: {error}") from None
 
-    def read(self, content: bytes | None = None) -> np.ndarray:
+    def read(
+        self, content: bytes | None = None, image_range: tuple[float, float] | None = None
+    ) -> np.ndarray:
         """(H, W, 3) uint8, turned as the file's EXIF orientation says.
 
         Parameters
         ----------
         content
             Its bytes, if they were read already.
+        image_range
+            The model's, see `ModelDescription`.
 
         Raises
         ------
@@ -65,7 +69,9 @@ class Source:
             If it is missing or unreadable.
         """
         content = self.content() if content is None else content
-        return read_image(self.address, content=io.BytesIO(content), upright=True)
+        return read_image(
+            self.address, content=io.BytesIO(content), upright=True, value_range=image_range
+        )
 
 
 def find_sources(given: list[str]) -> list[Source]:

@@ -263,6 +263,7 @@ def _save_model(
         outputs=scored[0].out_channels,
         hierarchy_digest=None if hierarchy is None else hierarchy.digest,
         subclass_head=config.train.subclass_head,
+        image_range=config.data.folder.range if config.data.dataset == "folder" else None,
     )
     rows = pd.DataFrame(history)
     with tempfile.TemporaryDirectory() as scratch:

@@ -17,8 +17,9 @@ from lhs.engine.runtime.model_pool import IMAGE, Arrays, ImageJob, over_images
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import wants_gpu
 from lhs.engine.stage import Work
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.samples import row_tables
-from lhs.engine.stages.scenes import CheckedScenes, blocks, mapped, worker_dataset
+from lhs.engine.stages.scenes import blocks, mapped, worker_dataset
 from lhs.engine.storage import Storage, explained
 
 # Torch is imported only where it is used: processes that make GIST or clusters do not need it.

@@ -33,7 +33,7 @@ from lhs.engine.runtime.model_pool import (
 from lhs.engine.runtime.progress import followed
 from lhs.engine.runtime.resources import inference_precision, wants_gpu
 from lhs.engine.stage import StageResult, Work
-from lhs.engine.stages.scenes import CheckedScenes, listed, unlabelled_test
+from lhs.engine.stages.checked_scenes import CheckedScenes, listed, unlabelled_test
 from lhs.engine.storage import Storage, explained
 from lhs.errors import BadImageError, UserError
 from lhs.evaluation.metrics import Scores, scores
@@ -199,7 +199,8 @@ def evaluate_folder(
     folder
         A local model folder; it is read here, workers need not see it.
     config
-        The dataset; with `on_bad_image` of `skip`, bad images are left out and reported.
+        The dataset; with `on_bad_image` of `skip`, bad images are left out and reported. Where it
+        gives no `data.folder.range`, the model's holds.
     gpu
         Whether models book GPUs.
     stride, precision, class_scores
@@ -214,8 +215,11 @@ def evaluate_folder(
     """
     from lhs.evaluation.model import load_model
 
-    dataset = open_dataset(config)
     model = load_model(folder, stride=stride, class_scores=class_scores)
+    if config.folder.range is None:
+        own = config.folder.model_copy(update={"range": model.description.image_range})
+        config = config.model_copy(update={"folder": own})
+    dataset = open_dataset(config)
     if model.classes != tuple(dataset.classes):
         raise UserError(
             f"{folder}: the model predicts {len(model.classes)} classes of "

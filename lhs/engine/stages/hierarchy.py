@@ -16,9 +16,9 @@ from lhs.config import IMAGE_KINDS, Config
 from lhs.engine.runtime.devices import booked_share
 from lhs.engine.runtime.resources import clustering_backend
 from lhs.engine.stage import StageResult, Work
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.descriptors import read_descriptors
 from lhs.engine.stages.samples import class_histograms, group_counts
-from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy

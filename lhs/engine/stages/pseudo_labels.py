@@ -29,9 +29,9 @@ from lhs.engine.runtime.model_pool import (
 from lhs.engine.runtime.progress import followed
 from lhs.engine.runtime.resources import inference_precision, wants_gpu
 from lhs.engine.stage import StageResult, Work
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.evaluation import png, precision_setting
 from lhs.engine.stages.pseudo_label_maps import IMAGES, MAPS, PseudoLabelMaps, map_path, read_map
-from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.storage import Storage, explained
 from lhs.evaluation.model import WEIGHTS
 

@@ -18,10 +18,11 @@ from lhs.data.augmentation import variant_label_map
 from lhs.data.scenes import Scene
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import Work
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
 from lhs.engine.stages.samples import by_variant, sparse_histograms
-from lhs.engine.stages.scenes import CheckedScenes, mapped, worker_dataset
+from lhs.engine.stages.scenes import mapped, worker_dataset
 from lhs.engine.storage import Storage, explained
 from lhs.hierarchy import Hierarchy
 from lhs.training.patches import SampleIndex, joined

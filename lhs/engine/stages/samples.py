@@ -17,8 +17,9 @@ from lhs.context.extraction import histogram_rows, sample_rows
 from lhs.context.histograms import SparseHistograms, to_sparse
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import Work
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
-from lhs.engine.stages.scenes import CheckedScenes, blocks, mapped, worker_dataset
+from lhs.engine.stages.scenes import blocks, mapped, worker_dataset
 from lhs.engine.storage import Storage, explained
 from lhs.errors import UserError
 

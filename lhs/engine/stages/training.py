@@ -25,7 +25,7 @@ from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import CPU_SHARE, training_workers, wants_gpu
 from lhs.engine.runtime.worker import FACTS, TrainingJob, train_worker
 from lhs.engine.stage import Work
-from lhs.engine.stages.scenes import CheckedScenes
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.storage import explained
 from lhs.engine.tracking import tracker as tracking
 from lhs.errors import UserError

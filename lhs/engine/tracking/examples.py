@@ -10,8 +10,8 @@ from lhs.config import Config
 from lhs.context.extraction import histogram_rows
 from lhs.data.patches import cut_patch
 from lhs.engine.stage import StageResult
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.samples import row_tables
-from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.storage import Storage
 from lhs.hierarchy import Hierarchy
 

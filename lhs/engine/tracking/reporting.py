@@ -24,9 +24,9 @@ from lhs.engine.graph import (
     has_hierarchy,
 )
 from lhs.engine.stage import StageResult
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.evaluation import Evaluation, read_evaluation, read_predictions
 from lhs.engine.stages.hierarchy import read_hierarchy
-from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.tracking.examples import subclass_patches
 from lhs.engine.tracking.tracker import Tracker

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow import fs as arrow_fs
 
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
 from lhs.engine.stages.sample_index import drawn_subclasses, subclasses_of
-from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.storage import Storage
 from lhs.engine.tuning.sweep import SweepOutcome
 from lhs.report.sensitivity import (

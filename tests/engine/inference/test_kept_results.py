@@ -30,7 +30,7 @@ def out(tmp_path: Path) -> Storage:
 
 def labelled(out: Storage, *paths: Path, label: int = 0) -> list[dict[str, Any]]:
     """Label images whose pixels all get one label, and write the table."""
-    job = prediction._LabelJob(None, out, PredictOptions(), COLOURS)  # type: ignore[arg-type]
+    job = prediction._LabelJob(None, out, PredictOptions(), COLOURS, None)  # type: ignore[arg-type]
     rows = []
     for path in paths:
         source = Source(str(path), path.stem)

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from lhs.data import contents
-from lhs.engine import graph
+from lhs.engine import file_index, graph
 from lhs.engine.cache import SUCCESS, Stages
 from lhs.engine.stage import StageResult
-from lhs.engine.stages import file_index, scenes
-from lhs.engine.stages.scenes import checked_key
+from lhs.engine.stages import scenes
+from lhs.engine.stages.checked_scenes import checked_key
 from lhs.engine.storage import Storage
 from lhs.loading import build_config
 from tests.data.builders import noise_image, plain, stripes

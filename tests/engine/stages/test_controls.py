@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lhs.data import open_dataset
+from lhs.data.labels import FoundLabels
 from lhs.data.scenes import Scene
 from lhs.engine.cache import Stages
 from lhs.engine.graph import HIERARCHY, HISTOGRAMS, MODEL, SAMPLES, SCENES, data_alone
@@ -33,7 +34,9 @@ def sampled(folder: Path, **changes: Any) -> Stages:
     config = tiny(folder, **changes)
     stages = Stages(Storage(str(folder)))
     classes = len(open_dataset(config.data).classes)
-    pretend(stages, SCENES, data_alone(config), problems={}, class_pixels=[9] * classes)
+    pixels = [9] * classes
+    labels = FoundLabels(images=2, unlabelled_images=0, class_pixels=pixels).as_dict()
+    pretend(stages, SCENES, data_alone(config), problems={}, class_pixels=pixels, labels=labels)
     pretend(stages, SAMPLES, config, class_counts=list(range(classes)))
     return stages
 

@@ -80,7 +80,8 @@ def predicts_the_first_class(
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that passes for a model's."""
-    opened = SimpleNamespace(classes=CLASSES, description=SimpleNamespace(dataset="plain"))
+    described = SimpleNamespace(dataset="plain", image_range=None)
+    opened = SimpleNamespace(classes=CLASSES, description=described)
     monkeypatch.setattr("lhs.evaluation.model.load_model", lambda *_, **__: opened)
     monkeypatch.setattr(evaluation, "stored_model", lambda *_: None)
     monkeypatch.setattr(evaluation, "predict_scenes", predicts_the_first_class)

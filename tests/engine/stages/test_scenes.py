@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lhs.config import Config
+from lhs.data import open_dataset
 from lhs.engine.cache import Stages
 from lhs.engine.graph import annotated_scenes
 from lhs.engine.stage import StageResult
-from lhs.engine.stages.scenes import CheckedScenes, checked_key
+from lhs.engine.stages.checked_scenes import CheckedScenes, checked_key
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.loading import build_config
@@ -143,3 +145,57 @@ def test_nothing_labelled_in_the_test_split(runs: Runs, tmp_path: Path) -> None:
         save_labels(root, name, np.full((12, 16), 255))
     with pytest.raises(UserError, match="no pixel of the 2 test images carries a label"):
         runs.check(settings(root))
+
+
+def masks(root: Path, names: list[str], foreground: int = 255) -> None:
+    """Label maps of 0 and another id, and two classes."""
+    (root / "classes.txt").write_text("ground\nroad\n")
+    for name in names:
+        save_labels(root, name, (stripes(2) == 1) * foreground)
+
+
+def test_masks_of_0_and_255_are_told_before_anything_is_made(runs: Runs, tmp_path: Path) -> None:
+    root = plain(tmp_path / "masks", [*TRAIN, *TEST], splits={"train": TRAIN, "test": TEST})
+    masks(root, [*TRAIN, *TEST])
+    with pytest.raises(UserError, match=r"masks: no train pixel of class road \(id 1\)") as caught:
+        runs.check(settings(root))
+    assert "255 (data.folder.void: unlabelled) in 12 of 12 label maps" in str(caught.value)
+    # Where it is meant, what was read is reused.
+    runs.check(settings(root, allow_empty_classes=True))
+    masks(root, [*TRAIN, *TEST], foreground=1)
+    assert runs.check(settings(root)).class_pixels.tolist() == [12 * 6 * 16] * 2
+    assert [result.reused for result in runs.done][:2] == [False, True]
+
+
+@pytest.mark.parametrize("part", [{"max_train": 2}, {"held_out": 10}])
+def test_all_training_images_are_looked_at_where_a_run_takes_a_part(
+    runs: Runs, tmp_path: Path, part: dict[str, int]
+) -> None:
+    root = plain(tmp_path / "rare", [*TRAIN, *TEST], splits={"train": TRAIN, "test": TEST})
+    for scene in open_dataset(settings(root, **part).data).split("train"):
+        save_labels(root, scene.id, stripes(2))
+    # Only images that the run leaves out have the class `sand`.
+    assert runs.check(settings(root, **part)).class_pixels[2] == 0
+    for name in TRAIN:
+        save_labels(root, name, stripes(2))
+    with pytest.raises(UserError, match=r"sand \(id 2\)"):
+        runs.check(settings(root, **part, seed=1))
+
+
+def test_palettes_that_differ_stop_a_run(runs: Runs, tmp_path: Path) -> None:
+    root = plain(tmp_path / "colours", splits={"test": ["town_2"]})
+    for number, name in enumerate(("beach_1", "town_2")):
+        picture = Image.open(root / f"labels/{name}.png").convert("P")
+        picture.putpalette([(n + number) % 256 for n in range(256)] * 3)
+        picture.save(root / f"labels/{name}.png")
+    with pytest.raises(UserError, match=r"beach_1\.png.*town_2\.png|town_2\.png.*beach_1\.png"):
+        runs.check(settings(root))
+
+
+def test_ignored_files_are_counted_in_the_log(
+    runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = plain(tmp_path / "more", splits={"test": ["town_2"]})
+    (root / "images/x.gif").write_bytes(b"")
+    runs.check(settings(root))
+    assert "more: 1 .gif in images/ is ignored" in caplog.text
