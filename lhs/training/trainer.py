@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 from lhs.config import TrainConfig
+from lhs.errors import UserError
+from lhs.networks.finite import non_finite
 from lhs.networks.hierarchical import AuxiliaryNetwork, HierarchicalNetwork
 from lhs.networks.patch import BatchDropout, mask_keys
 from lhs.networks.precision import Precision, arithmetic
@@ -27,7 +30,7 @@ from lhs.training.losses import (
     pixel_count,
 )
 from lhs.training.parallel import has_batch_norm, shared, total, world
-from lhs.training.phases import Phase
+from lhs.training.phases import Phase, learning_rate_setting
 
 if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
@@ -222,7 +225,13 @@ class PhaseTrainer:
         self.unread.append((row, found))
 
     def _read_losses(self) -> None:
-        """Wait for the device, then complete and report the rows of all steps since last time."""
+        """Wait for the device, then complete and report the rows of all steps since last time.
+
+        Raises
+        ------
+        UserError
+            If a loss or W is not finite.
+        """
         unread, self.unread, self.last_read = self.unread, [], time.monotonic()
         if not unread:
             return
@@ -234,15 +243,39 @@ class PhaseTrainer:
             row |= dict(zip(found, values[: len(found)], strict=True))
             row["seconds"] += more
             del values[: len(found)]
+            bad = [name for name in found if not math.isfinite(row[name])]
+            if bad:
+                raise self._diverged(f"{bad[0]} is {row[bad[0]]} at step", row)
             self.history.append(row)
             self.on_step(row, self.total)
 
     def _save_checkpoint(self, state: TrainState) -> None:
+        """Write a checkpoint, if there is where; only of weights that are finite.
+
+        Raises
+        ------
+        UserError
+            If a loss, W, weights or running statistics are not finite.
+        """
         self._read_losses()
+        models = (self.model,) if self.average is None else (self.model, self.average.module)
+        bad = [name for model in models for name in non_finite(model.state_dict())]
+        if bad:
+            raise self._diverged(f"{bad[0]} is not finite after step", self.history[-1])
         if self.checkpoints is not None:
             self.checkpoints.save(
                 state, self.model, self.optimizer, self.lr_scheduler, self.history, self.average
             )
+
+    def _diverged(self, what: str, row: dict[str, Any]) -> UserError:
+        setting = learning_rate_setting(self.config, self.phase)
+        factor = self.config.w_factor
+        also = f" or train.w_factor ({factor:g} now)" if self.phase.learns_w and factor > 1 else ""
+        return UserError(
+            f"the training diverged: {what} {row['step']} of {self.total} (phase {row['phase']}, "
+            f"learning rate {row['learning_rate']:g}): lower {setting} "
+            f"({self.phase.learning_rate:g} now){also} and start again"
+        )
 
 
 def dropouts_of(model: nn.Module) -> list[BatchDropout]:

@@ -11,14 +11,7 @@ from typing import Any
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from lhs.config import (
-    OPERATIONAL,
-    BaselinePhases,
-    Config,
-    PhaseConfig,
-    ReportConfig,
-    UnlabelledConfig,
-)
+from lhs.config import OPERATIONAL, Config, ReportConfig, UnlabelledConfig
 from lhs.engine.runtime.devices import booked_share, has_cuda, precision_on
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import CPU_SHARE, training_workers, wants_gpu
@@ -31,6 +24,7 @@ from lhs.errors import UserError
 from lhs.networks.fcn import COARSER
 from lhs.networks.precision import Precision
 from lhs.networks.weights import FROM_FILE, weights_digest
+from lhs.training.phases import coarser_phases
 
 KEEP_MEMORY = {
     # glibc returns large blocks to the system, and the next step has a page fault for each of
@@ -183,9 +177,9 @@ def coarser_of(config: Config) -> Config | None:
     name = COARSER.get(config.network.name)
     if name is None or not config.train.coarser.on:
         return None
-    phases = BaselinePhases(new_layers=PhaseConfig(), all_layers=config.train.coarser)
     train: Mapping[str, Any] = {
-        "strategy": "baseline", "baseline": phases, "validate_every": None, **BEFORE,
+        "strategy": "baseline", "baseline": coarser_phases(config.train), "validate_every": None,
+        **BEFORE,
     }  # fmt: skip
     return config.model_copy(
         update={
