@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 
 from lhs.cli.options import Group, add_command, add_json, add_settings, whole
@@ -65,7 +66,7 @@ def sweep(options: Namespace) -> int:
     with connected():
         from lhs.engine.cache import Stages
         from lhs.engine.graph import annotated_scenes
-        from lhs.engine.tuning.results import print_results, write_results
+        from lhs.engine.tuning.results import failure_text, print_results, write_results
         from lhs.engine.tuning.sweep import run_sweep
 
         if isinstance(wanted, Search):
@@ -86,4 +87,7 @@ def sweep(options: Namespace) -> int:
     print_results(outcome, page)
     if options.json:
         print(json.dumps({"run_id": outcome.tracker.run_id, "trials": outcome.records}))
+    if outcome.failed:
+        print(f"lhs: {failure_text(outcome)}", file=sys.stderr)
+        return 1
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from lhs.engine.runtime.devices import booked_share, has_cuda, precision_on
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import CPU_SHARE, training_workers, wants_gpu
 from lhs.engine.runtime.worker import FACTS, TrainingJob, train_worker
-from lhs.engine.stage import Work
+from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.scenes import CheckedScenes
 from lhs.engine.storage import explained
 from lhs.engine.tracking import tracker as tracking
@@ -104,6 +105,12 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
             trainer.fit()
     storage.delete(f"{path}/ray-train")
     return dict(storage.read_json(f"{path}/{FACTS}"))
+
+
+def diverged(config: Config, result: StageResult) -> str:
+    """A message if a model of an earlier version ended with losses that are not finite."""
+    loss = result.facts.get("final_loss", 0.0)
+    return "" if math.isfinite(loss) else f"its loss was {loss} at the end: it is trained again"
 
 
 @contextmanager
