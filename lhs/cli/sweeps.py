@@ -39,6 +39,7 @@ def add_commands(commands: Group) -> None:
 
 def sweep(options: Namespace) -> int:
     """`lhs sweep`."""
+    from lhs.loading import refuse_unused
     from lhs.sweeps import Search, read_sweep, search_base, trials_of
 
     wanted = read_sweep(options.file, options.recipe)
@@ -50,9 +51,11 @@ def sweep(options: Namespace) -> int:
         if options.keep:
             raise UserError(f"--keep {options.keep}: a search keeps no runs; allowed for a sweep")
         base = search_base(wanted, options.set, options.recipe)
+        configs = [base]
     else:
         trials = trials_of(wanted, options.set, options.recipe)
-        base = trials[0].config
+        configs = [trial.config for trial in trials]
+        base = configs[0]
         keep = options.keep or (wanted.protocol.keep if wanted.protocol else "")
     if options.clean:
         from lhs.engine.storage import Storage
@@ -62,7 +65,12 @@ def sweep(options: Namespace) -> int:
         print(f"sweep {name}: deleted, {closed} runs closed; finished stages are kept")
         return 0
     from lhs.engine.runtime.cluster import connected
+    from lhs.training.checking import check_batch_norm
 
+    if options.until == "evaluation":
+        refuse_unused(options.set, configs)
+        for config in configs:
+            check_batch_norm(config)
     with connected():
         from lhs.engine.cache import Stages
         from lhs.engine.graph import annotated_scenes
