@@ -85,7 +85,7 @@ class PhaseTrainer:
         )
         self.dropouts = dropouts_of(self.model)
         given = self.config.micro_batch
-        self.micro_batch = state.micro_batch if given == "auto" else given
+        self.micro_batch = state.micro_batch if isinstance(given, str) else given
         while state.done < self.length:
             asked = time.perf_counter()
             for shard in self.data.batches(state.epoch, state.place):
