@@ -24,7 +24,8 @@ class PhaseConfig(Section):
     """Passes over the training examples; 0 skips the phase."""
     steps: int | None = Field(None, ge=0)
     """Its length in steps, instead of epochs."""
-    learning_rate: float = Field(1e-3, gt=0.0)
+    # Beyond the bound torch could not write it, or its multiples, as a float32.
+    learning_rate: float = Field(1e-3, gt=0.0, le=1e30)
     enabled: bool = True
     """`false` leaves the phase out."""
 

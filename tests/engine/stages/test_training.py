@@ -139,7 +139,7 @@ def test_a_model_that_an_earlier_version_ended_with_nan_is_made_again(
 
 @pytest.mark.ray
 def test_a_diverged_training_leaves_no_model(cluster: None, tmp_path: Path) -> None:
-    phase = {"steps": 6, "learning_rate": 1e6}
+    phase = {"steps": 6, "learning_rate": 1e12}
     config = tiny(
         tmp_path,
         train__strategy="baseline",

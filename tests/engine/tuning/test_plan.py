@@ -32,13 +32,14 @@ def test_what_stops_one_trial_leaves_the_others(
         return found
 
     monkeypatch.setattr(Stages, "make", make)
-    without = {"train__strategy": "baseline", "hierarchy__kind": "classes"}
+    # Settings that no cluster is asked about.
+    here = {"train__gpu": False, "hierarchy__backend": "sklearn"}
     configs = [
-        tiny(tmp_path),
-        tiny(tmp_path, context__variants=2),
-        tiny(tmp_path, hierarchy__n_star=21),
-        tiny(tmp_path, context__variants=2, hierarchy__n_star=22),
-        tiny(tmp_path, **without),
+        tiny(tmp_path, **here),
+        tiny(tmp_path, **here, context__variants=2),
+        tiny(tmp_path, **here, hierarchy__n_star=21),
+        tiny(tmp_path, **here, context__variants=2, hierarchy__n_star=22),
+        tiny(tmp_path, **here, train__strategy="baseline"),
     ]
     results, errors = make_shared(checked_stages, configs)
     assert errors == {1: "no samples", 2: "no hierarchy", 3: "no samples"}

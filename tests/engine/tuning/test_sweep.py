@@ -214,7 +214,7 @@ DIVERGING = """
 from lhs.sweeps import Sweep
 SWEEP = Sweep(name="mine", recipe={recipe!r}, trials=[
     {{"train.hierarchical.learned_w.learning_rate": 0.002}},
-    {{"train.hierarchical.learned_w.learning_rate": 1e6}},
+    {{"train.hierarchical.learned_w.learning_rate": 1e12}},
     {{"train.hierarchical.learned_w.learning_rate": 0.001}},
 ])
 """
@@ -227,12 +227,12 @@ def test_a_trial_that_fails_is_named_and_the_others_are_finished(
     path = written(tmp_path, storage)
     path.write_text(DIVERGING.format(recipe=str(tmp_path / "tiny.yaml")))
     command = ["sweep", str(path), "--set", "train.optimizer=sgd", "--set", "train.schedule=steps"]
-    reason = "lower train.hierarchical.learned_w.learning_rate (1e+06 now)"
+    reason = "lower train.hierarchical.learned_w.learning_rate (1e+12 now)"
     for resume in ([], ["--resume"]):
         assert run.main([*command, *resume]) == 1
         printed = capsys.readouterr().err
         assert "lhs: 1 of 3 trials failed:" in printed
-        assert "trial 2 (learning_rate=1000000.0): the training diverged" in printed
+        assert "trial 2 (learning_rate=1000000000000.0): the training diverged" in printed
         assert reason in printed
         frame = pd.read_csv(storage / "sweeps" / "mine" / "summary.csv")
         assert frame["number"].tolist() == [1, 2, 3]
