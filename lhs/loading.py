@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lhs.config import Config
+from lhs.config import Config, dotted_names
+from lhs.config.unused import unused
 from lhs.errors import UserError
 from lhs.untrusted import MAX_DEPTH, MAX_YAML, parse_yaml, shortened
 
@@ -86,6 +87,40 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
             "which trains on whole images; for rare classes set train.class_weights=inverse_root"
         )
     return config
+
+
+def refuse_unused(settings: Sequence[str], configs: Sequence[Config]) -> None:
+    """Refuse single settings without an effect on any of the configurations made with them.
+
+    Not for those in recipes: these are for several networks and strategies.
+
+    Parameters
+    ----------
+    settings
+        As of `load_config`, which has accepted them.
+    configs
+        The configuration, or those of all trials of a sweep.
+
+    Raises
+    ------
+    UserError
+        With what makes each such setting one without effect.
+    """
+    tree: dict[str, Any] = {}
+    for setting in settings:
+        put_setting(tree, setting)
+    given, _ = _updated(tree, "--set")
+    found = [unused(config) for config in configs]
+    lines = []
+    for name in dotted_names(given):
+        reasons = [
+            next((why for key, why in one.items() if f"{name}.".startswith(f"{key}.")), None)
+            for one in found
+        ]
+        if reasons and None not in reasons:
+            lines.append(f"--set {name}: it has no effect with {reasons[0]}; leave it out")
+    if lines:
+        raise UserError("\n".join(lines))
 
 
 @cache

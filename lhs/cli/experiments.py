@@ -29,10 +29,14 @@ def run(options: Namespace) -> int:
     from lhs import loading
 
     config = loading.load_config(options.recipe, options.set)
+    loading.refuse_unused(options.set, [config])
     if options.print_config:
         print(config.yaml(), end="")
         return 0
+    from lhs.training.checking import check_batch_norm
+
     known = options.recipe in loading.recipes()
+    check_batch_norm(config)
     run_name = options.recipe if known else Path(options.recipe).stem
     from lhs.engine.runtime.cluster import connected
     from lhs.engine.tracking.summary import outcome_json, print_summary

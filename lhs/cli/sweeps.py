@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 
 from lhs.cli.options import Group, add_command, add_json, add_settings, whole
@@ -38,6 +39,7 @@ def add_commands(commands: Group) -> None:
 
 def sweep(options: Namespace) -> int:
     """`lhs sweep`."""
+    from lhs.loading import refuse_unused
     from lhs.sweeps import Search, read_sweep, search_base, trials_of
 
     wanted = read_sweep(options.file, options.recipe)
@@ -49,9 +51,11 @@ def sweep(options: Namespace) -> int:
         if options.keep:
             raise UserError(f"--keep {options.keep}: a search keeps no runs; allowed for a sweep")
         base = search_base(wanted, options.set, options.recipe)
+        configs = [base]
     else:
         trials = trials_of(wanted, options.set, options.recipe)
-        base = trials[0].config
+        configs = [trial.config for trial in trials]
+        base = configs[0]
         keep = options.keep or (wanted.protocol.keep if wanted.protocol else "")
     if options.clean:
         from lhs.engine.storage import Storage
@@ -61,11 +65,16 @@ def sweep(options: Namespace) -> int:
         print(f"sweep {name}: deleted, {closed} runs closed; finished stages are kept")
         return 0
     from lhs.engine.runtime.cluster import connected
+    from lhs.training.checking import check_batch_norm
 
+    if options.until == "evaluation":
+        refuse_unused(options.set, configs)
+        for config in configs:
+            check_batch_norm(config)
     with connected():
         from lhs.engine.cache import Stages
         from lhs.engine.graph import annotated_scenes
-        from lhs.engine.tuning.results import print_results, write_results
+        from lhs.engine.tuning.results import failure_text, print_results, write_results
         from lhs.engine.tuning.sweep import run_sweep
 
         if isinstance(wanted, Search):
@@ -86,4 +95,7 @@ def sweep(options: Namespace) -> int:
     print_results(outcome, page)
     if options.json:
         print(json.dumps({"run_id": outcome.tracker.run_id, "trials": outcome.records}))
+    if outcome.failed:
+        print(f"lhs: {failure_text(outcome)}", file=sys.stderr)
+        return 1
     return 0

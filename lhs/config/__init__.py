@@ -126,6 +126,11 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def dotted_names(tree: Mapping[str, Any]) -> list[str]:
+    """The dotted name of every setting in nested sections."""
+    return [name for name, _ in _flatten(tree)]
+
+
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -25,7 +25,8 @@ class PhaseConfig(Section):
     """Passes over the training examples; 0 skips the phase."""
     steps: int | None = Field(None, ge=0)
     """Its length in steps, instead of epochs."""
-    learning_rate: float = Field(1e-3, gt=0.0)
+    # Beyond the bound torch could not write it, or its multiples, as a float32.
+    learning_rate: float = Field(1e-3, gt=0.0, le=1e30)
     enabled: bool = True
     """`false` leaves the phase out."""
 
@@ -68,9 +69,10 @@ class TrainConfig(Section):
     """Stop every phase after this many steps."""
     batch_size: int = Field(8, ge=1)
     """Examples (images or patches) of one step, all workers together."""
-    micro_batch: int | None = Field(None, ge=1)
+    micro_batch: Literal["auto"] | Annotated[int, Field(ge=1)] | None = None
     """Most examples that a worker takes through the network at once; gradients are accumulated over
-    as many micro-batches as a step needs."""
+    as many micro-batches as a step needs. `auto`: all at first, and half as many each time that a
+    GPU is out of memory."""
     examples: Literal["crops", "variants"] | None = None
     """What networks of whole images train on: random crops, or the images and the augmented
     variants that the samples come from. None: `variants` for FCN, else `crops`. Patch networks
@@ -152,6 +154,17 @@ class TrainConfig(Section):
     """Memory of one worker for decoded training images and their subclass maps."""
 
     @property
+    def fewest_images(self) -> int:
+        """Fewest examples that go through the network at once: in the smallest micro-batch of the
+        smallest worker."""
+        workers = 1 if self.workers == "auto" else self.workers
+        fewest, most = self.batch_size // workers, -(-self.batch_size // workers)
+        parts = 1
+        if isinstance(self.micro_batch, int):
+            parts = min(-(-most // self.micro_batch), fewest)
+        return fewest // parts
+
+    @property
     def has_w(self) -> bool:
         """Whether the trained network scores subclasses and has W on top."""
         return self.strategy == "hierarchical" and self.subclass_head == "joint"
@@ -189,6 +202,11 @@ class TrainConfig(Section):
             raise ValueError(
                 f"train.workers ({self.workers}) must not exceed train.batch_size "
                 f"({self.batch_size})"
+            )
+        if self.micro_batch == "auto" and self.workers not in (1, "auto"):
+            raise ValueError(
+                f"micro_batch = 'auto' with workers = {self.workers}: workers wait for each other "
+                "in every step; allowed is workers = 1 or a number for micro_batch"
             )
         if self.gpu_share < 1 and self.workers not in (1, "auto"):
             raise ValueError(

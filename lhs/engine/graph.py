@@ -42,6 +42,7 @@ from lhs.engine.stages.training import (
     baseline_of,
     build_model,
     coarser_of,
+    diverged,
     network_weights,
     training_settings,
 )
@@ -262,6 +263,7 @@ MODEL = Stage(
     sources=network_weights,
     inputs=_model_inputs,
     build=_build(build_model, training_scenes),
+    stale=diverged,
 )
 
 EVALUATION = Stage(

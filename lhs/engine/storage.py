@@ -154,6 +154,11 @@ _REASONS = {
 }
 
 
+def is_storage_error(text: str, uri: str) -> bool:
+    """Whether a user error's text, perhaps from another process, is one of `explained`."""
+    return f"storage = {uri}: " in text
+
+
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
     """Report a full, closed or read-only storage as a `UserError`."""

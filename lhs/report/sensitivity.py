@@ -31,7 +31,7 @@ SIZES = ("common_classes", "subclasses")
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A finished trial.
+    """A trial that finished or failed.
 
     Attributes
     ----------
@@ -53,6 +53,8 @@ class Trial:
         The epoch after which a search stopped it, None for one that ran to its end.
     variant
         What it is a repetition of, where the sweep names that.
+    error
+        Why it failed; empty for one that did not.
     """
 
     number: int
@@ -65,6 +67,7 @@ class Trial:
     run_id: str
     stopped_after: int | None = None
     variant: str = ""
+    error: str = ""
 
     @property
     def name(self) -> str:
@@ -74,7 +77,7 @@ class Trial:
 
 def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     """A row per trial: `number`, what it changes, its hierarchy's sizes, its scores, `run_id`; of a
-    search also `stopped_after`."""
+    search also `stopped_after`, and where trials failed `error`."""
     rows: list[dict[str, Any]] = []
     for trial in trials:
         scores = {key: trial.scores[key] for key in SCORES if key in trial.scores}
@@ -85,6 +88,8 @@ def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     if any(trial.stopped_after is not None for trial in trials):
         stopped = pd.Series([trial.stopped_after for trial in trials], dtype="Int64")
         frame.insert(len(frame.columns) - 1, "stopped_after", stopped)
+    if any(trial.error for trial in trials):
+        frame["error"] = [trial.error for trial in trials]
     return frame
 
 
@@ -110,8 +115,8 @@ def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         What it is called where trials have names, the settings that vary, `common_classes` and
-        `subclasses` (of the first trial), `runs`, and the mean and sample standard deviation of
-        each score, which is nan for one run.
+        `subclasses` (of the first trial), `runs` (that did not fail), and the mean and sample
+        standard deviation of each score, which is nan for one run.
     """
     groups = setting_groups(trials)
     keys = varied([group.settings for group in groups]) or list(groups[0].settings)
@@ -120,7 +125,8 @@ def setting_frame(trials: Sequence[Trial]) -> pd.DataFrame:
         members = [trials[place] for place in group.members.values()]
         row: dict[str, Any] = {"variant": label} if members[0].variant else {}
         row |= {key: group.settings[key] for key in keys if key in group.settings}
-        row |= {key: getattr(members[0], key) for key in SIZES} | {"runs": len(members)}
+        row |= {key: getattr(members[0], key) for key in SIZES}
+        row["runs"] = sum(not trial.error for trial in members)
         for key in SCORES:
             values = [trial.scores[key] for trial in members if key in trial.scores]
             if values:
@@ -146,6 +152,8 @@ def difference_frame(trials: Sequence[Trial]) -> pd.DataFrame:
             (trials[place].scores, trials[base.members[repeat]].scores)
             for repeat, place in group.members.items()
             if repeat in base.members
+            and not trials[place].error
+            and not trials[base.members[repeat]].error
         ]
         row: dict[str, Any] = {"setting": label, "runs": len(pairs)}
         for key in SCORES:
@@ -305,6 +313,14 @@ def render_sweep(
             "where there are two pairs or more. Folds are not independent of each other.",
         )  # fmt: skip
         items.insert(2, table)
+    failed = [trial for trial in trials if trial.error]
+    if failed:
+        rows = [{"trial": t.number, "changes": t.name, "reason": t.error} for t in failed]
+        table = ReportTable(
+            key="failed", title="Failed trials", frame=pd.DataFrame(rows),
+            caption="They have no scores; `lhs sweep --resume` tries them again.",
+        )  # fmt: skip
+        items.insert(0, table)
     if agreement is not None:
         table = ReportTable(
             key="agreement", title="How far the hierarchies agree",

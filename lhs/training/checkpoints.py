@@ -30,6 +30,8 @@ class TrainState:
         Used batches of that epoch.
     first_epoch
         First epoch of the phase.
+    micro_batch
+        What `train.micro_batch=auto` has come to; None for whole batches.
     """
 
     phase: int = 0
@@ -37,6 +39,7 @@ class TrainState:
     epoch: int = 0
     place: int = 0
     first_epoch: int = 0
+    micro_batch: int | None = None
 
 
 class Checkpoints:

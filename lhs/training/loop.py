@@ -120,7 +120,7 @@ def train(
     for number in range(state.phase, len(plan)):
         phase = plan[number]
         if number != state.phase:
-            state = TrainState(number, 0, state.epoch, 0, state.epoch)
+            state = TrainState(number, 0, state.epoch, 0, state.epoch, state.micro_batch)
         # Seeded by phase: random numbers do not depend on the length of the phase before.
         torch.manual_seed(config.seed * 1000 + number)
         if phase.fresh_last_layer or checkpoint is not None:
@@ -128,7 +128,7 @@ def train(
             outputs = classes if phase.target == "class" else _subclasses(matrix)
             beside = classes if isinstance(model, AuxiliaryNetwork) else 0
             network.reset_classifier(outputs + beside)
-        _freeze(model, network, phase, config)
+        freeze(model, network, phase, config)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if optimizer is None or not phase.continues:
             optimizer = build_optimizer(model, network, config, phase.learning_rate, device)
@@ -143,7 +143,7 @@ def train(
         trainer = PhaseTrainer(
             phase, lengths[number], sum(lengths), model, optimizer, scheduler, config, void, data,
             device, precision, history, on_step, on_epoch, checkpoints, cycle, average, weights,
-            subclass_weights,
+            subclass_weights, log,
         )  # fmt: skip
         state = trainer.train(state)
     for layer in dropouts_of(model):
@@ -167,7 +167,7 @@ def _average(model: nn.Module, config: TrainConfig) -> ModelEmaV3 | None:
     return ModelEmaV3(model, decay=config.ema, use_warmup=True)
 
 
-def _freeze(model: nn.Module, network: SceneNetwork, phase: Phase, config: TrainConfig) -> None:
+def freeze(model: nn.Module, network: SceneNetwork, phase: Phase, config: TrainConfig) -> None:
     """Freeze all but what the phase trains, and the statistics that are kept."""
     parts: dict[str, list[nn.Module]] = {
         "new": network.new_layers(),

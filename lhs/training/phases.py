@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lhs.config import PhaseConfig, TrainConfig
+from lhs.config import BaselinePhases, PhaseConfig, TrainConfig
 
 Target = Literal["class", "subclass", "both"]
 Trains = Literal["new", "last", "all"]
@@ -95,3 +95,15 @@ def phases(config: TrainConfig, *, trained: bool = False) -> list[Phase]:
             kept.append(phase)
             last = target
     return kept
+
+
+def coarser_phases(config: TrainConfig) -> BaselinePhases:
+    """The phases of the coarser network that a finer one starts from: see `train.coarser`."""
+    return BaselinePhases(new_layers=PhaseConfig(), all_layers=config.coarser)
+
+
+def learning_rate_setting(config: TrainConfig, phase: Phase) -> str:
+    """The dotted name of the setting that is a phase's learning rate."""
+    if config.strategy == "baseline" and config.baseline == coarser_phases(config):
+        return "train.coarser.learning_rate"
+    return f"train.{config.strategy}.{phase.name}.learning_rate"

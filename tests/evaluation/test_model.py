@@ -403,6 +403,17 @@ def test_tensors_that_do_not_fit_are_named(summed_folder, what):
     assert {"missing": '"w"', "surplus": '"more"', "shape": "w"}[what] in message
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(summed_folder, value):
+    """The end of a training that diverged."""
+    state = load_file(summed_folder / WEIGHTS)
+    state["w"][1, 2] = value
+    save_file(state, summed_folder / WEIGHTS)
+    message = refused(summed_folder)
+    assert f"{summed_folder / WEIGHTS}: w holds infinity or nan" in message
+    assert "lower learning rate" in message
+
+
 class Trap:
     """Unpickling it leaves a file behind."""
 

@@ -215,7 +215,8 @@ def _judge(fault: str, code: int, well: int, message: str, wanted: str) -> bool:
         return False
     if code == well:
         return True
-    if code != 2 or "\nlhs: " not in message:
+    # 1: of a sweep, a trial failed.
+    if code not in (1, 2) or "\nlhs: " not in message:
         raise Lost(f"no message: exit code {code}\n{message}")
     if not re.search(wanted, message):
         raise Lost(f"the message does not say {wanted!r}\n{message}")

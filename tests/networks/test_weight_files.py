@@ -295,6 +295,14 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, suffix, change, message):
     assert sums(network) == before
 
 
+def test_a_file_of_a_diverged_training_is_refused(tmp_path):
+    state = other_state()
+    state["features.3.bias"][0] = torch.nan
+    path = saved(tmp_path / "mine.pt", state)
+    with pytest.raises(UserError, match=r"mine\.pt: features\.3\.bias holds infinity or nan"):
+        load_weights(small(), own(path))
+
+
 class Code:
     def __init__(self, path: Path) -> None:
         self.path = path

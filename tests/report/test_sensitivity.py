@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 
@@ -102,6 +103,33 @@ def test_differences_from_the_first_setting_are_paired_by_seed() -> None:
     )  # fmt: skip
     assert "Differences from the first setting" in page
     assert "+0.027 [" in page
+
+
+def test_failed_trials_are_named_and_count_as_no_run() -> None:
+    base, repeated, other = three()
+    failed = dataclasses.replace(repeated, scores={}, error="<the training diverged>")
+    trials = [base, failed, other]
+    assert trial_frame(trials)["error"].tolist() == ["", failed.error, ""]
+    assert "error" not in trial_frame(three())
+    frame = setting_frame(trials)
+    assert frame["runs"].tolist() == [1, 1]
+    assert frame["per_pixel"].tolist() == [0.80, 0.70]
+    # Seed 1 has no partner and seed 0 has one.
+    assert difference_frame(trials)["runs"].tolist() == [1]
+    page = render_sweep(
+        title="t", subtitle="s", recipe="demo", trials=trials, agreement=None, paths={}, created="",
+    )  # fmt: skip
+    assert "Failed trials" in page
+    assert "&lt;the training diverged&gt;" in page
+    # All of them, or all of the setting that the others are compared with.
+    first = dataclasses.replace(base, scores={}, error="no")
+    assert difference_frame([first, failed, other]).empty
+    last = dataclasses.replace(other, scores={}, error="no")
+    page = render_sweep(
+        title="t", subtitle="s", recipe="demo", trials=[first, failed, last], agreement=None,
+        paths={}, created="",
+    )  # fmt: skip
+    assert page.count(">no<") == 2
 
 
 def test_what_sharing_saved() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +15,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from lhs.config import (
     OF_H,
     OPERATIONAL,
-    BaselinePhases,
     Config,
-    PhaseConfig,
     ReportConfig,
     UnlabelledConfig,
 )
@@ -24,14 +23,15 @@ from lhs.engine.runtime.devices import booked_share, has_cuda, precision_on
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import CPU_SHARE, training_workers, wants_gpu
 from lhs.engine.runtime.worker import FACTS, TrainingJob, train_worker
-from lhs.engine.stage import Work
+from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.checked_scenes import CheckedScenes
-from lhs.engine.storage import explained
+from lhs.engine.storage import Storage, explained
 from lhs.engine.tracking import tracker as tracking
 from lhs.errors import UserError
 from lhs.networks.fcn import COARSER
 from lhs.networks.precision import Precision
 from lhs.networks.weights import FROM_FILE, weights_digest
+from lhs.training.phases import coarser_phases
 
 KEEP_MEMORY = {
     # glibc returns large blocks to the system, and the next step has a page fault for each of
@@ -113,6 +113,12 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     return dict(storage.read_json(f"{path}/{FACTS}"))
 
 
+def diverged(storage: Storage, config: Config, result: StageResult) -> str:
+    """A message if a model of an earlier version ended with losses that are not finite."""
+    loss = result.facts.get("final_loss", 0.0)
+    return "" if math.isfinite(loss) else f"its loss was {loss} at the end: it is trained again"
+
+
 @contextmanager
 def _mistake_raised(progress: Progress) -> Iterator[None]:
     """Raise the UserError that a worker reported, instead of the errors that it caused."""
@@ -184,9 +190,9 @@ def coarser_of(config: Config) -> Config | None:
     name = COARSER.get(config.network.name)
     if name is None or not config.train.coarser.on:
         return None
-    phases = BaselinePhases(new_layers=PhaseConfig(), all_layers=config.train.coarser)
     train: Mapping[str, Any] = {
-        "strategy": "baseline", "baseline": phases, "validate_every": None, **BEFORE,
+        "strategy": "baseline", "baseline": coarser_phases(config.train), "validate_every": None,
+        **BEFORE,
     }  # fmt: skip
     return config.model_copy(
         update={

@@ -18,7 +18,9 @@ from lhs.engine.graph import (
     annotated_scenes,
     has_hierarchy,
 )
-from lhs.engine.stage import StageResult
+from lhs.engine.stage import Stage, StageResult
+from lhs.engine.storage import is_storage_error
+from lhs.errors import UserError
 
 HIERARCHIES_AT_ONCE = 4
 """Hierarchies made at a time: at its end each waits for its largest class alone."""
@@ -67,7 +69,9 @@ def check_scenes(stages: Stages, configs: Sequence[Config]) -> None:
         annotated_scenes(stages, config)
 
 
-def make_shared(stages: Stages, configs: Sequence[Config]) -> list[list[StageResult]]:
+def make_shared(
+    stages: Stages, configs: Sequence[Config]
+) -> tuple[list[list[StageResult]], dict[int, str]]:
     """Make the stages up to the hierarchy, each distinct one once.
 
     One after the other, since each uses the whole cluster; only hierarchies at the same time.
@@ -76,20 +80,44 @@ def make_shared(stages: Stages, configs: Sequence[Config]) -> list[list[StageRes
     -------
     list of list of StageResult
         The results of each trial.
+    dict of int to str
+        The user errors that stopped some trials' stages, by the trial's place.
     """
-    for config in configs:
-        for stage, its_config, _ in stages.needed(MODEL, config):
-            if stage.name in SHARED and stage is not HIERARCHY:
-                stages.make(stage, its_config)
-    distinct = {
-        stages.key(HIERARCHY, config).digest: config for config in configs if has_hierarchy(config)
+
+    def reason(stage: Stage, config: Config) -> str:
+        try:
+            stages.make(stage, config)
+        except UserError as error:
+            if is_storage_error(str(error), stages.storage.uri):
+                raise
+            return str(error)
+        return ""
+
+    reasons: dict[str, str] = {}
+    errors: dict[int, str] = {}
+    for place, config in enumerate(configs):
+        for stage, its_config, key in stages.needed(MODEL, config):
+            if stage.name not in SHARED or stage is HIERARCHY:
+                continue
+            if key.digest not in reasons:
+                reasons[key.digest] = reason(stage, its_config)
+            if reasons[key.digest]:
+                errors[place] = reasons[key.digest]
+                break
+    hierarchies = {
+        place: stages.key(HIERARCHY, config).digest
+        for place, config in enumerate(configs)
+        if has_hierarchy(config) and place not in errors
     }
+    distinct = {digest: configs[place] for place, digest in hierarchies.items()}
     pool = ThreadPoolExecutor(HIERARCHIES_AT_ONCE)
     try:
-        list(pool.map(lambda config: stages.make(HIERARCHY, config), distinct.values()))
+        found_out = pool.map(lambda config: reason(HIERARCHY, config), distinct.values())
+        reasons |= dict(zip(distinct, found_out, strict=True))
     finally:
         # When stopped, do not wait for what is being made.
         pool.shutdown(wait=False, cancel_futures=True)
+    errors |= {place: reasons[digest] for place, digest in hierarchies.items() if reasons[digest]}
     shared = (SCENES.name, *SHARED)
     results = []
     for config in configs:
@@ -99,4 +127,4 @@ def make_shared(stages: Stages, configs: Sequence[Config]) -> list[list[StageRes
             if stage.name in shared
         ]
         results.append([result for result in found if result is not None])
-    return results
+    return results, errors

@@ -80,7 +80,8 @@ def write_results(
         (local / FIGURE).write_bytes(figure.png)
         page = render_sweep(
             title=f"sweep {name}",
-            subtitle=f"{len(trials)} trials of {recipe}",
+            subtitle=f"{len(trials)} trials of {recipe}"
+            + f", {len(outcome.failed)} failed" * bool(outcome.failed),
             recipe=recipe,
             trials=trials,
             agreement=alike,
@@ -116,7 +117,7 @@ def _setting_of_each(trials: Sequence[Trial]) -> list[str]:
 def _trial(record: Mapping[str, Any]) -> Trial:
     fields = ("number", "changes", "scores", "common_classes", "subclasses", "seconds", "keys")
     known = {key: record[key] for key in (*fields, "run_id", "stopped_after")}
-    return Trial(**known, variant=record.get("variant", ""))
+    return Trial(**known, variant=record.get("variant", ""), error=record.get("error", ""))
 
 
 def agreement_of(
@@ -185,3 +186,10 @@ def print_results(outcome: SweepOutcome, page: str) -> None:
     print(f"page      {page}")
     print(f"table     {address(f'{outcome.folder}/{SUMMARY}')}")
     print(f"compare   mlflow ui --backend-store-uri {outcome.tracker.uri}")
+
+
+def failure_text(outcome: SweepOutcome) -> str:
+    """What failed, a line a trial, with its reason."""
+    failed = [_trial(record) for record in outcome.failed]
+    lines = "\n".join(f"  trial {trial.number} ({trial.name}): {trial.error}" for trial in failed)
+    return f"{len(failed)} of {len(outcome.records)} trials failed:\n{lines}"

@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -25,15 +26,18 @@ from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.tracker import Tracker, ended, find_runs
 from lhs.engine.tuning.plan import check_scenes, make_shared, plan_text
-from lhs.engine.tuning.sweep import SweepOutcome, begin, parent_run, settings_of, trial_tags
+from lhs.engine.tuning.sweep import SweepOutcome, begin, parent_run, settings_of
 from lhs.engine.tuning.trial_ids import TrialIds
 from lhs.engine.tuning.trials import (
-    check_results,
+    failed_record,
+    failures,
     record_of,
     record_path,
     run_trial,
     run_tune,
+    trial_tags,
 )
+from lhs.errors import UserError
 from lhs.loading import build_config, put_setting
 from lhs.report.sensitivity import SCORES
 from lhs.sweeps import Between, Search, Trial, text_of
@@ -102,14 +106,19 @@ def run_search(
     logger.info(plan_text(stages, [base], trained=True, searched=search.count))
     tracker = parent_run(storage, state, base.data.dataset)
     with ended(tracker):
-        [shared] = make_shared(stages, [base])
+        [shared], errors = make_shared(stages, [base])
+        if errors:
+            raise UserError(errors[0])
         finished, begun = _so_far(storage, folder, search.count)
         if finished:
             logger.info(f"{len(finished)} trials are finished, {search.count - len(finished)} left")
+        failed: list[dict[str, Any]] = []
         if len(finished) < search.count:
-            _run(storage, folder, search, base, shared, tracker, finished, begun, at_once)
-        records = list(_so_far(storage, folder, search.count)[0].values())
+            failed = _run(storage, folder, search, base, shared, tracker, finished, begun, at_once)
+        records = [*_so_far(storage, folder, search.count)[0].values(), *failed]
         records.sort(key=lambda record: -record["scores"].get(search.metric, -1))
+    if failed:
+        tracker.end("FAILED")
     return SweepOutcome(storage, folder, records, tracker)
 
 
@@ -151,7 +160,8 @@ def _run(
     finished: Mapping[int, Mapping[str, Any]],
     begun: Mapping[int, Mapping[str, Any]],
     at_once: int | None,
-) -> None:
+) -> list[dict[str, Any]]:
+    """Run the trials that are left; the records of those that failed."""
     left = search.count - len(finished)
     concurrent = min(at_once or left, trainings_that_fit(base), left)
     free = [n for n in range(1, search.count + 1) if n not in finished and n not in begun]
@@ -170,7 +180,7 @@ def _run(
             _searched, storage=storage, folder=folder, base=base, space=dict(search.space),
             ids=ids, tracker=tracker, lines=lines,
         )  # fmt: skip
-        results, errors = run_tune(
+        results = run_tune(
             storage, folder, trainable,
             search_alg=ConcurrencyLimiter(proposals, max_concurrent=concurrent),
             scheduler=ASHAScheduler(
@@ -181,14 +191,25 @@ def _run(
             max_concurrent_trials=concurrent,
         )  # fmt: skip
     assigned = ray.get(ids.all.remote())
-    check_results(storage, folder, assigned.values(), errors)
+    by_number = {}
     for result in results:
-        assert result.metrics is not None
-        number = assigned[result.metrics["trial_id"]]
-        if not storage.exists(record_path(folder, number)):
-            changes = storage.read_json(begun_path(folder, number))["changes"]
-            trial = Trial(number, changes, base)
+        trial_id = Path(result.path).name
+        if trial_id not in assigned:
+            raise RuntimeError(f"trial {trial_id} ended before it began") from result.error
+        by_number[assigned[trial_id]] = result
+    reasons = failures(storage, folder, by_number)
+    failed = []
+    for number, result in by_number.items():
+        if storage.exists(record_path(folder, number)):
+            continue
+        changes = storage.read_json(begun_path(folder, number))["changes"]
+        trial = Trial(number, changes, base)
+        if number in reasons:
+            failed.append(failed_record(trial, shared, reasons[number], tracker))
+        else:
+            assert result.metrics is not None
             _record_stopped(storage, folder, trial, shared, tracker, result.metrics)
+    return failed
 
 
 def _searched(

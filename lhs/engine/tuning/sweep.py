@@ -17,7 +17,6 @@ from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.tracker import (
-    PARENT,
     Tracker,
     begin_run,
     close_unfinished,
@@ -27,7 +26,13 @@ from lhs.engine.tracking.tracker import (
 )
 from lhs.engine.tuning.kept import not_kept, planned
 from lhs.engine.tuning.plan import check_scenes, make_shared, plan_text
-from lhs.engine.tuning.trials import record_of, record_path, run_trials
+from lhs.engine.tuning.trials import (
+    failed_record,
+    record_of,
+    record_path,
+    run_trials,
+    trial_tags,
+)
 from lhs.errors import UserError
 from lhs.report.evidence import write_planned
 from lhs.sweeps import Protocol, Trial
@@ -35,8 +40,8 @@ from lhs.sweeps import Protocol, Trial
 logger = logging.getLogger("lhs")
 
 STATE = "sweep.json"
-TRIAL, TOKEN = "lhs.trial", "lhs.sweep"
-"""Tags of runs in MLflow: a trial's number, the sweep's token."""
+TOKEN = "lhs.sweep"
+"""Tag of a sweep's run in MLflow: its token."""
 SHOWN = 5
 """Differences that an error message lists."""
 
@@ -50,7 +55,8 @@ class SweepOutcome:
     storage, folder
         Where its files are.
     records
-        A mapping for each trial, see `lhs.engine.tuning.trials.record_of`.
+        A mapping for each trial, see `lhs.engine.tuning.trials.record_of`; one that failed has
+        `error`.
     tracker
         The sweep's run, the parent of the trials' runs.
     """
@@ -59,6 +65,11 @@ class SweepOutcome:
     folder: str
     records: list[dict[str, Any]]
     tracker: Tracker
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Records of the trials that failed."""
+        return [record for record in self.records if "error" in record]
 
 
 def run_sweep(
@@ -98,7 +109,7 @@ def run_sweep(
     ------
     UserError
         If the sweep exists and `resume` is false, its trials differ from those begun, the cluster
-        cannot run a trial, or user errors stopped trials.
+        cannot run a trial. What stops single trials is in their records.
     """
     storage = Storage(trials[0].config.storage)
     folder = storage.path("sweeps", name)
@@ -122,8 +133,14 @@ def run_sweep(
         left = [t for t in trials if not storage.exists(record_path(folder, t.number))]
         if len(left) < len(trials):
             logger.info(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
+        failed: dict[int, dict[str, Any]] = {}
         if left:
-            shared = make_shared(stages, [trial.config for trial in left])
+            shared, errors = make_shared(stages, [trial.config for trial in left])
+            for place, reason in errors.items():
+                trial = left[place]
+                failed[trial.number] = failed_record(trial, shared[place], reason, tracker)
+            shared = [done for place, done in enumerate(shared) if place not in errors]
+            left = [trial for place, trial in enumerate(left) if place not in errors]
             if keep and until == "evaluation":
                 # Absolute: the processes of trials have another current folder.
                 keep = str(Path(keep).absolute())
@@ -132,8 +149,13 @@ def run_sweep(
                     write_planned(kept, planned(protocol, trials))
                 left, shared = not_kept(stages, folder, left, shared, kept)
             if left:
-                _run(storage, folder, left, shared, tracker, until, at_once, keep)
-        records = [storage.read_json(record_path(folder, trial.number)) for trial in trials]
+                failed |= _run(storage, folder, left, shared, tracker, until, at_once, keep)
+        records = [
+            failed.get(trial.number) or storage.read_json(record_path(folder, trial.number))
+            for trial in trials
+        ]
+    if failed:
+        tracker.end("FAILED")
     return SweepOutcome(storage, folder, records, tracker)
 
 
@@ -270,15 +292,16 @@ def _run(
     until: str,
     at_once: int | None,
     keep: str,
-) -> None:
+) -> dict[int, dict[str, Any]]:
+    """Run trials; the records of those that failed, by number."""
     if until == "hierarchy":
         for trial, done in zip(left, shared, strict=True):
             storage.write_json(record_path(folder, trial.number), record_of(trial, done))
-        return
+        return {}
     tags = {trial.number: trial_tags(tracker, trial.number) for trial in left}
-    run_trials(storage, folder, left, tags, at_once, keep)
-
-
-def trial_tags(tracker: Tracker, number: int) -> dict[str, str]:
-    """Tags that identify a trial's run."""
-    return {PARENT: tracker.run_id, TRIAL: f"{number:03}", "lhs.stage": "trial"}
+    reasons = run_trials(storage, folder, left, tags, at_once, keep)
+    return {
+        trial.number: failed_record(trial, done, reasons[trial.number], tracker)
+        for trial, done in zip(left, shared, strict=True)
+        if trial.number in reasons
+    }

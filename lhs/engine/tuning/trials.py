@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ from lhs.engine.runtime.logs import logging_to
 from lhs.engine.runtime.progress import Progress, ProgressHandler, forwarded_logs, share_actor
 from lhs.engine.runtime.resources import trainings_that_fit
 from lhs.engine.stage import StageResult
-from lhs.engine.storage import Storage, explained
+from lhs.engine.storage import Storage, explained, is_storage_error
 from lhs.engine.tracking.keeping import kept_run
-from lhs.engine.tracking.tracker import find_runs, tracking_uri
+from lhs.engine.tracking.tracker import PARENT, Tracker, find_runs, tracking_uri
 from lhs.errors import UserError
 from lhs.report.evidence import write_run
 from lhs.sweeps import METRICS, Trial
 
+logger = logging.getLogger("lhs")
+
+TRIAL = "lhs.trial"
+"""Tag of a trial's run in MLflow: its number."""
 HEAD = "node:__internal_head__"
 """A resource of size 1 that only the head node has."""
 TRIAL_SHARE = 0.001
@@ -41,7 +46,7 @@ def run_trials(
     tags: Mapping[int, Mapping[str, str]],
     at_once: int | None,
     keep: str = "",
-) -> None:
+) -> dict[int, str]:
     """Run trials, several at a time; each writes its record to the folder.
 
     Parameters
@@ -58,15 +63,15 @@ def run_trials(
     keep
         Folder that each finished trial is kept in, see `lhs.report.evidence`; empty for none.
 
-    Raises
-    ------
-    UserError
-        If trials failed; the others are finished first.
+    Returns
+    -------
+    dict of int to str
+        Why trials failed, by number.
     """
     fitting = min(trainings_that_fit(trial.config) for trial in trials)
     by_number = {trial.number: trial for trial in trials}
     with forwarded_logs() as lines:
-        _, errors = run_tune(
+        results = run_tune(
             storage,
             folder,
             functools.partial(
@@ -83,7 +88,8 @@ def run_trials(
             # The next trial runs in the process of the last: its imports take five seconds.
             reuse_actors=True,
         )
-    check_results(storage, folder, by_number, errors)
+    # Tune runs a grid's trials, and gives their results, in its order.
+    return failures(storage, folder, dict(zip(by_number, results, strict=True)))
 
 
 def run_tune(
@@ -92,7 +98,7 @@ def run_tune(
     trainable: Callable[..., None],
     param_space: dict[str, Any] | None = None,
     **settings: Any,
-) -> tuple[tune.ResultGrid, list[Exception]]:
+) -> tune.ResultGrid:
     """Run trials by Ray Tune; its files in the sweep's folder are deleted at the end.
 
     Parameters
@@ -108,8 +114,8 @@ def run_tune(
 
     Returns
     -------
-    ResultGrid, list of Exception
-        A result for each trial; the errors of those that failed.
+    ResultGrid
+        A result for each trial, also of those that failed.
 
     Raises
     ------
@@ -130,8 +136,7 @@ def run_tune(
     )
     try:
         with _tune_explained(storage):
-            results = tuner.fit()
-            return results, results.errors
+            return tuner.fit()
     finally:
         storage.delete(f"{folder}/tune")
 
@@ -217,6 +222,11 @@ def run_trial(
             storage.write_json(error_file, {"mistake": str(error)})
             tune.report({"failed": 1, **dict.fromkeys(METRICS, math.nan)})
             return
+        except Exception as error:
+            # Tune tries again, which deletes this file.
+            with contextlib.suppress(UserError):
+                storage.write_json(error_file, {"mistake": last_line(error)})
+            raise
         scores = outcome.evaluation.scores
         record = record_of(trial, outcome.stages.done) | {
             "scores": scores.headline(),
@@ -227,29 +237,55 @@ def run_trial(
     tune.report(scores.headline())
 
 
-def check_results(
-    storage: Storage, folder: str, numbers: Iterable[int], errors: Sequence[Any]
-) -> None:
-    """Raise the errors of trials.
+def failures(storage: Storage, folder: str, results: Mapping[int, tune.Result]) -> dict[int, str]:
+    """Why trials failed, by number: what stopped each, or what Tune says of a process that died.
+
+    Parameters
+    ----------
+    storage, folder
+        Where the trials' files are.
+    results
+        Tune's result of each trial, by number.
 
     Raises
     ------
     UserError
-        If user errors stopped trials.
-    RuntimeError
-        If trials failed otherwise, with `errors` from Tune.
+        If what failed is the storage, which all trials write to.
     """
-    failed = {
-        number: storage.read_json(path)["mistake"]
-        for number in numbers
-        if storage.exists(path := error_path(folder, number))
-    }
-    if failed:
-        lines = "\n".join(f"  trial {number}: {message}" for number, message in failed.items())
-        raise UserError(f"{len(failed)} trials failed:\n{lines}")
-    if errors:
-        # `lhs.cli.main` finds a user error inside it: a trial cannot write its file to a full disk.
-        raise RuntimeError(f"{len(errors)} trials failed:\n{errors[0]}") from errors[0]
+    failed = {}
+    for number, result in results.items():
+        if not result.error and "failed" not in (result.metrics or {}):
+            continue
+        path = error_path(folder, number)
+        if storage.exists(path):
+            failed[number] = str(storage.read_json(path)["mistake"])
+        else:
+            failed[number] = last_line(result.error or RuntimeError("its process died"))
+        if is_storage_error(failed[number], storage.uri):
+            raise UserError(f"trial {number}: {failed[number]}")
+        if result.error:
+            logger.error(f"trial {number}: {result.error}")
+    return failed
+
+
+def last_line(error: Exception) -> str:
+    """The last line of an error's text, which may be a traceback of another process."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def failed_record(
+    trial: Trial, done: Sequence[StageResult], reason: str, tracker: Tracker
+) -> dict[str, Any]:
+    """The record of a trial that failed; it is not stored, so that the trial is tried again."""
+    runs = find_runs(tracker.uri, trial_tags(tracker, trial.number))
+    run_id = runs[0].info.run_id if runs else ""
+    return record_of(trial, done) | {"run_id": run_id, "error": reason}
+
+
+def trial_tags(tracker: Tracker, number: int) -> dict[str, str]:
+    """Tags that identify a trial's run."""
+    return {PARENT: tracker.run_id, TRIAL: f"{number:03}", "lhs.stage": "trial"}
 
 
 def record_of(trial: Trial, done: Sequence[StageResult]) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def test_a_sweep_plans_the_same_stages(made: SimpleNamespace, seen: SimpleNamesp
         "2 trials: 1 x samples (1 there already), 2 x descriptors (2 there already), "
         "2 x hierarchy (2 there already)"
     )
-    shared = make_shared(stages, configs)
+    shared, _ = make_shared(stages, configs)
     for found, results in zip((made, seen), shared, strict=True):
         names = [result.name for result in results]
         assert names == ["scenes", "samples", "descriptors", "hierarchy"]

@@ -322,7 +322,7 @@ def test_a_sweep_makes_the_pseudo_labels_once(made: SimpleNamespace) -> None:
     check_scenes(stages, configs)
     keys = [[key.digest for _, _, key in stages.needed(HIERARCHY, config)] for config in configs]
     assert "1 x pseudo_labels (1 there already)" in plan_text(stages, configs, trained=True)
-    shared = make_shared(stages, configs)
+    shared, _ = make_shared(stages, configs)
     for its_keys, results in zip(keys, shared, strict=True):
         assert [result.name for result in results] == [
             "scenes", "pseudo_labels", "samples", "histograms", "hierarchy",

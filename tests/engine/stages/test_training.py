@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lhs.engine import pipeline
 from lhs.engine.cache import Stages
-from lhs.engine.graph import annotated_scenes
+from lhs.engine.graph import MODEL, annotated_scenes
 from lhs.engine.stages.training import baseline_of, network_weights, training_settings
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.evaluation.model import load_model
 from tests.data.builders import plain
-from tests.engine.conftest import tiny
+from tests.engine.conftest import pretend, tiny
 
 
 def losses(storage: Path, workers: int) -> list[float]:
@@ -122,3 +124,37 @@ def test_a_model_depends_on_what_the_weights_file_holds(tmp_path: Path) -> None:
     assert before != slices("two")
     (tmp_path / "one").write_bytes(b"b")
     assert before != slices("one")
+
+
+def test_a_model_that_an_earlier_version_ended_with_nan_is_made_again(
+    checked_stages: Stages, tmp_path: Path
+) -> None:
+    config = tiny(tmp_path, train__strategy="baseline", train__gpu=False)
+    pretend(checked_stages, MODEL, config, final_loss=math.nan)
+    assert checked_stages.find(MODEL, config) is None
+    other = tiny(tmp_path, train__strategy="baseline", train__gpu=False, train__seed=1)
+    pretend(checked_stages, MODEL, other, final_loss=0.5)
+    assert checked_stages.find(MODEL, other) is not None
+
+
+@pytest.mark.ray
+def test_a_diverged_training_leaves_no_model(cluster: None, tmp_path: Path) -> None:
+    phase = {"steps": 6, "learning_rate": 1e12}
+    config = tiny(
+        tmp_path,
+        train__strategy="baseline",
+        train__baseline={"new_layers": {"steps": 2}, "all_layers": phase},
+        train__optimizer="sgd",
+        train__schedule="steps",
+        train__checkpoint_steps=1,
+        report__baseline="none",
+        report__scenes=0,
+    )
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"lower train\.baseline\.all_layers\.learning_rate"):
+            pipeline.run(config, "diverged")
+    models = tmp_path / "stages" / "model"
+    assert [path.name[:12] for path in models.iterdir()] == [".unfinished-"]
+    [state] = models.glob(".unfinished-*/state.pt")
+    kept = torch.load(state, weights_only=True)["model"]
+    assert all(tensor.isfinite().all() for tensor in kept.values())

@@ -20,8 +20,9 @@ import yaml
 from lhs import run
 from lhs.engine.cache import Stages
 from lhs.engine.storage import Storage
+from lhs.engine.tracking.tracker import PARENT
 from lhs.engine.tuning.plan import check_scenes, plan_text
-from lhs.engine.tuning.sweep import PARENT, TRIAL
+from lhs.engine.tuning.trials import TRIAL
 from lhs.sweeps import read_sweep, trials_of
 from tests.browser import compare_runs, needs_chromium
 from tests.engine.conftest import tiny
@@ -207,6 +208,44 @@ def test_hierarchies_alone(cluster: None, tmp_path: Path, capsys) -> None:
     assert "mine: deleted, 0 runs closed" in capsys.readouterr().out
     assert not (storage / "sweeps" / "mine").exists()
     assert (storage / "stages" / "hierarchy").exists()
+
+
+DIVERGING = """
+from lhs.sweeps import Sweep
+SWEEP = Sweep(name="mine", recipe={recipe!r}, trials=[
+    {{"train.hierarchical.learned_w.learning_rate": 0.002}},
+    {{"train.hierarchical.learned_w.learning_rate": 1e12}},
+    {{"train.hierarchical.learned_w.learning_rate": 0.001}},
+])
+"""
+
+
+def test_a_trial_that_fails_is_named_and_the_others_are_finished(
+    cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = tmp_path / "storage"
+    path = written(tmp_path, storage)
+    path.write_text(DIVERGING.format(recipe=str(tmp_path / "tiny.yaml")))
+    command = ["sweep", str(path), "--set", "train.optimizer=sgd", "--set", "train.schedule=steps"]
+    reason = "lower train.hierarchical.learned_w.learning_rate (1e+12 now)"
+    for resume in ([], ["--resume"]):
+        assert run.main([*command, *resume]) == 1
+        printed = capsys.readouterr().err
+        assert "lhs: 1 of 3 trials failed:" in printed
+        assert "trial 2 (learning_rate=1000000000000.0): the training diverged" in printed
+        assert reason in printed
+        frame = pd.read_csv(storage / "sweeps" / "mine" / "summary.csv")
+        assert frame["number"].tolist() == [1, 2, 3]
+        assert frame["per_pixel"].notna().tolist() == [True, False, True]
+        assert reason in frame["error"][1]
+        page = (storage / "sweeps" / "mine" / "sweep.html").read_text()
+        assert "3 trials of" in page
+        assert "1 failed" in page
+        assert reason in page
+    parent, children = runs_of(storage)
+    assert [entry.info.status for entry in [parent, *children]] == [
+        "FAILED", "FINISHED", "FAILED", "FINISHED",
+    ]  # fmt: skip
 
 
 # Kills
