@@ -41,7 +41,8 @@ def _run(arguments: list[str] | None) -> int:
         code: int = options.call(options)
         return code
     except KeyboardInterrupt:
-        print("lhs: stopped; finished stages are kept and will be reused", file=sys.stderr)
+        resumed = " with --resume" if getattr(options, "resume", None) is False else ""
+        print(f"lhs: stopped; the same command{resumed} goes on", file=sys.stderr)
         return 130
     except Exception as error:
         found = user_error(error)

@@ -25,6 +25,8 @@ def granted_device() -> torch.device:
     """
     import torch
 
+    if not ray.is_initialized():
+        return torch.device("cpu")
     granted = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     return torch.device("cuda" if granted and torch.cuda.is_available() else "cpu")
 
