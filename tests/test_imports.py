@@ -36,6 +36,7 @@ ORDER = (
     "engine",
     "cli",
     "run",
+    "__main__",
 )
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 DRIVERS = {"ray", "mlflow"}

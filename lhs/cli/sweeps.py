@@ -49,9 +49,11 @@ def sweep(options: Namespace) -> int:
         if options.keep:
             raise UserError(f"--keep {options.keep}: a search keeps no runs; allowed for a sweep")
         base = search_base(wanted, options.set, options.recipe)
+        configs = [base]
     else:
         trials = trials_of(wanted, options.set, options.recipe)
-        base = trials[0].config
+        configs = [trial.config for trial in trials]
+        base = configs[0]
         keep = options.keep or (wanted.protocol.keep if wanted.protocol else "")
     if options.clean:
         from lhs.engine.storage import Storage
@@ -60,8 +62,11 @@ def sweep(options: Namespace) -> int:
         closed = clean_sweep(Storage(base.storage), name)
         print(f"sweep {name}: deleted, {closed} runs closed; finished stages are kept")
         return 0
+    from lhs.engine.checks import check_places
     from lhs.engine.runtime.cluster import connected
 
+    # A sweep is a run in MLflow also where it trains nothing.
+    check_places(configs)
     with connected():
         from lhs.engine.cache import Stages
         from lhs.engine.graph import annotated_scenes

@@ -51,6 +51,12 @@ _later: ExitStack | None = None
 """The block of `connected` whose Ray has not started yet."""
 
 
+def set_quiet() -> None:
+    """Set the variables that Ray and MLflow read when they are imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
 @contextmanager
 def connected() -> Iterator[None]:
     """Connect to the running cluster, or start one on this machine once the block needs it.
@@ -63,8 +69,7 @@ def connected() -> Iterator[None]:
         If the cluster that is named does not answer, or no Ray can start here.
     """
     global _later
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    set_quiet()
     import ray
 
     if ray.is_initialized() or _later is not None:

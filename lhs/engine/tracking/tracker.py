@@ -34,7 +34,7 @@ PARENT = "mlflow.parentRunId"
 WAIT = 600.0
 """Seconds that a run waits for a store that does not answer."""
 STORE_WAIT = 20.0
-"""Seconds that a command waits, before it begins, for a tracking server that does not answer."""
+"""Seconds that a command waits for a tracking server that has not answered it yet."""
 ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 """For training workers: MLflow's own retries would block a training for minutes."""
 _SQLITE_ERRORS = {
@@ -162,10 +162,12 @@ def _params(parameters: Mapping[str, Any]) -> list[Param]:
     return [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in parameters.items()]
 
 
-def check_store(uri: str) -> None:
-    """Wait for a tracking server that does not answer, for up to `STORE_WAIT` seconds.
+_answered: set[str] = set()
 
-    MLflow itself would wait for four minutes, without a word.
+
+def check_store(uri: str) -> None:
+    """Wait for a tracking server that does not answer, for up to `STORE_WAIT` seconds, or `WAIT`
+    if it answered before. MLflow itself would wait for four minutes, without a word.
 
     Raises
     ------
@@ -174,18 +176,19 @@ def check_store(uri: str) -> None:
     """
     if not uri.startswith(("http://", "https://")):
         return
-    limit, waiting = time.monotonic() + STORE_WAIT, False
+    wait, waiting = WAIT if uri in _answered else STORE_WAIT, False
+    limit = time.monotonic() + wait
     while (left := limit - time.monotonic()) > 0:
         try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=min(left, 5.0)).close()
-            return
-        except urllib.error.HTTPError:
-            # It answers; what it refuses, MLflow will say.
+            with suppress(urllib.error.HTTPError):
+                # What a server refuses that answers, MLflow will say.
+                urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=min(left, 5.0)).close()
+            _answered.add(uri)
             return
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
         if not waiting:
-            logger.warning(f"{uri} does not answer ({reason}); waiting {STORE_WAIT:.0f} s for it")
+            logger.warning(f"{uri} does not answer ({reason}); waiting {wait:.0f} s for it")
             waiting = True
         time.sleep(max(0.0, min(1.0, limit - time.monotonic())))
     raise UserError(

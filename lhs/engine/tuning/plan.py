@@ -18,6 +18,7 @@ from lhs.engine.graph import (
     annotated_scenes,
     has_hierarchy,
 )
+from lhs.engine.runtime.cluster import start
 from lhs.engine.stage import StageResult
 
 HIERARCHIES_AT_ONCE = 4
@@ -45,7 +46,7 @@ def plan_text(
     digests: dict[str, set[str]] = {}
     there: dict[str, set[str]] = {}
     for config in configs:
-        for stage, its_config, key in stages.needed(MODEL, config):
+        for stage, its_config, key in stages.needed(MODEL if trained else HIERARCHY, config):
             digests.setdefault(stage.name, set()).add(key.digest)
             if stages.find(stage, its_config) is not None:
                 there.setdefault(stage.name, set()).add(key.digest)
@@ -67,23 +68,31 @@ def check_scenes(stages: Stages, configs: Sequence[Config]) -> None:
         annotated_scenes(stages, config)
 
 
-def make_shared(stages: Stages, configs: Sequence[Config]) -> list[list[StageResult]]:
+def make_shared(
+    stages: Stages, configs: Sequence[Config], *, trained: bool = True
+) -> list[list[StageResult]]:
     """Make the stages up to the hierarchy, each distinct one once.
 
-    One after the other, since each uses the whole cluster; only hierarchies at the same time.
+    One after the other, since each uses the whole cluster; only hierarchies at the same time. If
+    nothing is trained, each trial is its hierarchy, as in `lhs hierarchy`: also a baseline's.
 
     Returns
     -------
     list of list of StageResult
         The results of each trial.
     """
+    last = MODEL if trained else HIERARCHY
     for config in configs:
-        for stage, its_config, _ in stages.needed(MODEL, config):
+        for stage, its_config, _ in stages.needed(last, config):
             if stage.name in SHARED and stage is not HIERARCHY:
                 stages.make(stage, its_config)
     distinct = {
-        stages.key(HIERARCHY, config).digest: config for config in configs if has_hierarchy(config)
+        stages.key(HIERARCHY, config).digest: config
+        for config in configs
+        if has_hierarchy(config) or not trained
     }
+    # Here, not in several threads at once.
+    start()
     pool = ThreadPoolExecutor(HIERARCHIES_AT_ONCE)
     try:
         list(pool.map(lambda config: stages.make(HIERARCHY, config), distinct.values()))
@@ -95,7 +104,7 @@ def make_shared(stages: Stages, configs: Sequence[Config]) -> list[list[StageRes
     for config in configs:
         found = [
             stages.find(stage, its_config)
-            for stage, its_config, _ in stages.needed(MODEL, config)
+            for stage, its_config, _ in stages.needed(last, config)
             if stage.name in shared
         ]
         results.append([result for result in found if result is not None])

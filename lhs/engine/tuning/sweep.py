@@ -123,7 +123,9 @@ def run_sweep(
         if len(left) < len(trials):
             logger.info(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
         if left:
-            shared = make_shared(stages, [trial.config for trial in left])
+            shared = make_shared(
+                stages, [trial.config for trial in left], trained=until == "evaluation"
+            )
             if keep and until == "evaluation":
                 # Absolute: the processes of trials have another current folder.
                 keep = str(Path(keep).absolute())
