@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-
 import numpy as np
 import pytest
 
@@ -192,11 +191,13 @@ def states(storage: Path) -> list[str]:
 def test_ctrl_c_in_a_run(moment: str, tmp_path: Path) -> None:
     """While files are read, in Ray Train, and after it."""
     storage = tmp_path / "storage"
-    config = tiny(storage, report__baseline="none", train__log_every=1)
-    steps = 12 if moment == "evaluation" else 100_000
-    train = config.train.model_copy(update={"strategy": "baseline", "max_steps": steps})
+    config = tiny(
+        storage, report__baseline="none", train__strategy="baseline", train__checkpoint_steps=1,
+        train__max_steps=12 if moment == "evaluation" else None,
+        train__baseline__all_layers__steps=100_000,
+    )  # fmt: skip
     path = tmp_path / "x.yaml"
-    path.write_text(config.model_copy(update={"train": train}).yaml())
+    path.write_text(config.yaml())
     sign = {"scenes": "14 classes", "training": "scenes: made", "evaluation": "model: made"}[moment]
 
     def begun(printed: str) -> bool:
@@ -218,7 +219,10 @@ SWEEP = Sweep(name="mine", recipe={recipe!r}, trials=[{{"train.seed": 0}}, {{"tr
 
 def test_ctrl_c_in_a_sweep(tmp_path: Path) -> None:
     storage = tmp_path / "storage"
-    config = tiny(storage, report__baseline="none", train__max_steps=100_000)
+    config = tiny(
+        storage, report__baseline="none", train__strategy="baseline", train__max_steps=None,
+        train__baseline__all_layers__steps=100_000,
+    )  # fmt: skip
     (tmp_path / "x.yaml").write_text(config.yaml())
     (tmp_path / "mine.py").write_text(SWEEP.format(recipe=str(tmp_path / "x.yaml")))
     command = ["sweep", str(tmp_path / "mine.py"), "--trials-at-once", "1"]
@@ -245,9 +249,8 @@ def test_ctrl_c_in_a_prediction(outcome: Outcome, tmp_path: Path) -> None:
 
 def test_a_sweep_s_hierarchies_of_a_baseline(cluster: None, tmp_path: Path) -> None:
     """The same that `lhs hierarchy` makes."""
-    config = tiny(tmp_path / "storage", report__baseline="none")
-    train = config.train.model_copy(update={"strategy": "baseline"})
-    (tmp_path / "x.yaml").write_text(config.model_copy(update={"train": train}).yaml())
+    config = tiny(tmp_path / "storage", report__baseline="none", train__strategy="baseline")
+    (tmp_path / "x.yaml").write_text(config.yaml())
     (tmp_path / "mine.py").write_text(
         SWEEP.format(recipe=str(tmp_path / "x.yaml")).replace("train.seed", "hierarchy.seed")
     )
