@@ -23,6 +23,8 @@ logger = logging.getLogger("lhs")
 
 MAX_MISTAKES = 20
 """Mistakes listed in one message."""
+MAX_NEAREST = 8
+"""Settings that a message suggests for an unknown one."""
 STDIN = "-"
 """A recipe that is read from the standard input."""
 EXTENDS = "extends"
@@ -329,10 +331,9 @@ def _explain(problem: dict[str, Any]) -> tuple[str, str]:
 def _nearest(name: str, known: Sequence[str]) -> list[str]:
     """Settings that an unknown name may mean, by their full names, the likeliest first."""
     last = name.rpartition(".")[2]
-    same = [key for key in known if key.rpartition(".")[2] == last]
-    if same:
-        return difflib.get_close_matches(name, same, n=3, cutoff=0)
-    near = difflib.get_close_matches(name, known, n=3)
-    ends = difflib.get_close_matches(last, {key.rpartition(".")[2] for key in known}, n=3)
-    near += [key for end in ends for key in known if key.endswith(f".{end}")]
-    return list(dict.fromkeys(near))[:3]
+    ends = {key: key.rpartition(".")[2] for key in known}
+    near = difflib.get_close_matches(last, set(ends.values()), n=1, cutoff=0.75)
+    if not near:
+        return difflib.get_close_matches(name, known, n=3)
+    same = [key for key, end in ends.items() if end == near[0]]
+    return difflib.get_close_matches(name, same, n=MAX_NEAREST, cutoff=0)
