@@ -334,6 +334,6 @@ def _nearest(name: str, known: Sequence[str]) -> list[str]:
     ends = {key: key.rpartition(".")[2] for key in known}
     near = difflib.get_close_matches(last, set(ends.values()), n=1, cutoff=0.75)
     if not near:
-        return difflib.get_close_matches(name, known, n=3)
+        return difflib.get_close_matches(name, known, n=3, cutoff=0.75)
     same = [key for key, end in ends.items() if end == near[0]]
     return difflib.get_close_matches(name, same, n=MAX_NEAREST, cutoff=0)

@@ -163,7 +163,11 @@ def test_a_recipe_from_the_standard_input(
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("lhs pre", "predict"), ("lhs run demo-", "demo-"), ("lhs data show syn", "synthetic")],
+    [
+        ("lhs pre", "predict"),
+        ("lhs run stanford-lite-", "stanford-lite-"),
+        ("lhs data show syn", "synthetic"),
+    ],
 )
 def test_completion_in_a_shell(typed: str, offered: str, tmp_path: Path) -> None:
     pytest.importorskip("argcomplete")
@@ -178,8 +182,8 @@ def test_completion_in_a_shell(typed: str, offered: str, tmp_path: Path) -> None
     )  # fmt: skip
     names = found.read_text().split("\x0b")
     assert all(name.startswith(typed.split()[-1]) for name in names)
-    if offered == "demo-":
-        assert names == [name for name in recipes() if name.startswith("demo-")]
+    if offered == "stanford-lite-":
+        assert names == [name for name in recipes() if name.startswith(offered)]
     else:
         assert names == [offered]
 
