@@ -212,7 +212,7 @@ sys.exit(main())
         (["run", "siftflow-lite-baseline"], {"LHS_DATA_ROOT": "{}"}, "lhs data get siftflow"),
         (["run", "demo", "--set", "network.weights=file", "--set", "network.weights_file=/no.pt"],
          {}, "/no.pt"),
-        (["predict", "{}/none", "{}/x.png", "--out", "{}/out"], {}, "none: not a model"),
+        (["predict", "{}/none", "{}/file", "--out", "{}/out"], {}, "none: not a model"),
         (["predict", "{}", "{}/x.png", "--out", "{}/out"], {}, "no such file: "),
         (["evaluate", "{}/none", "--dataset", "synthetic"], {}, "none: not a model"),
         (["run", "demo"], {"RAY_ADDRESS": "127.0.0.1:9"}, "RAY_ADDRESS = 127.0.0.1:9: does not"),
