@@ -6,6 +6,7 @@ import copy
 import difflib
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -23,6 +24,10 @@ logger = logging.getLogger("lhs")
 
 MAX_MISTAKES = 20
 """Mistakes listed in one message."""
+MAX_NEAREST = 8
+"""Settings that a message suggests for an unknown one."""
+STDIN = "-"
+"""A recipe that is read from the standard input."""
 EXTENDS = "extends"
 """The key of a recipe that names the one it changes."""
 REMOVED = {"train.features_gb": "features of frozen layers are computed at every step"}
@@ -56,7 +61,8 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
     Parameters
     ----------
     recipe
-        The name of a packaged recipe, or the path of a YAML file. With `extends: RECIPE` in it, its
+        The name of a packaged recipe, the path of a YAML file, or `-` for YAML from the standard
+        input. With `extends: RECIPE` in it, its
         settings are put over those of another, which extends none itself.
     settings
         `key=value` texts, the key dotted, the value in YAML.
@@ -66,7 +72,7 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
     UserError
         For an unknown recipe, an unknown key or a value out of range.
     """
-    path = _recipe_path(recipe)
+    path = recipe_path(recipe)
     tree = _read_recipe(path)
     if EXTENDS in tree:
         tree = _extended(path, tree)
@@ -190,8 +196,16 @@ def _section(tree: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
     return (node if isinstance(node, dict) else {}), key
 
 
-def _recipe_path(recipe: str, folder: Path | None = None) -> Path:
-    """The file of a recipe by its name or path; relative paths start at `folder`, if given."""
+def recipe_path(recipe: str, folder: Path | None = None) -> Path:
+    """The file of a recipe by its name or path; relative paths start at `folder`, if given.
+
+    Raises
+    ------
+    UserError
+        If there is none, with the names that are like it.
+    """
+    if recipe == STDIN and folder is None:
+        return Path("/dev/stdin")
     known = recipes()
     if recipe in known:
         return known[recipe]
@@ -200,6 +214,7 @@ def _recipe_path(recipe: str, folder: Path | None = None) -> Path:
         path = folder / path
     if not os.path.isfile(path):
         near = difflib.get_close_matches(recipe, known, n=3)
+        near = near or difflib.get_close_matches(path.stem, known, n=3)
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise UserError(
             f"unknown recipe {shortened(repr(recipe))}: {hint}allowed are {', '.join(known)}, "
@@ -210,10 +225,7 @@ def _recipe_path(recipe: str, folder: Path | None = None) -> Path:
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        # Reading a little more than is allowed is enough to refuse a file of any size.
-        with path.open("rb") as file:
-            content = file.read(4 * MAX_YAML + 1)
-        tree = parse_yaml(content.decode("utf-8"))
+        tree = parse_yaml(_content(path).decode("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"recipe {path}: not readable as YAML: {error}") from None
     if tree is None:
@@ -226,6 +238,20 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     return updated
 
 
+def _content(path: Path) -> bytes:
+    # Reading a little more than is allowed is enough to refuse a file of any size.
+    if path == recipe_path(STDIN):
+        return _stdin()
+    with path.open("rb") as file:
+        return file.read(4 * MAX_YAML + 1)
+
+
+@cache
+def _stdin() -> bytes:
+    # Once: the trials of a sweep read the same recipe again and again.
+    return sys.stdin.buffer.read(4 * MAX_YAML + 1)
+
+
 def _extended(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's tree over that of the one it extends."""
     name = tree[EXTENDS]
@@ -235,7 +261,7 @@ def _extended(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
             "one recipe"
         )
     try:
-        base_path = _recipe_path(name, path.parent)
+        base_path = recipe_path(name, path.parent)
         base = _read_recipe(base_path)
     except UserError as error:
         raise UserError(f"recipe {path}: {EXTENDS}: {error}") from None
@@ -320,13 +346,29 @@ def _explain(problem: dict[str, Any]) -> tuple[str, str]:
         location.pop()
     name = ".".join(location) or "the configuration"
     if problem["type"] == "extra_forbidden":
-        near = [key for key in known if key.endswith(f".{name}")]
-        near = near or difflib.get_close_matches(name, known, n=3)
+        inner = problem["input"]
+        while isinstance(inner, Mapping) and inner:
+            key, inner = next(iter(inner.items()))
+            name = f"{name}.{key}"
+        near = _nearest(name, known)
+        if near:
+            return f"unknown key {shortened(name)!r}", f"did you mean {' or '.join(near)}?"
         section = name.rpartition(".")[0]
-        allowed = near or [key for key in known if key.rpartition(".")[0] == section] or known
+        allowed = [key for key in known if key.rpartition(".")[0] == section] or known
         return f"unknown key {shortened(name)!r}", f"allowed are {', '.join(allowed)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     value = shortened(repr(problem["input"]))
     found = name if isinstance(problem["input"], Mapping) else f"{name} = {value}"
     message = shortened(message, 1000)
     return found, f"{message[0].lower()}{message[1:]}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
+    """Settings that an unknown name may mean, by their full names, the likeliest first."""
+    last = name.rpartition(".")[2]
+    ends = {key: key.rpartition(".")[2] for key in known}
+    near = difflib.get_close_matches(last, set(ends.values()), n=1, cutoff=0.75)
+    if not near:
+        return difflib.get_close_matches(name, known, n=3, cutoff=0.75)
+    same = [key for key, end in ends.items() if end == near[0]]
+    return difflib.get_close_matches(name, same, n=MAX_NEAREST, cutoff=0)

@@ -36,6 +36,7 @@ ORDER = (
     "engine",
     "cli",
     "run",
+    "__main__",
 )
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 DRIVERS = {"ray", "mlflow"}
@@ -327,6 +328,7 @@ def test_all_ways_to_start_it_say_the_same(tmp_path):
     away.mkdir()
     ways = [
         [sys.executable, "-m", "lhs.run"],
+        [sys.executable, "-m", "lhs"],
         [sys.executable, str(PACKAGE / "run.py")],
         [sys.executable, str(alone)],
         lhs_command(),

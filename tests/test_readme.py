@@ -105,7 +105,7 @@ def test_every_command_has_a_row(command: str) -> None:
 
 def test_options_are_those_of_the_commands() -> None:
     shown, known = set(), set()
-    for _, command in parsers(parser()):
+    for command in (parser(), *(command for _, command in parsers(parser()))):
         for action in command._actions:
             options = {name for name in action.option_strings if name.startswith("--")}
             known |= options

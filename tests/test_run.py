@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
@@ -10,7 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+import lhs
+from lhs import loading
 from lhs.loading import load_config, recipes
 from lhs.run import main
 
@@ -29,6 +33,8 @@ def test_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown recipe 'nosuch'" in printed
     assert all(name in printed for name in recipes())
     assert "did you mean" in error_of(capsys, "hierarchy", "dem")
+    assert "did you mean stanford-lite-h-lc" in error_of(capsys, "run", "stanford-lite-hlc")
+    assert "did you mean demo" in error_of(capsys, "run", "recipes/demos.yaml")
 
 
 @pytest.mark.parametrize(
@@ -39,6 +45,12 @@ def test_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:
         ("hierarchy.region=128", ["hierarchy.region = 128", "odd"]),
         ("hierarchy.rh=0.9", ["unknown key 'hierarchy.rh'", "hierarchy.rho"]),
         ("hierarchy.rho", ["key=value"]),
+        ("train.batchsize=1", ["unknown key 'train.batchsize'", "did you mean train.batch_size?"]),
+        ("batch_size=1", ["unknown key 'batch_size'", "did you mean train.batch_size?"]),
+        ("trian.batch_size=1", ["'trian.batch_size'", "did you mean train.batch_size?"]),
+        ("train.learning_rate=1", ["did you mean train.", "baseline.all_layers.learning_rate"]),
+        ("rhoo=1", ["unknown key 'rhoo'", "did you mean hierarchy.rho"]),
+        ("hierarchy.qqqq=1", ["allowed are hierarchy.", "hierarchy.rho"]),
         ("train.strategy=best", ["train.strategy = 'best'", "'baseline'"]),
     ],
 )
@@ -100,6 +112,133 @@ def test_what_argparse_refuses(arguments: list[str], capsys: pytest.CaptureFixtu
     assert "usage: lhs" in capsys.readouterr().err
 
 
+def test_the_nearest_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, near in (
+        (["predit", "m", "x"], "predict"),
+        (["data", "chek", "synthetic"], "check"),
+        (["data", "show", "sintetic"], "synthetic"),
+        (["export", "m", "--format", "onxx"], "onnx"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert f"did you mean {near}?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["zzzzzz"])
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_version_and_first_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, shown in (
+        (["--version"], f"lhs {lhs.__version__}\n"),
+        (["--help"], "lhs run demo"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+        assert shown in capsys.readouterr().out
+
+
+def test_a_recipe_from_the_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given(text: str) -> None:
+        loading._stdin.cache_clear()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    given("extends: demo\nhierarchy: {rho: 0.77}\n")
+    assert main(["run", "-", "--print-config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["hierarchy"]["rho"] == 0.77
+    assert printed["data"] == load_config("demo").model_dump(mode="json")["data"]
+    given("hierarchy: {rho: 7}\n")
+    assert "recipe -:\n  hierarchy.rho = 7" in error_of(capsys, "run", "-")
+    given("[1")
+    assert "/dev/stdin: not readable as YAML" in error_of(capsys, "hierarchy", "-")
+    # Only what is typed may read it.
+    given("extends: '-'\n")
+    assert "unknown recipe '-'" in error_of(capsys, "run", "-")
+    loading._stdin.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("lhs pre", "predict"),
+        ("lhs run stanford-lite-", "stanford-lite-"),
+        ("lhs data show syn", "synthetic"),
+    ],
+)
+def test_completion_in_a_shell(typed: str, offered: str, tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete")
+    found = tmp_path / "found"
+    subprocess.run(
+        [sys.executable, "-m", "lhs"],
+        env=os.environ | {
+            "_ARGCOMPLETE": "1", "COMP_LINE": typed, "COMP_POINT": str(len(typed)),
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(found), "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+        },
+        check=True,
+    )  # fmt: skip
+    names = found.read_text().split("\x0b")
+    assert all(name.startswith(typed.split()[-1]) for name in names)
+    if offered == "stanford-lite-":
+        assert names == [name for name in recipes() if name.startswith(offered)]
+    else:
+        assert names == [offered]
+
+
+NO_RAY = """
+import sys
+import ray
+def init(*arguments, **named):
+    raise AssertionError("Ray starts")
+ray.init = init
+from lhs.run import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("arguments", "variables", "told"),
+    [
+        (["run", "demo"], {"LHS_STORAGE": "{}/a?b"}, "found ? in its path"),
+        (["hierarchy", "demo"], {"LHS_STORAGE": "{}/a%b"}, "found % in its path"),
+        (["run", "demo"], {"LHS_STORAGE": "{}/file/x"}, "a part of the path is a file"),
+        (["run", "demo", "--set", "train.gpu=true"], {}, "needs 1 GPUs, the cluster has 0"),
+        (["run", "demo", "--set", "train.workers=99", "--set", "train.batch_size=99"], {},
+         "the cluster has"),
+        (["run", "siftflow-lite-baseline"], {"LHS_DATA_ROOT": "{}"}, "lhs data get siftflow"),
+        (["run", "demo", "--set", "network.weights=file", "--set", "network.weights_file=/no.pt"],
+         {}, "/no.pt"),
+        (["predict", "{}/none", "{}/file", "--out", "{}/out"], {}, "none: not a model"),
+        (["predict", "{}", "{}/x.png", "--out", "{}/out"], {}, "no such file: "),
+        (["evaluate", "{}/none", "--dataset", "synthetic"], {}, "none: not a model"),
+        (["run", "demo"], {"RAY_ADDRESS": "127.0.0.1:9"}, "RAY_ADDRESS = 127.0.0.1:9: does not"),
+        (["run", "demo"], {"RAY_ADDRESS": "somewhere"}, "allowed is HOST:PORT"),
+        (["run", "demo"], {"TMPDIR": "{}/" + 60 * "x"}, "too many for Ray's sockets"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_before_ray_starts(
+    arguments: list[str], variables: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    names = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "LHS_DATA_ROOT")
+    environment = {k: v for k, v in os.environ.items() if k not in names}
+    environment |= {"LHS_STORAGE": str(tmp_path / "results"), "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {key: value.format(tmp_path) for key, value in variables.items()}
+    if "TMPDIR" in variables:
+        Path(environment["TMPDIR"]).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", NO_RAY, *(part.format(tmp_path) for part in arguments)],
+        env=environment, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(options: object) -> int:
         raise RuntimeError("a defect")
@@ -115,7 +254,11 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
     monkeypatch.setattr("lhs.cli.experiments.recipes", stopped)
     assert main(["recipes"]) == 130
-    assert "stopped" in capsys.readouterr().err
+    assert capsys.readouterr().err == "lhs: stopped; the same command goes on\n"
+    monkeypatch.setattr("lhs.cli.sweeps.sweep", stopped)
+    for arguments, what in (([], " with --resume"), (["--resume"], "")):
+        assert main(["sweep", "x.py", *arguments]) == 130
+        assert capsys.readouterr().err == f"lhs: stopped; the same command{what} goes on\n"
 
 
 def test_log_lines_go_to_stderr_while_a_command_runs(
@@ -194,7 +337,7 @@ def test_as_a_script_and_as_a_lone_copy(tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "lhs" / "run.py"
     copy = tmp_path / "run.py"
     copy.write_bytes(script.read_bytes())
-    for command in ([str(script)], [str(copy)], ["-m", "lhs.run"]):
+    for command in ([str(script)], [str(copy)], ["-m", "lhs.run"], ["-m", "lhs"]):
         done = subprocess.run(
             [sys.executable, *command, "run", "nosuch"],
             check=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from pathlib import Path
 
 from lhs.cli.options import Group, add_command, add_recipe
 
@@ -37,10 +36,13 @@ def run(options: Namespace) -> int:
 
     known = options.recipe in loading.recipes()
     check_batch_norm(config)
-    run_name = options.recipe if known else Path(options.recipe).stem
+    run_name = options.recipe if known else loading.recipe_path(options.recipe).stem
+    from lhs.engine.checks import check_places
     from lhs.engine.runtime.cluster import connected
     from lhs.engine.tracking.summary import outcome_json, print_summary
 
+    if not options.plan:
+        check_places([config])
     with connected():
         from lhs.engine.pipeline import plan
         from lhs.engine.pipeline import run as run_pipeline
@@ -64,10 +66,12 @@ def hierarchy(options: Namespace) -> int:
         print(config.yaml(), end="")
         return 0
     from lhs.engine.cache import Stages
+    from lhs.engine.checks import check_places
     from lhs.engine.runtime.cluster import connected
     from lhs.engine.storage import Storage
     from lhs.engine.tracking.summary import hierarchy_json, print_hierarchy
 
+    check_places([config], trained=False)
     with connected():
         from lhs.engine.graph import HIERARCHY, annotated_scenes
 

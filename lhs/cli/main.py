@@ -36,12 +36,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    options = parser().parse_args(arguments)
+    commands = parser()
+    if "_ARGCOMPLETE" in os.environ:
+        # A shell asks what may follow.
+        import argcomplete
+
+        argcomplete.autocomplete(commands)
+    options = commands.parse_args(arguments)
     try:
         code: int = options.call(options)
         return code
     except KeyboardInterrupt:
-        print("lhs: stopped; finished stages are kept and will be reused", file=sys.stderr)
+        resumed = " with --resume" if getattr(options, "resume", None) is False else ""
+        print(f"lhs: stopped; the same command{resumed} goes on", file=sys.stderr)
         return 130
     except Exception as error:
         found = user_error(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 from collections.abc import Callable
 from typing import Any
 
@@ -33,14 +34,25 @@ def add_json(command: argparse.ArgumentParser) -> None:
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
     """Add a recipe and its settings."""
-    command.add_argument(
-        "recipe", nargs="?", default="demo", help="name (see `lhs recipes`) or YAML file"
+    recipe = command.add_argument(
+        "recipe",
+        nargs="?",
+        default="demo",
+        help="name (see `lhs recipes`), YAML file, or - for YAML from the standard input",
     )
+    # For completion in a shell.
+    recipe.completer = _recipes  # type: ignore[attr-defined]
     add_settings(command, "change one setting, such as hierarchy.rho=0.95; may be given again")
     add_json(command)
     command.add_argument(
         "--print-config", action="store_true", help="print the resolved YAML, run nothing"
     )
+
+
+def _recipes(prefix: str, **_: Any) -> list[str]:
+    from lhs.loading import recipes
+
+    return [*recipes(), *glob.glob(f"{glob.escape(prefix)}*")]
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:

@@ -64,6 +64,7 @@ def sweep(options: Namespace) -> int:
         closed = clean_sweep(Storage(base.storage), name)
         print(f"sweep {name}: deleted, {closed} runs closed; finished stages are kept")
         return 0
+    from lhs.engine.checks import check_places
     from lhs.engine.runtime.cluster import connected
     from lhs.training.checking import check_batch_norm
 
@@ -71,6 +72,8 @@ def sweep(options: Namespace) -> int:
         refuse_unused(options.set, configs)
         for config in configs:
             check_batch_norm(config)
+    # A sweep is a run in MLflow also where it trains nothing.
+    check_places(configs)
     with connected():
         from lhs.engine.cache import Stages
         from lhs.engine.graph import annotated_scenes

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lhs.config import Config
+from lhs.engine.runtime.cluster import start
 from lhs.engine.stage import Key, Stage, StageResult, Work, stage_key
 from lhs.engine.storage import Storage
 
@@ -184,6 +185,8 @@ class Stages:
         if digest in self._known.stale:
             logger.info(f"{stage.name}: {self._known.stale.pop(digest)}")
             storage.delete(path)
+        # Only now: a run that reuses everything needs no Ray.
+        start()
         started = time.perf_counter()
         storage.make_folder(partial)
         try:

@@ -143,6 +143,36 @@ class Storage:
         return path if self.local else f"{self.uri.split('://')[0]}://{path}"
 
 
+UNFIT = "?%#"
+"""Characters that SQLite's addresses in MLflow give another meaning."""
+
+
+def opened_storage(uri: str) -> Storage:
+    """The storage of results; its folder is made where it is not there.
+
+    Raises
+    ------
+    UserError
+        If it can't be made or written, or its name does not fit into MLflow's addresses.
+    """
+    storage = Storage(uri)
+    if not storage.local:
+        return storage
+    unfit = [character for character in UNFIT if character in storage.root]
+    if unfit:
+        raise UserError(
+            f"storage = {uri}: found {' and '.join(unfit)} in its path, which MLflow's addresses "
+            "cannot hold; choose another folder with --set storage=... or LHS_STORAGE"
+        )
+    storage.make_folder(storage.root)
+    if not os.path.isdir(storage.root) or not os.access(storage.root, os.W_OK | os.X_OK):
+        raise UserError(
+            f"storage = {uri}: no folder that can be written; choose another one with --set "
+            "storage=... or LHS_STORAGE"
+        )
+    return storage
+
+
 _REASONS = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "quota exceeded",

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 
 from lhs.engine.pipeline import Outcome
 from lhs.run import main
 from tests.data.builders import plain, save_image, save_labels, stripes
-from tests.engine.conftest import stage, tiny
+from tests.engine.conftest import isolated, stage, tiny
 
 pytestmark = pytest.mark.ray
 
@@ -137,3 +144,140 @@ def test_mistakes_that_workers_find(
         assert "lhs: wrong: 1 bad images:" in printed
         assert "beach_2.png" in printed
         assert "Traceback" not in printed
+
+
+NO_RAY = """
+import sys
+import ray
+def init(*arguments, **named):
+    raise AssertionError("Ray starts")
+ray.init = init
+from lhs.run import main
+sys.exit(main())
+"""
+
+
+def test_what_is_finished_needs_no_ray(
+    recipe: str, finished: list[Outcome], tmp_path: Path
+) -> None:
+    """A run that reuses everything, its plan, the hierarchy alone, and a few images."""
+    image = save_image(tmp_path / "x.png")
+    model = finished[-1].model.path
+    for command, least in (
+        (["run", recipe], "per_pixel"),
+        (["run", recipe, "--plan"], "is there"),
+        (["hierarchy", recipe], "common classes"),
+        (["predict", model, str(image), "--out", str(tmp_path / "out")], "1 images labelled"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", NO_RAY, *command],
+            env=isolated(CUDA_VISIBLE_DEVICES=""),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert least in done.stdout
+
+
+def interrupted(
+    command: list[str], begun: Callable[[str], bool], log: Path, **variables: str
+) -> tuple[int, str]:
+    """Send SIGINT to a command's whole process group, as a terminal does on Ctrl-C, once `begun`
+    says so of what it printed."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lhs", *command], env=isolated(**variables),
+            start_new_session=True, stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    limit = time.monotonic() + 200
+    while not begun(log.read_text()):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < limit, log.read_text()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    code = process.wait(timeout=60)
+    return code, log.read_text()
+
+
+def states(storage: Path) -> list[str]:
+    """The states of all runs in a storage's MLflow."""
+    client = mlflow.MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    places = [experiment.experiment_id for experiment in client.search_experiments()]
+    return [run.info.status for run in client.search_runs(places)]
+
+
+@pytest.mark.parametrize("moment", ["scenes", "training", "evaluation"])
+def test_ctrl_c_in_a_run(moment: str, tmp_path: Path) -> None:
+    """While files are read, in Ray Train, and after it."""
+    storage = tmp_path / "storage"
+    config = tiny(
+        storage, report__baseline="none", train__strategy="baseline", train__checkpoint_steps=1,
+        train__max_steps=12 if moment == "evaluation" else None,
+        train__baseline__all_layers__steps=100_000,
+    )  # fmt: skip
+    path = tmp_path / "x.yaml"
+    path.write_text(config.yaml())
+    sign = {"scenes": "14 classes", "training": "scenes: made", "evaluation": "model: made"}[moment]
+
+    def begun(printed: str) -> bool:
+        checkpoints = list((storage / "stages" / "model").glob(".unfinished-*/*"))
+        return sign in printed and (moment != "training" or bool(checkpoints))
+
+    code, printed = interrupted(["run", str(path)], begun, tmp_path / "log")
+    assert code == 130, printed
+    assert printed.endswith("lhs: stopped; the same command goes on\n")
+    assert "Traceback" not in printed
+    assert states(storage) == ["KILLED"]
+
+
+SWEEP = """
+from lhs.sweeps import Sweep
+SWEEP = Sweep(name="mine", recipe={recipe!r}, trials=[{{"train.seed": 0}}, {{"train.seed": 1}}])
+"""
+
+
+def test_ctrl_c_in_a_sweep(tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    config = tiny(
+        storage, report__baseline="none", train__strategy="baseline", train__max_steps=None,
+        train__baseline__all_layers__steps=100_000,
+    )  # fmt: skip
+    (tmp_path / "x.yaml").write_text(config.yaml())
+    (tmp_path / "mine.py").write_text(SWEEP.format(recipe=str(tmp_path / "x.yaml")))
+    command = ["sweep", str(tmp_path / "mine.py"), "--trials-at-once", "1"]
+    code, printed = interrupted(command, lambda text: "[1 " in text, tmp_path / "log")
+    assert code == 130, printed
+    assert printed.endswith("lhs: stopped; the same command with --resume goes on\n")
+    assert "Traceback" not in printed
+    assert set(states(storage)) == {"KILLED"}
+
+
+def test_ctrl_c_in_a_prediction(outcome: Outcome, tmp_path: Path) -> None:
+    for number in range(200):
+        save_image(tmp_path / "in" / f"{number}.png")
+    out = tmp_path / "out"
+    command = ["predict", outcome.model.path, str(tmp_path / "in"), "--out", str(out)]
+    code, printed = interrupted(
+        command, lambda _: len(list(out.glob("*_overlay.png"))) > 3, tmp_path / "log"
+    )
+    assert code == 130, printed
+    assert printed.endswith("lhs: stopped; the same command goes on\n")
+    assert "Traceback" not in printed
+    assert main(command) == 0
+
+
+def test_a_sweep_s_hierarchies_of_a_baseline(cluster: None, tmp_path: Path) -> None:
+    """The same that `lhs hierarchy` makes."""
+    config = tiny(tmp_path / "storage", report__baseline="none", train__strategy="baseline")
+    (tmp_path / "x.yaml").write_text(config.yaml())
+    (tmp_path / "mine.py").write_text(
+        SWEEP.format(recipe=str(tmp_path / "x.yaml")).replace("train.seed", "hierarchy.seed")
+    )
+    assert main(["sweep", str(tmp_path / "mine.py"), "--until", "hierarchy"]) == 0
+    made = tmp_path / "storage" / "stages"
+    assert not (made / "model").exists()
+    keys = {path.name for path in (made / "hierarchy").iterdir() if not path.name.startswith(".")}
+    assert len(keys) == 2
+    assert main(["hierarchy", str(tmp_path / "x.yaml")]) == 0
+    assert {p.name for p in (made / "hierarchy").iterdir() if not p.name.startswith(".")} == keys

@@ -13,7 +13,7 @@ import pytest
 
 from lhs.config import Config
 from lhs.engine.cache import Stages
-from lhs.engine.storage import Storage, explained
+from lhs.engine.storage import Storage, explained, opened_storage
 from lhs.engine.tracking.tracker import tracking_uri
 from lhs.errors import UserError
 from tests.engine.conftest import declared
@@ -155,3 +155,18 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
         order.append("first")
     thread.join(timeout=10)
     assert order == ["first", "second"]
+
+
+def test_the_storage_of_results_is_made_or_refused(tmp_path: Path) -> None:
+    for name in ("plain", "with space", "new/below"):
+        assert opened_storage(str(tmp_path / name)).root == str(tmp_path / name)
+        assert (tmp_path / name).is_dir()
+    for name, found in (("a?b", r"\?"), ("a%20b", "%"), ("a#b%", "% and #")):
+        with pytest.raises(UserError, match=f"found {found} in its path"):
+            opened_storage(str(tmp_path / name))
+        assert not (tmp_path / name).exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="a file, not a folder"):
+        opened_storage(str(tmp_path / "file" / "below"))
+    with pytest.raises(UserError, match="storage = "):
+        opened_storage(str(tmp_path / "file"))

@@ -49,10 +49,11 @@ def model_folder(address: str) -> Iterator[Path]:
 
     from lhs.config import Config
     from lhs.engine.storage import Storage
-    from lhs.engine.tracking.tracker import tracking_uri
+    from lhs.engine.tracking.tracker import check_store, tracking_uri
 
     run_id = address.removeprefix("runs:/").split("/")[0]
     uri = tracking_uri(Storage(Config().storage))
+    check_store(uri)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             folder = Path(

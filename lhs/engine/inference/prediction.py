@@ -1,4 +1,4 @@
-"""`lhs predict`: label maps of images by Ray Data, with overlays and one table."""
+"""`lhs predict`: label maps of images, with overlays and one table."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ import pyarrow as pa
 from PIL import Image
 
 from lhs.data.images import read_label_picture
+from lhs.data.progress import shown
 from lhs.engine.inference.sources import Source, find_sources
 from lhs.engine.inference.tta import PredictOptions, load_model_for, predict_with_tta
+from lhs.engine.runtime.cluster import not_started
 from lhs.engine.runtime.devices import precision_on
 from lhs.engine.runtime.model_pool import (
     IMAGE,
     Arrays,
     ImageJob,
     StoredModel,
+    in_this_process,
     over_images,
     stored_model,
 )
@@ -48,6 +51,8 @@ logger = logging.getLogger("lhs")
 
 BATCH = 4
 """Images sent to a model at a time: photographs may be large."""
+FEW = 50
+"""Images that are labelled in this process: on two cores Ray takes 20 s to start for them."""
 ENDINGS = {".png": "label map", "_overlay.png": "overlay", "_probabilities.npy": "probabilities"}
 SETTINGS, TABLE, LEGEND = "predict.json", "pixels.csv", "legend.png"
 COLUMNS = ["image", "class", "pixels", "share"]
@@ -98,18 +103,21 @@ def predict_files(
     options = options or PredictOptions()
     sources, storage = find_sources(images), Storage(out)
     _nothing_replaced(sources, storage)
-    files = folder_files(model)
     opened = load_model_for(model, options)
+    files = folder_files(model)
     gpu = wants_gpu("auto")
     precision = precision_on("auto", gpu, "evaluation.precision")
     storage.make_folder(storage.path())
     _same_settings(storage, files, options, precision)
     # Before any work: a file that is in the table's place.
     _table(storage)
-    stored = stored_model(files, options.stride, precision, options.class_scores)
+    here = not_started() and len(sources) <= FEW and workers is None
+    stored = (StoredModel if here else stored_model)(
+        files, options.stride, precision, options.class_scores
+    )
     image_range = opened.description.image_range
     job = _LabelJob(stored, storage, options, opened.colours, image_range)
-    table = _labelled(job, sources, gpu, workers)
+    table = _labelled(job, sources, gpu, workers, here=here)
     bad = [row for row in table if row["error"]]
     for row in bad:
         logger.warning(f"lhs: {row['error']}")
@@ -187,11 +195,15 @@ def _same_settings(
 
 
 def _labelled(
-    job: _LabelJob, sources: list[Source], gpu: bool, workers: int | None
+    job: _LabelJob, sources: list[Source], gpu: bool, workers: int | None, *, here: bool
 ) -> list[dict[str, Any]]:
     """One row per image: name, kept, replaced, error, counts of each class."""
-    ordered = sorted(sources, key=lambda source: source.name)
-    with followed("images labelled", len(ordered)) as progress, explained(job.storage.uri):
+    ordered, title = sorted(sources, key=lambda source: source.name), "images labelled"
+    if here:
+        with shown(title, len(ordered)) as show, explained(job.storage.uri):
+            rows = in_this_process(job, ordered, show, batch=BATCH)
+        return sorted(rows, key=lambda row: str(row["name"]))
+    with followed(title, len(ordered)) as progress, explained(job.storage.uri):
         rows = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, models=workers).take_all()
     return sorted(rows, key=lambda row: str(row["name"]))
 

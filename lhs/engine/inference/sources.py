@@ -15,6 +15,9 @@ from pyarrow import fs as arrow_fs
 from lhs.data.images import IMAGE_SUFFIXES, read_image
 from lhs.errors import BadImageError, UserError
 
+MOST_LISTED = 5
+"""Missing files that an error message lists."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -86,15 +89,24 @@ def find_sources(given: list[str]) -> list[Source]:
     Returns
     -------
     list of Source
-        In the order given, folders and patterns sorted. A named file that is missing is among
+        In the order given, folders and patterns sorted. A missing file named by a URI is among
         them, and is reported with the unreadable ones.
 
     Raises
     ------
     UserError
-        If a folder or pattern holds no image, or a URI's place can't be read.
+        If a named file is missing, a folder or pattern holds no image, or a URI's place can't be
+        read.
     """
     sources = [source for one in given for source in _found(one)]
+    missing = [
+        source.address
+        for source in sources
+        if "://" not in source.address and not os.path.exists(source.address)
+    ]
+    if missing:
+        more = f" and {len(missing) - MOST_LISTED} more" if len(missing) > MOST_LISTED else ""
+        raise UserError(f"no such file: {', '.join(missing[:MOST_LISTED])}{more}")
     return list(dict.fromkeys(sources))
 
 

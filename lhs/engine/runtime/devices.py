@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from lhs.engine.runtime.cluster import cluster_resources
+from lhs.errors import UserError
+
 # torch is imported where it is used: planning a run and clustering do not need it.
 if TYPE_CHECKING:
     import torch
@@ -25,6 +28,8 @@ def granted_device() -> torch.device:
     """
     import torch
 
+    if not ray.is_initialized():
+        return torch.device("cpu")
     granted = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     return torch.device("cuda" if granted and torch.cuda.is_available() else "cpu")
 
@@ -66,6 +71,9 @@ def precision_on(setting: str, gpu: bool, name: str) -> Precision:
         return "float32"
     if not gpu:
         return _resolved(setting, "cpu", name)
+    if not cluster_resources().get("GPU", 0):
+        # The query would wait for one without end.
+        raise UserError("train.gpu = true: the cluster has no GPU; allowed are auto and false")
     return _precision_on_gpu(setting, name)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from lhs.engine.runtime.cluster import cores
+from lhs.data.progress import Show
+from lhs.engine.runtime.cluster import cluster_resources, cores, start
 from lhs.engine.runtime.devices import booked_share
 from lhs.engine.runtime.image_batch import ImageArrays, ImageBatch, from_table, to_table
 from lhs.engine.runtime.progress import Progress
@@ -92,12 +93,12 @@ class ImageJob(ABC):
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model folder's files, in the object store.
+    """A model folder's files, in the object store or in this process.
 
     Attributes
     ----------
     files
-        Reference to a dictionary, name to bytes.
+        A dictionary, name to bytes, or a reference to one.
     stride, precision, class_scores
         As in `load_model`.
     """
@@ -111,8 +112,9 @@ class StoredModel:
         """Open the model in this process."""
         from lhs.evaluation.model import load_model
 
+        files = self.files if isinstance(self.files, dict) else ray.get(self.files)
         with tempfile.TemporaryDirectory() as folder:
-            for name, content in ray.get(self.files).items():
+            for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
             return load_model(
                 Path(folder), str(device), self.stride, self.precision, self.class_scores
@@ -126,6 +128,7 @@ def stored_model(
     class_scores: ClassScores = "w",
 ) -> StoredModel:
     """Put a model folder's files into the object store."""
+    start()
     return StoredModel(ray.put(dict(files)), stride, precision, class_scores)
 
 
@@ -170,7 +173,7 @@ def over_images(
     batches = -(-len(items) // batch)
     fitting = models_at_once(gpu, share)
     most = max(1, min(models or fitting, batches))
-    there = int(ray.cluster_resources().get("CPU", 0))
+    there = int(cluster_resources().get("CPU", 0))
     # Models on CPUs use all cores: one task of each kind per node is enough beside them.
     wanted = (there // 2, there // 4) if gpu else (fitting, fitting)
     # Ray Data warns of more tasks than there are batches.
@@ -206,6 +209,33 @@ def over_images(
     )
 
 
+def in_this_process(
+    job: ImageJob, items: Sequence[Any], show: Show, *, batch: int
+) -> list[dict[str, Any]]:
+    """`over_images` without Ray, on CPUs: the same batches and steps, one after the other.
+
+    For a few images: processes of Ray would take longer to start than the work takes.
+    """
+    work, actor = _Work(job, [list(items)], batch, _Counted(show)), _ModelActor(job, per_node=1)
+    rows: list[dict[str, Any]] = []
+    for number in range(-(-len(items) // batch)):
+        rows += work.write(actor(work.read(pa.table({"batch": [number]})))).to_pylist()
+    return rows
+
+
+@dataclass
+class _Counted:
+    """What `Progress` is for workers, in this process."""
+
+    show: Show
+    finished: int = 0
+
+    def add(self, count: int) -> None:
+        """Count more finished items."""
+        self.finished += count
+        self.show(self.finished)
+
+
 @dataclass(frozen=True)
 class _Work:
     """The reading and the writing step."""
@@ -213,7 +243,7 @@ class _Work:
     job: ImageJob
     items: list[Any]
     batch: int
-    progress: Progress
+    progress: Progress | _Counted
 
     def read(self, table: pa.Table) -> pa.Table:
         """Read the batches whose numbers a table has."""
@@ -254,6 +284,8 @@ class _Work:
     def _items(self, number: int) -> list[Any]:
         """The items of a batch; a process fetches the list once."""
         [reference] = self.items
+        if isinstance(reference, list):
+            return reference[number * self.batch : (number + 1) * self.batch]
         key = reference.hex()
         if key not in _read_items:
             _read_items.clear()

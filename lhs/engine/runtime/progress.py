@@ -14,6 +14,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lhs.data.progress import Show, shown
+from lhs.engine.runtime.cluster import start
 
 logger = logging.getLogger("lhs")
 
@@ -124,6 +125,7 @@ def share_actor(progress: Progress) -> None:
 @contextmanager
 def opened() -> Iterator[Progress]:
     """A new task at this process's actor, which is started where there is none or it died."""
+    start()
     process, task = ray.get_runtime_context().get_worker_id(), uuid.uuid4().hex
     try:
         actor = _actors[process]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import ray
 
 from lhs.config import Config
+from lhs.engine.runtime.cluster import cluster_nodes, cluster_resources
 from lhs.engine.runtime.devices import booked_share, gpu_query_task, precision_on
 from lhs.errors import UserError
 from lhs.hierarchy.kmeans import NO_GPU, Backend, CumlProbe, pick_backend, probe_cuml
@@ -23,7 +24,7 @@ CPU_SHARE = 0.9
 def wants_gpu(setting: Literal["auto"] | bool) -> bool:
     """Whether workers get a GPU: as set, or (`auto`) if the cluster has one."""
     if setting == "auto":
-        return ray.cluster_resources().get("GPU", 0) >= 1
+        return cluster_resources().get("GPU", 0) >= 1
     return setting
 
 
@@ -37,7 +38,7 @@ def training_workers(config: Config) -> int:
         return 1
     if train.workers != "auto":
         return train.workers
-    gpus = int(ray.cluster_resources().get("GPU", 0)) if wants_gpu(train.gpu) else 0
+    gpus = int(cluster_resources().get("GPU", 0)) if wants_gpu(train.gpu) else 0
     return max(1, min(gpus, train.batch_size))
 
 
@@ -52,7 +53,7 @@ def clustering_backend(setting: str) -> Backend:
     if setting == "sklearn":
         return "sklearn"
     # A GPU that Ray does not count must not be used, even if this process sees it.
-    there = ray.cluster_resources().get("GPU", 0)
+    there = cluster_resources().get("GPU", 0)
     return _picked(setting, _cuml_on_a_gpu() if there else NO_GPU)
 
 
@@ -90,8 +91,8 @@ def shares_of(gpus: float, share: float) -> int:
 def models_at_once(gpu: bool, share: float = 1.0) -> int:
     """Number of models that predict at the same time: one per share of a GPU, or per CPU node."""
     if gpu:
-        return max(1, shares_of(ray.cluster_resources().get("GPU", 0), share))
-    return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+        return max(1, shares_of(cluster_resources().get("GPU", 0), share))
+    return sum(node.get("CPU", 0) > 0 for node in cluster_nodes())
 
 
 def trainings_that_fit(config: Config) -> int:
@@ -102,7 +103,7 @@ def trainings_that_fit(config: Config) -> int:
     UserError
         If it cannot run one, with what is needed and what there is.
     """
-    there = ray.cluster_resources()
+    there = cluster_resources()
     train = config.train
     gpu = wants_gpu(train.gpu)
     kind, each = ("GPU", booked_share(train.gpu_share)) if gpu else ("CPU", CPU_SHARE)
@@ -136,11 +137,10 @@ def preflight(config: Config) -> str:
     UserError
         If clustering, training or evaluation needs what the cluster does not have.
     """
-    there = ray.cluster_resources()
+    there = cluster_resources()
     if config.evaluation.precision != "auto":
         # Fails now, not after the training.
         inference_precision(config)
-    nodes = sum(node["Alive"] for node in ray.nodes())
     kinds = sorted(_accelerators(there))
     gpus = _many(there.get("GPU", 0), "GPU") + f" ({', '.join(kinds)})" * bool(kinds)
     cpus = _many(there.get("CPU", 0), "CPU")
@@ -158,7 +158,7 @@ def preflight(config: Config) -> str:
     else:
         place = f"a {on}" if workers == 1 else f"{on}s"
     parts.append(f"training by {_many(workers, 'worker')} on {place}")
-    return f"cluster: {_many(nodes, 'node')}, {cpus}, {gpus}\n" + ", ".join(parts)
+    return f"cluster: {_many(len(cluster_nodes()), 'node')}, {cpus}, {gpus}\n" + ", ".join(parts)
 
 
 def _many(count: float, what: str) -> str:

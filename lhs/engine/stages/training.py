@@ -22,6 +22,7 @@ from lhs.config import (
 from lhs.engine.runtime.devices import booked_share, has_cuda, precision_on
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import CPU_SHARE, training_workers, wants_gpu
+from lhs.engine.runtime.stopping import stoppable
 from lhs.engine.runtime.worker import FACTS, TrainingJob, train_worker
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.checked_scenes import CheckedScenes
@@ -107,7 +108,7 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
                 worker_runtime_env={"env_vars": KEEP_MEMORY | tracking.ONE_TRY},
             ),
         )
-        with _mistake_raised(progress), explained(storage.uri):
+        with _mistake_raised(progress), explained(storage.uri), stoppable():
             trainer.fit()
     storage.delete(f"{path}/ray-train")
     return dict(storage.read_json(f"{path}/{FACTS}"))

@@ -6,6 +6,8 @@ import errno
 import logging
 import os
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ PARENT = "mlflow.parentRunId"
 """Tag of a run below another."""
 WAIT = 600.0
 """Seconds that a run waits for a store that does not answer."""
+STORE_WAIT = 20.0
+"""Seconds that a command waits for a tracking server that has not answered it yet."""
 ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 """For training workers: MLflow's own retries would block a training for minutes."""
 _SQLITE_ERRORS = {
@@ -158,8 +162,44 @@ def _params(parameters: Mapping[str, Any]) -> list[Param]:
     return [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in parameters.items()]
 
 
+_answered: set[str] = set()
+
+
+def check_store(uri: str) -> None:
+    """Wait for a tracking server that does not answer, for up to `STORE_WAIT` seconds, or `WAIT`
+    if it answered before. MLflow itself would wait for four minutes, without a word.
+
+    Raises
+    ------
+    UserError
+        If it does not answer.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return
+    wait, waiting = WAIT if uri in _answered else STORE_WAIT, False
+    limit = time.monotonic() + wait
+    while (left := limit - time.monotonic()) > 0:
+        try:
+            with suppress(urllib.error.HTTPError):
+                # What a server refuses that answers, MLflow will say.
+                urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=min(left, 5.0)).close()
+            _answered.add(uri)
+            return
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+        if not waiting:
+            logger.warning(f"{uri} does not answer ({reason}); waiting {wait:.0f} s for it")
+            waiting = True
+        time.sleep(max(0.0, min(1.0, limit - time.monotonic())))
+    raise UserError(
+        f"MLFLOW_TRACKING_URI = {uri}: does not answer ({reason}); start the server, or unset the "
+        "variable to keep runs in a file in the storage"
+    )
+
+
 @contextmanager
 def _reached(uri: str) -> Iterator[None]:
+    check_store(uri)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # It prints the errors that it raises, with tracebacks.
@@ -222,13 +262,17 @@ def tracked(
 
 @contextmanager
 def ended(tracker: Tracker) -> Iterator[None]:
-    """End a run with the block: FINISHED, FAILED or KILLED."""
+    """End a run with the block: FINISHED, FAILED or KILLED; with a KILLED one those below it."""
     try:
         yield
     except BaseException as error:
         # The block's error is raised, not one of MLflow's about the status.
         with suppress(UserError, MlflowException, OSError):
-            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            if isinstance(error, KeyboardInterrupt):
+                # A sweep's trials end with Ray, and can no longer say so.
+                close_unfinished(tracker.uri, tracker.run_id)
+            else:
+                tracker.end("FAILED")
         raise
     tracker.end("FINISHED")
 

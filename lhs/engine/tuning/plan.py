@@ -18,6 +18,7 @@ from lhs.engine.graph import (
     annotated_scenes,
     has_hierarchy,
 )
+from lhs.engine.runtime.cluster import start
 from lhs.engine.stage import Stage, StageResult
 from lhs.engine.storage import is_storage_error
 from lhs.errors import UserError
@@ -47,7 +48,7 @@ def plan_text(
     digests: dict[str, set[str]] = {}
     there: dict[str, set[str]] = {}
     for config in configs:
-        for stage, its_config, key in stages.needed(MODEL, config):
+        for stage, its_config, key in stages.needed(MODEL if trained else HIERARCHY, config):
             digests.setdefault(stage.name, set()).add(key.digest)
             if stages.find(stage, its_config) is not None:
                 there.setdefault(stage.name, set()).add(key.digest)
@@ -70,11 +71,12 @@ def check_scenes(stages: Stages, configs: Sequence[Config]) -> None:
 
 
 def make_shared(
-    stages: Stages, configs: Sequence[Config]
+    stages: Stages, configs: Sequence[Config], *, trained: bool = True
 ) -> tuple[list[list[StageResult]], dict[int, str]]:
     """Make the stages up to the hierarchy, each distinct one once.
 
-    One after the other, since each uses the whole cluster; only hierarchies at the same time.
+    One after the other, since each uses the whole cluster; only hierarchies at the same time. If
+    nothing is trained, each trial is its hierarchy, as in `lhs hierarchy`: also a baseline's.
 
     Returns
     -------
@@ -93,10 +95,11 @@ def make_shared(
             return str(error)
         return ""
 
+    last = MODEL if trained else HIERARCHY
     reasons: dict[str, str] = {}
     errors: dict[int, str] = {}
     for place, config in enumerate(configs):
-        for stage, its_config, key in stages.needed(MODEL, config):
+        for stage, its_config, key in stages.needed(last, config):
             if stage.name not in SHARED or stage is HIERARCHY:
                 continue
             if key.digest not in reasons:
@@ -107,9 +110,11 @@ def make_shared(
     hierarchies = {
         place: stages.key(HIERARCHY, config).digest
         for place, config in enumerate(configs)
-        if has_hierarchy(config) and place not in errors
+        if (has_hierarchy(config) or not trained) and place not in errors
     }
     distinct = {digest: configs[place] for place, digest in hierarchies.items()}
+    # Here, not in several threads at once.
+    start()
     pool = ThreadPoolExecutor(HIERARCHIES_AT_ONCE)
     try:
         found_out = pool.map(lambda config: reason(HIERARCHY, config), distinct.values())
@@ -123,7 +128,7 @@ def make_shared(
     for config in configs:
         found = [
             stages.find(stage, its_config)
-            for stage, its_config, _ in stages.needed(MODEL, config)
+            for stage, its_config, _ in stages.needed(last, config)
             if stage.name in shared
         ]
         results.append([result for result in found if result is not None])

@@ -20,6 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from lhs.config import Config
 from lhs.engine.cache import Stages
+from lhs.engine.runtime.cluster import start
 from lhs.engine.runtime.progress import Progress, forwarded_logs
 from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import StageResult
@@ -165,6 +166,7 @@ def _run(
     left = search.count - len(finished)
     concurrent = min(at_once or left, trainings_that_fit(base), left)
     free = [n for n in range(1, search.count + 1) if n not in finished and n not in begun]
+    start()
     ids = ray.remote(num_cpus=0)(TrialIds).remote(begun, free)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     proposals = OptunaSearch(

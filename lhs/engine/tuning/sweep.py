@@ -135,7 +135,9 @@ def run_sweep(
             logger.info(f"{len(trials) - len(left)} trials are finished, {len(left)} left")
         failed: dict[int, dict[str, Any]] = {}
         if left:
-            shared, errors = make_shared(stages, [trial.config for trial in left])
+            shared, errors = make_shared(
+                stages, [trial.config for trial in left], trained=until == "evaluation"
+            )
             for place, reason in errors.items():
                 trial = left[place]
                 failed[trial.number] = failed_record(trial, shared[place], reason, tracker)

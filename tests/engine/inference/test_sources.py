@@ -49,10 +49,17 @@ def test_the_same_image_twice_is_one(photos: Path) -> None:
     assert names([path, path]) == ["a"]
 
 
+def test_missing_files_are_refused(photos: Path) -> None:
+    there, missing = str(photos / "a.jpg"), [str(photos / f"no{n}.jpg") for n in range(7)]
+    with pytest.raises(UserError, match=r"^no such file: \S+/no0\.jpg$"):
+        find_sources([there, missing[0]])
+    with pytest.raises(UserError, match=r"no4\.jpg and 2 more$"):
+        find_sources(missing)
+
+
 def test_a_missing_file_is_reported_when_it_is_read(tmp_path: Path) -> None:
-    (missing,) = find_sources([str(tmp_path / "no.jpg")])
     with pytest.raises(BadImageError, match=r"no\.jpg: image file is missing"):
-        missing.read()
+        Source(str(tmp_path / "no.jpg"), "no").read()
     (missing,) = find_sources([(tmp_path / "no.jpg").as_uri()])
     with pytest.raises(BadImageError, match=r"no\.jpg"):
         missing.read()

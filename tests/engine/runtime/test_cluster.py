@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lhs.cli.main import user_error
+from lhs.engine.runtime.cluster import _own_imports, _without_line_of_log_level, check_sockets
 from lhs.errors import BadImageError, UserError
 from tests.engine.conftest import isolated
 
@@ -42,6 +45,91 @@ def test_takes_its_own_ray_or_the_one_that_is_named(cluster: None) -> None:
     assert "WARN" not in done.stderr
     assert own != running
     assert named == running
+
+
+def test_only_the_line_about_the_log_level_is_left_out(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with _without_line_of_log_level():
+        os.write(2, b"one\nSet ray log level from environment variable ")
+        os.write(2, b"RAY_BACKEND_LOG_LEVEL to 3\n")
+        print("two", file=sys.stderr)
+    print("three", file=sys.stderr)
+    # In pytest, what is printed takes another way than what is written.
+    assert sorted(capfd.readouterr().err.splitlines()) == ["one", "three", "two"]
+
+
+@pytest.mark.ray
+def test_a_ray_that_starts_says_nothing() -> None:
+    code = CONNECT.replace("own = address()", "print(address()); sys.exit()")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=isolated(), check=True, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+
+
+def test_workers_get_this_process_s_imports_and_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/first", "/second"])
+    job = _own_imports()
+    assert job._py_driver_sys_path == ["/second", "/first"]
+    # What Ray asks before it adds folders.
+    assert job._runtime_env_has_working_dir()
+    assert str(tmp_path).encode() not in job._serialize()
+
+
+@pytest.mark.ray
+def test_a_folder_with_names_of_libraries_is_not_imported(tmp_path: Path) -> None:
+    """`lhs hierarchy` typed where `lhs/`, `numpy.py` and `ray.py` are."""
+    for name in ("lhs/__init__.py", "numpy.py", "ray.py", "pyarrow.py"):
+        path = tmp_path / "here" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("raise RuntimeError('imported from the current folder')\n")
+    sets = [f"--set=data.synthetic.{key}" for key in ("train=6", "test=2", "height=64", "width=80")]
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "lhs"), "hierarchy", "demo", *sets,
+         "--set=hierarchy.n_star=5"],
+        cwd=tmp_path / "here", env=isolated(LHS_STORAGE=str(tmp_path / "results")),
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "current folder" not in done.stderr
+
+
+def test_a_temporary_folder_that_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    check_sockets()
+    monkeypatch.setenv("TMPDIR", f"/tmp/{'x' * 60}")
+    with pytest.raises(UserError, match=r"TMPDIR = .*: 65 bytes .*; allowed are up to 3\d, as in"):
+        check_sockets()
+
+
+RESOURCES = """
+import ray
+from lhs.engine.runtime.cluster import cluster_nodes, cluster_resources, connected, start
+with connected():
+    before = cluster_resources()["CPU"], len(cluster_nodes()), ray.is_initialized()
+    start()
+    after = cluster_resources()["CPU"], len(cluster_nodes()), ray.is_initialized()
+print(before == (*after[:2], False) and after[2], ray.is_initialized())
+"""
+
+
+@pytest.mark.ray
+def test_it_starts_when_it_is_needed_with_the_resources_that_were_said() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RESOURCES],
+        env=isolated(CUDA_VISIBLE_DEVICES=""),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["True", "False"]
 
 
 @pytest.mark.ray

@@ -127,7 +127,9 @@ def test_a_broken_cuml_is_reported_once(cluster_of, monkeypatch, caplog) -> None
 
 
 def test_the_cluster_and_what_runs_where(cluster_of, monkeypatch) -> None:
-    monkeypatch.setattr(resources.ray, "nodes", lambda: [{"Alive": n != 1} for n in range(3)])
+    monkeypatch.setattr(
+        resources.ray, "nodes", lambda: [{"Alive": n != 1, "Resources": {}} for n in range(3)]
+    )
     cluster_of(CPU=8)
     baseline = config(strategy="baseline")
     assert preflight(baseline) == (

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import mlflow
@@ -18,12 +19,14 @@ from lhs.engine import pipeline
 from lhs.engine.pipeline import Outcome
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import metrics
+from lhs.engine.tracking import tracker as tracking
 from lhs.engine.tracking.metrics import Curves
 from lhs.engine.tracking.tracker import (
     ONE_TRY,
     PARENT,
     Tracker,
     begin_run,
+    check_store,
     close_unfinished,
     ended,
     find_runs,
@@ -34,7 +37,7 @@ from lhs.engine.tracking.tracker import (
 from lhs.errors import UserError
 from tests.data.builders import plain, save_labels, stripes
 from tests.engine.conftest import NAME, tiny
-from tests.serving import TrackingServer
+from tests.serving import TrackingServer, free_port
 
 SCORES = ("per_pixel", "per_class", "per_class_over_L", "mean_iou")
 
@@ -183,6 +186,50 @@ def test_a_store_that_can_not_be_reached(tmp_path: Path, monkeypatch: pytest.Mon
         tracked(config, Storage(str(tmp_path)), "x", "y"),
     ):
         pass
+
+
+def test_a_server_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracking, "STORE_WAIT", 0.3)
+    uri = f"http://127.0.0.1:{free_port()}"
+    started = time.monotonic()
+    for ask in (lambda: check_store(uri), lambda: begin_run(uri, "x", "y", {}, {})):
+        with pytest.raises(
+            UserError, match=f"MLFLOW_TRACKING_URI = {uri}: does not answer .*unset"
+        ):
+            ask()
+    assert time.monotonic() - started < 5
+    waits = [record.message for record in caplog.records if "waiting" in record.message]
+    assert len(waits) == 2
+    assert waits[0].startswith(f"{uri} does not answer (")
+    for address in (f"sqlite:////{uri}/mlflow.db", "databricks"):
+        check_store(address)
+
+
+def test_a_server_that_refuses_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "STORE_WAIT", 5.0)
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    monkeypatch.setattr(BaseHTTPRequestHandler, "log_message", lambda *_: None)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    check_store(f"http://127.0.0.1:{server.server_port}/")
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.thorough
+def test_a_sweep_that_is_stopped_leaves_no_trial_running(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    parent = begin_run(uri, "some", "sweep", {}, {})
+    children = [begin_run(uri, "some", str(n), {PARENT: parent}, {}) for n in range(2)]
+    other = begin_run(uri, "some", "other", {}, {})
+    Tracker(uri, children[0]).end("FINISHED")
+    with pytest.raises(KeyboardInterrupt), ended(Tracker(uri, parent)):
+        raise KeyboardInterrupt
+    client = mlflow.MlflowClient(uri)
+    states = [client.get_run(run).info.status for run in (parent, *children, other)]
+    assert states == ["KILLED", "FINISHED", "KILLED", "RUNNING"]
 
 
 # A store that goes away

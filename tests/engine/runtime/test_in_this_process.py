@@ -1,0 +1,99 @@
+"""A model over a few images without Ray."""
+
+from __future__ import annotations
+
+import csv
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lhs.engine.inference import prediction
+from lhs.engine.inference.prediction import predict_files
+from lhs.engine.inference.tta import PredictOptions
+from lhs.engine.runtime import cluster as ray_cluster
+from lhs.engine.runtime.model_pool import in_this_process, over_images
+from lhs.engine.runtime.progress import opened
+from lhs.evaluation.model import save_model
+from tests.data.builders import noise_image, save_image
+from tests.engine.runtime.test_model_pool import Note
+from tests.evaluation.test_export import model_of
+
+
+@pytest.fixture
+def not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of `connected` on a machine without GPUs, before anything needs Ray."""
+    monkeypatch.setattr(ray_cluster, "_later", ExitStack())
+
+    def start() -> None:
+        raise AssertionError("Ray starts")
+
+    monkeypatch.setattr(ray_cluster, "_init", start)
+
+
+def test_the_steps_of_a_job(tmp_path: Path) -> None:
+    (tmp_path / "b2.txt").write_text("before")
+    shown: list[int] = []
+    items = ["a1", "b2", "bad3", "c4", "d5"]
+    rows = in_this_process(Note(str(tmp_path)), items, shown.append, batch=2)
+    assert rows == [
+        {"name": "a1", "state": "made", "text": "[27, 1]"},
+        {"name": "b2", "state": "kept", "text": "before"},
+        {"name": "bad3", "state": "failed", "text": "bad3: unreadable"},
+        {"name": "c4", "state": "made", "text": "[72, 1]"},
+        {"name": "d5", "state": "made", "text": "[135, 1]"},
+    ]
+    assert shown == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.ray
+def test_the_same_as_over_images(cluster: None, tmp_path: Path) -> None:
+    items = [f"i{number}" for number in range(7)]
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    here = in_this_process(Note(str(tmp_path / "here")), items, lambda _: None, batch=3)
+    with opened() as progress:
+        job = Note(str(tmp_path / "there"))
+        there = over_images(job, items, progress, batch=3, gpu=False).take_all()
+    assert sorted(there, key=lambda row: row["name"]) == here
+
+
+@pytest.mark.thorough
+def test_a_few_images_need_no_ray(
+    not_started: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = model_of("lite")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_model(folder, model.scores.whole, model.description)
+    images = {name: noise_image(number, 40, 50) for number, name in enumerate("abc")}
+    files = [str(save_image(tmp_path / f"{name}.png", image)) for name, image in images.items()]
+    (tmp_path / "bad.png").write_text("no image")
+    out = tmp_path / "out"
+    assert predict_files(folder, [*files, str(tmp_path / "bad.png")], str(out)) == 2
+    assert "3 images labelled, 1 not readable" in capsys.readouterr().out
+    for name, image in images.items():
+        labels = np.array(Image.open(out / f"{name}.png"))
+        np.testing.assert_array_equal(labels, model.predict(image).label_map)
+    with (out / "pixels.csv").open() as file:
+        assert {row["image"] for row in csv.DictReader(file)} == set("abc")
+    assert predict_files(folder, files, str(out)) == 0
+    assert "3 images labelled (3 of them before)" in capsys.readouterr().out
+    options = PredictOptions(flip=True, probabilities=True)
+    assert predict_files(folder, files, str(tmp_path / "flipped"), options) == 0
+    assert np.load(tmp_path / "flipped" / "a_probabilities.npy").shape[1:] == (40, 50)
+
+
+def test_more_images_and_several_models_need_ray(
+    not_started: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of("lite")
+    save_model(tmp_path, model.scores.whole, model.description)
+    file = str(save_image(tmp_path / "x.png"))
+    with pytest.raises(AssertionError, match="Ray starts"):
+        predict_files(tmp_path, [file], str(tmp_path / "out"), workers=2)
+    monkeypatch.setattr(prediction, "FEW", 0)
+    with pytest.raises(AssertionError, match="Ray starts"):
+        predict_files(tmp_path, [file], str(tmp_path / "out"))
