@@ -102,6 +102,6 @@ def export_file(
 
 def _images(check: list[str], image_range: tuple[float, float] | None) -> list[np.ndarray]:
     if check:
-        return [source.read(image_range) for source in find_sources(check)]
+        return [source.read(image_range=image_range) for source in find_sources(check)]
     dataset = open_dataset(DataConfig(dataset="synthetic"))
     return [scene.image() for scene in dataset.split("test")[:PROCEDURAL]]
