@@ -25,6 +25,8 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Its errors do not help a user: each pool of actors prints one.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A Ray that starts itself would have other settings and outlive the block: see `start`.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     # Relative paths in a sweep's trials mean the same as in the command.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Stages reuse idle worker processes, also after a training: a process takes a second to start

@@ -17,10 +17,11 @@ from tests.engine.conftest import isolated
 CONNECT = """
 import os, sys
 import ray
-from lhs.engine.runtime.cluster import connected
+from lhs.engine.runtime.cluster import connected, start
 
 def address():
     with connected():
+        start()
         return ray.get_runtime_context().gcs_address
 own = address()
 os.environ["RAY_ADDRESS"] = sys.argv[1]
