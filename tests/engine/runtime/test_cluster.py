@@ -81,6 +81,7 @@ def test_workers_get_this_process_s_imports_and_not_the_current_folder(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_folder_with_names_of_libraries_is_not_imported(tmp_path: Path) -> None:
     """`lhs hierarchy` typed where `lhs/`, `numpy.py` and `ray.py` are."""
     for name in ("lhs/__init__.py", "numpy.py", "ray.py", "pyarrow.py"):
