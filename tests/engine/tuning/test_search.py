@@ -67,7 +67,7 @@ def test_dotted_changes_of_a_configuration(tmp_path: Path) -> None:
 def pretended_trial(
     storage: Storage, folder: str, trial: Trial, tags: Mapping[str, str], *_: object
 ) -> None:
-    """All of a trial but its training: the first one is the best, the others are worse and worse."""
+    """All of a trial but its training: each is a little worse than the one before."""
     with tracked(trial.config, storage, "synthetic", trial.name, tags=tags) as tracker:
         for epoch in (1, 2, 3):
             found = dict.fromkeys(METRICS, (10 * epoch - trial.number) / 100)
