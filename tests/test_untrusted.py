@@ -1,6 +1,5 @@
 """What strangers write is read within bounds, or refused in one short line."""
 
-
 import pytest
 
 from lhs.untrusted import MAX_DEPTH, MAX_LISTS, MAX_YAML, parse_json, parse_yaml, shortened

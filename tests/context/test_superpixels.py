@@ -54,7 +54,7 @@ def test_superpixels_follow_edges():
 
 
 def test_colours_are_compared_as_people_see_them(monkeypatch):
-    """On the Lab image of RGB, against scikit-image's; 8-bit Lab is L / 100 * 255, a and b + 128."""
+    """On the Lab image of RGB, against scikit-image's; 8 bits hold L * 2.55, a and b + 128."""
     seen = []
     slic = superpixels._slic
     monkeypatch.setattr(

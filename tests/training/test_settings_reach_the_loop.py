@@ -134,9 +134,16 @@ def test_precision_reaches_the_network():
         made = network()
         made.body[0].register_forward_hook(lambda *given: seen.append(given[2].dtype))
         train(
-            made, config_of("baseline", **SGD, baseline=ALL_LAYERS), classes=CLASSES, matrix=None, void=VOID, data=GivenSource(batch_of_four), device=CPU,
-            on_step=lambda row, total: None, precision=precision,
-        )  # fmt: skip
+            made,
+            config_of("baseline", **SGD, baseline=ALL_LAYERS),
+            classes=CLASSES,
+            matrix=None,
+            void=VOID,
+            data=GivenSource(batch_of_four),
+            device=CPU,
+            on_step=lambda row, total: None,
+            precision=precision,
+        )
     assert seen == [torch.float32, torch.bfloat16]
 
 

@@ -1,4 +1,4 @@
-"""What a training worker makes of its job, without Ray: settings reach loop, data and validation."""
+"""What a training worker makes of its job: settings reach loop, data and validation. No Ray."""
 
 from __future__ import annotations
 

@@ -58,9 +58,7 @@ def experiment(storage: Path, strategy: str) -> Config:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    cluster: None, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
+def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """For a strategy: the storage of a run that nobody disturbed."""
 
     @functools.cache

@@ -14,7 +14,6 @@ from lhs.engine.tuning.plan import make_shared
 from lhs.errors import UserError
 from tests.engine.conftest import pretend, tiny
 
-
 HERE = {"train__gpu": False, "hierarchy__backend": "sklearn"}
 """Settings that no cluster is asked about."""
 
