@@ -1,0 +1,232 @@
+"""Small changes of the code that no test once noticed, each made alone in a copy: a test must fail.
+
+    python -m tests.mutations             # all of them; some minutes each dozen
+    python -m tests.mutations alpha       # those whose name has the word
+
+A new stage, loss or setting adds its own: the change that would lose it silently, and the tests that
+notice. Where a line has moved, the patch no longer matches, which is an error of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+REACH = "tests/training/test_settings_reach_the_loop.py"
+OPTIONS = "tests/test_command_options.py"
+WORKER = "tests/engine/runtime/test_worker.py"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A change of one line.
+
+    Attributes
+    ----------
+    name
+        What is lost.
+    file
+        Below `lhs/`.
+    old, new
+        Text that occurs once in the file, and what takes its place.
+    tests
+        Those that should notice: files, or single tests.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    def applied(self, root: Path) -> str:
+        """The file with the change.
+
+        Raises
+        ------
+        ValueError
+            If the text is not there, or more than once.
+        """
+        text = (root / "lhs" / self.file).read_text(encoding="utf-8")
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.file} has {text.count(self.old)} x {self.old!r}")
+        return text.replace(self.old, self.new)
+
+
+MUTATIONS = (
+    Mutation(
+        "alpha is ignored", "training/trainer.py",
+        "common = self.config.alpha,", "common = 1.0,", (REACH,),
+    ),
+    Mutation(
+        "only the last part of a step gives a gradient", "training/trainer.py",
+        "loss += self.forward_backward_step(batch, count)",
+        "self.optimizer.zero_grad(); loss += self.forward_backward_step(batch, count)", (REACH,),
+    ),
+    Mutation(
+        "micro_batch is ignored", "training/trainer.py",
+        "most = None if has_batch_norm(self.model) else self.micro_batch", "most = None", (REACH,),
+    ),
+    Mutation(
+        "the precision does not reach the network", "training/trainer.py",
+        "with arithmetic(self.precision, self.device):", 'with arithmetic("float32", self.device):',
+        (REACH,),
+    ),
+    Mutation(
+        "precision=auto is always float32", "networks/precision.py",
+        'return "tf32" if has_tf32 else "float32"', 'return "float32"',
+        ("tests/networks/test_precision.py",),
+    ),
+    Mutation(
+        "bfloat16 is float32", "networks/precision.py",
+        'enabled=precision == "bfloat16"', "enabled=False", ("tests/networks/test_precision.py",),
+    ),
+    Mutation(
+        "a trained start's last layer is thrown away", "training/phases.py",
+        'last = "class" if trained else None', "last = None", (REACH,),
+    ),
+    Mutation(
+        "the worker does not say that the start is trained", "engine/runtime/worker.py",
+        "trained=job.start is not None,", "trained=False,", (WORKER,),
+    ),
+    Mutation(
+        "the worker forgets the classes' weights", "engine/runtime/worker.py",
+        "class_weights=class_weights(config.train.class_weights, job.class_pixels),",
+        "class_weights=None,", (WORKER,),
+    ),
+    Mutation(
+        "the worker forgets the precision", "engine/runtime/worker.py",
+        "precision=job.precision,", 'precision="float32",', (WORKER,),
+    ),
+    Mutation(
+        "sampling is ignored", "training/patches.py",
+        'balanced = self.train.sampling == "balanced"', "balanced = False",
+        ("tests/training/test_patches.py",),
+    ),
+    Mutation(
+        "superpixels of BGR", "context/superpixels.py",
+        "cv2.COLOR_RGB2LAB", "cv2.COLOR_BGR2LAB", ("tests/context/test_superpixels.py",),
+    ),
+    Mutation(
+        "an evaluation's key without the stride", "engine/stages/evaluation.py",
+        'settings["stride"] = config.evaluation.stride', "pass", ("tests/engine/test_graph.py",),
+    ),
+    Mutation(
+        "a model's key without the variants", "engine/stages/training.py",
+        'settings["variants"] = [config.context.variants, config.context.seed]', "pass",
+        ("tests/engine/test_graph.py",),
+    ),
+    Mutation(
+        "an evaluation ignores the stride", "engine/stages/evaluation.py",
+        "config.evaluation.stride if config.network.patches else 1,", "1,",
+        ("tests/engine/stages/test_evaluation.py",),
+    ),
+    Mutation(
+        "lhs predict drops --flip", "cli/models.py", "flip=options.flip,", "flip=False,",
+        (OPTIONS,),
+    ),
+    Mutation(
+        "lhs predict drops --stride", "cli/models.py", "stride=options.stride,", "stride=1,",
+        (OPTIONS,),
+    ),
+    Mutation(
+        "lhs evaluate drops the stride", "cli/models.py",
+        'folder, config.data, wants_gpu("auto"), wanted.stride, wanted.precision,',
+        'folder, config.data, wants_gpu("auto"), 1, wanted.precision,', (OPTIONS,),
+    ),
+    Mutation(
+        "the worker's validation ignores the stride", "engine/runtime/worker.py",
+        "job.held_out, len(job.classes), job.void, parents, evaluation.stride,",
+        "job.held_out, len(job.classes), job.void, parents, 1,", (WORKER,),
+    ),
+    Mutation(
+        "a validation ignores the stride", "engine/runtime/validation.py",
+        "scored = PixelScores(inference_network(model), self.stride, pool)",
+        "scored = PixelScores(inference_network(model), 1, pool)",
+        ("tests/engine/runtime/test_validation.py",),
+    ),
+    Mutation(
+        "a curve shows the first step's loss", "engine/tracking/metrics.py",
+        '"loss": sum(row["loss"] for row in rows) / len(rows),', '"loss": rows[0]["loss"],',
+        ("tests/engine/tracking/test_curves.py",),
+    ),
+    Mutation(
+        "the report's baseline is the run itself", "engine/tracking/reporting.py",
+        "baseline_confusion=None if baseline is None else baseline.counts,",
+        "baseline_confusion=None if baseline is None else evaluation.counts,",
+        ("tests/engine/tracking/test_reporting.py",),
+    ),
+    Mutation(
+        "the baseline that is found is the run itself", "engine/tracking/reporting.py",
+        "scored = stages.find(EVALUATION, baseline)", "scored = stages.find(EVALUATION, config)",
+        ("tests/engine/tracking/test_reporting.py",),
+    ),
+    Mutation(
+        "example patches are cut elsewhere", "engine/tracking/examples.py",
+        "cut_patch(image, (int(y), int(x)), size)", "cut_patch(image, (int(x), int(y)), size)",
+        ("tests/engine/tracking/test_reporting.py",),
+    ),
+    Mutation(
+        "W's drift with ones and zeros swapped", "networks/hierarchical.py",
+        '"w_from_one": apart[self.ones].mean(),', '"w_from_one": apart[self.zeros].mean(),',
+        ("tests/networks/test_hierarchical.py",),
+    ),
+)  # fmt: skip
+
+
+def passed(root: Path, tests: tuple[str, ...]) -> bool:
+    """Whether all of these tests pass in a copy.
+
+    Raises
+    ------
+    RuntimeError
+        If they end otherwise than by passing or failing.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not ray", "-p", "no:cacheprovider",
+         *tests],
+        cwd=root, env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.returncode == 0
+
+
+def survivors(root: Path, mutations: tuple[Mutation, ...]) -> list[str]:
+    """The changes that no test notices in a copy of the project."""
+    tests = tuple(dict.fromkeys(test for mutation in mutations for test in mutation.tests))
+    if not passed(root, tests):
+        raise RuntimeError("the tests fail as it is")
+    left = []
+    for mutation in mutations:
+        path, changed = root / "lhs" / mutation.file, mutation.applied(root)
+        before = path.read_text(encoding="utf-8")
+        path.write_text(changed, encoding="utf-8")
+        alive = passed(root, mutation.tests)
+        path.write_text(before, encoding="utf-8")
+        print(f"{'SURVIVED' if alive else 'noticed'}  {mutation.name}", flush=True)
+        left += [mutation.name] * alive
+    return left
+
+
+def main(words: list[str]) -> int:
+    """Try the mutations whose names have all of the words; 1 if one survives."""
+    chosen = tuple(one for one in MUTATIONS if all(word in one.name for word in words))
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) / "lhs"
+        away = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache")
+        shutil.copytree(PROJECT, root, ignore=away)
+        left = survivors(root, chosen)
+    print(f"{len(chosen) - len(left)} of {len(chosen)} are noticed")
+    return 1 if left or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
