@@ -3,8 +3,8 @@
     python -m tests.mutations             # all of them; some minutes each dozen
     python -m tests.mutations alpha       # those whose name has the word
 
-A new stage, loss or setting adds its own: the change that would lose it silently, and the tests that
-notice. Where a line has moved, the patch no longer matches, which is an error of its own.
+A new stage, loss or setting adds its own: the change that would lose it silently, and the tests
+that notice. Where a line has moved, the patch no longer matches, which is an error of its own.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.entities import Run
 
@@ -100,6 +101,9 @@ def test_curves(finished: list[Outcome], folder: Path) -> None:
         for outcome in (trained, reused)
     ]
     assert [step for step, _ in curves[0]["train/loss"]] == [10, 20, 24]
+    losses = pd.read_parquet(f"{trained.model.path}/history.parquet")["loss"].to_numpy()
+    means = [losses[:10].mean(), losses[10:20].mean(), losses[20:].mean()]
+    assert [loss for _, loss in curves[0]["train/loss"]] == pytest.approx(means)
     for metric, points in curves[0].items():
         np.testing.assert_allclose(points, curves[1][metric], err_msg=metric)
     assert all(np.isfinite(loss) for _, loss in curves[0]["train/loss"])

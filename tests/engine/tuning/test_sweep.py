@@ -23,8 +23,9 @@ import yaml
 
 from lhs import run
 from lhs.config import Config
+from lhs.engine import pipeline
 from lhs.engine.cache import Stages
-from lhs.engine.graph import HIERARCHY
+from lhs.engine.graph import EVALUATION, HIERARCHY
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.tracker import PARENT, tracked
 from lhs.engine.tuning import trials as tune_trials
@@ -34,7 +35,7 @@ from lhs.errors import UserError
 from lhs.evaluation.metrics import scores
 from lhs.sweeps import read_sweep, trials_of
 from tests.browser import compare_runs, needs_chromium
-from tests.engine.conftest import tiny
+from tests.engine.conftest import tiny, training_here
 
 pytestmark = pytest.mark.ray
 
@@ -112,17 +113,33 @@ def test_the_plan_counts_what_is_there_already(whole: Path, tmp_path: Path) -> N
 
 
 def test_results_are_those_of_single_runs(whole: Path, tmp_path: Path) -> None:
-    """Each trial, by the stages it names."""
+    """A run alone would take each trial's stages, and one elsewhere comes to the same losses."""
     frame = table(whole)
     assert frame["number"].tolist() == [1, 2]
     assert frame["hierarchy.k_scale"].tolist() == [1.0, 2.0]
-    for number in (1, 2):
+    stages = Stages(Storage(str(whole)))
+    for trial in trials_of(read_sweep(str(written(tmp_path, whole)))):
+        number = trial.number
         record = json.loads(
             (whole / "sweeps" / "mine" / "trials" / f"{number:03}.json").read_text()
         )
-        evaluation = whole / "stages" / "evaluation" / record["keys"]["evaluation"]
-        facts = json.loads((evaluation / "_SUCCESS.json").read_text())["facts"]
-        assert facts["per_pixel"] == record["scores"]["per_pixel"] == frame["per_pixel"][number - 1]
+        found = stages.find(EVALUATION, trial.config)
+        assert found is not None
+        assert found.key == record["keys"]["evaluation"]
+        assert found.facts["per_pixel"] == record["scores"]["per_pixel"]
+        assert found.facts["per_pixel"] == frame["per_pixel"][number - 1]
+    alone = trial.config.model_copy(update={"storage": str(tmp_path / "alone")})
+    with training_here():
+        (outcome,) = pipeline.run(alone, "alone")
+    assert outcome.hierarchy is not None
+    assert outcome.hierarchy.key == record["keys"]["hierarchy"]
+    losses = [
+        pd.read_parquet(folder / "history.parquet")["loss"].to_numpy()
+        for folder in (
+            Path(outcome.model.path), whole / "stages" / "model" / record["keys"]["model"]
+        )
+    ]  # fmt: skip
+    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 def test_mlflow_has_one_parent_and_its_trials(whole: Path) -> None:
@@ -394,4 +411,8 @@ def test_two_at_once_on_one_storage_make_a_stage_once(cluster: None, tmp_path: P
     ]  # fmt: skip
     # Both name the one result, by what it cost when it was made.
     assert seconds[0] == seconds[1]
-    assert Stages(Storage(str(storage))).done == []
+    made = {
+        name: len([key for key in (storage / "stages" / name).iterdir() if key.name[0] != "."])
+        for name in ("scenes", "samples", "histograms", "hierarchy")
+    }
+    assert made == {"scenes": 1, "samples": 1, "histograms": 1, "hierarchy": 2}
