@@ -204,7 +204,7 @@ with connected():
             try:
                 with socket.create_connection(("127.0.0.1", one.laddr.port), 5) as asked:
                     asked.settimeout(5)
-                    asked.sendall(b"GET / HTTP/1.0\\\\r\\\\n\\\\r\\\\n")
+                    asked.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
                     answers[one.laddr.port] = asked.recv(4000).decode("latin1")
             except OSError:
                 answers[one.laddr.port] = ""
@@ -216,7 +216,11 @@ print(json.dumps(answers))
 def test_no_port_of_a_ray_of_our_own_shows_a_page() -> None:
     """Every port that its processes listen on, asked as a browser asks: there is no dashboard."""
     done = subprocess.run(
-        [sys.executable, "-c", LISTENING], env=isolated(), check=True, capture_output=True, text=True
+        [sys.executable, "-c", LISTENING],
+        env=isolated(),
+        check=True,
+        capture_output=True,
+        text=True,
     )
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers
