@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,15 +69,43 @@ def real_dataset() -> Callable[[str], Dataset]:
 
 SEPARATE = ("cluster", "faults", "slow")
 """Marks of tests that run only where `-m` names them."""
+TESTS = Path(__file__).parent
+EXPERIMENT = re.compile(r"finished: list\[Outcome\]|outcome: Outcome|prepared: SimpleNamespace")
+"""Fixtures of tests/engine/conftest.py that are a whole experiment."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what runs by `-m` alone, and begin with the longest file where two run at a time,
-    or it would run alone at the end."""
+    """Leave out what runs by `-m` alone, and begin with Ray where two processes share the tests:
+    the long files would run alone at the end."""
     # Not in pytest's own options: a `-m` on the command line would take that one's place.
     left_out = {mark for mark in SEPARATE if mark not in config.option.markexpr}
-    chosen = [item for item in items if not left_out & {mark.name for mark in item.iter_markers()}]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-    items[:] = chosen
+    apart = [item for item in items if left_out & {mark.name for mark in item.iter_markers()}]
+    config.hook.pytest_deselected(items=apart)
+    away = set(apart)
+    items[:] = [item for item in items if item not in away]
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.path.name != "test_resume.py")
+        first = _experiment_files()
+        ray = {item.path for item in items if item.get_closest_marker("ray")}
+        items.sort(key=lambda item: (item.path not in first, item.path not in ray))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """File by file, but all that looks at the one experiment in one process: it is made once."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    together = {path.relative_to(TESTS.parent).as_posix() for path in _experiment_files()}
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "the experiment" if file in together else file
+
+    return Scheduling(config, log)
+
+
+def _experiment_files() -> set[Path]:
+    files = (TESTS / "engine").rglob("test_*.py")
+    return {path for path in files if EXPERIMENT.search(path.read_text(encoding="utf-8"))}

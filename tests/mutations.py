@@ -3,8 +3,8 @@
     python -m tests.mutations             # all of them; some minutes each dozen
     python -m tests.mutations alpha       # those whose name has the word
 
-A new stage, loss or setting adds its own: the change that would lose it silently, and the tests that
-notice. Where a line has moved, the patch no longer matches, which is an error of its own.
+A new stage, loss or setting adds its own: the change that would lose it silently, and the tests
+that notice. Where a line has moved, the patch no longer matches, which is an error of its own.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ MUTATIONS = (
         ("tests/engine/stages/test_evaluation.py",),
     ),
     Mutation(
-        "lhs predict drops --flip", "cli/models.py", "flip=options.flip,", "flip=False,", (OPTIONS,),
+        "lhs predict drops --flip", "cli/models.py", "flip=options.flip,", "flip=False,",
+        (OPTIONS,),
     ),
     Mutation(
         "lhs predict drops --stride", "cli/models.py", "stride=options.stride,", "stride=1,",
@@ -136,8 +137,8 @@ MUTATIONS = (
     ),
     Mutation(
         "lhs evaluate drops the stride", "cli/models.py",
-        "folder, config.data, wants_gpu(\"auto\"), wanted.stride, wanted.precision,",
-        "folder, config.data, wants_gpu(\"auto\"), 1, wanted.precision,", (OPTIONS,),
+        'folder, config.data, wants_gpu("auto"), wanted.stride, wanted.precision,',
+        'folder, config.data, wants_gpu("auto"), 1, wanted.precision,', (OPTIONS,),
     ),
     Mutation(
         "the worker's validation ignores the stride", "engine/runtime/worker.py",

@@ -301,19 +301,21 @@ def lhs_command() -> list[str]:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["data", "get", "--help"]])
-def test_help_answers_in_under_half_a_second(arguments):
+def test_help_answers(arguments):
+    done = subprocess.run([*lhs_command(), *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: lhs")
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_help_answers_in_under_half_a_second():
+    """By the clock; that it imports nothing heavy is tested in tests/test_run.py."""
     took = []
-    for _ in range(3):
+    for _ in range(5):
         started = time.perf_counter()
-        done = subprocess.run(
-            [*lhs_command(), *arguments], check=False, capture_output=True, text=True
-        )
+        subprocess.run([*lhs_command(), "--help"], check=True, capture_output=True)
         took.append(time.perf_counter() - started)
-        assert done.returncode == 0
-        assert done.stdout.startswith("usage: lhs")
-        assert done.stderr == ""
-        if took[-1] < 0.5:
-            break
     assert min(took) < 0.5
 
 

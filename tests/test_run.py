@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -311,7 +310,7 @@ def test_a_pipe_that_breaks_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -
         main(["recipes"])
 
 
-def test_help_loads_nothing_heavy_and_is_quick() -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = f"""
 import sys
 try:
@@ -320,16 +319,9 @@ try:
 except SystemExit:
     print({HEAVY} & set(sys.modules))
 """
-    took = []
-    for _ in range(3):
-        started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True
-        )
-        took.append(time.perf_counter() - started)
-        assert "usage: lhs" in done.stdout
-        assert done.stdout.rstrip().endswith("set()")
-    assert min(took) < 0.5
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "usage: lhs" in done.stdout
+    assert done.stdout.rstrip().endswith("set()")
 
 
 def test_as_a_script_and_as_a_lone_copy(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """What strangers write is read within bounds, or refused in one short line."""
 
-import time
-
 import pytest
 
 from lhs.untrusted import MAX_DEPTH, MAX_LISTS, MAX_YAML, parse_json, parse_yaml, shortened
@@ -25,9 +23,8 @@ def test_plain_yaml_is_read():
 def test_an_alias_bomb_is_refused_at_once():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    started = time.monotonic()
+    # Nine to the twelfth words: whoever writes them out does not come to an end.
     assert "line 1: anchors (&) and aliases (*) are not allowed" in refused("\n".join(lines))
-    assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize("text", ["a: &x 1", "a: &x {b: 1}\nc: *x", "- &x [*x]", "*x"])

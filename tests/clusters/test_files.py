@@ -22,42 +22,8 @@ KUBERAY_FILES = ("kuberay-job.yaml", "kuberay-cluster.yaml")
 KUBERNETES = "1.30"
 
 
-def fields(**kinds: Any) -> dict[str, Any]:
-    """A schema of exactly these."""
-    known = {
-        name: {"type": kind} if isinstance(kind, str) else kind for name, kind in kinds.items()
-    }
-    return {"type": "object", "properties": known, "additionalProperties": False}
-
-
-START = {"type": "object", "additionalProperties": {"type": "string"}}
-GROUP = {"rayStartParams": START, "template": "object"}
-CLUSTER = fields(
-    rayVersion="string",
-    enableInTreeAutoscaling="boolean",
-    autoscalerOptions=fields(idleTimeoutSeconds="integer"),
-    headGroupSpec=fields(**GROUP),
-    workerGroupSpecs={
-        "type": "array",
-        "items": fields(
-            groupName="string", replicas="integer", minReplicas="integer", maxReplicas="integer",
-            **GROUP,
-        ),
-    },
-)  # fmt: skip
-JOB = fields(
-    entrypoint="string",
-    shutdownAfterJobFinishes="boolean",
-    ttlSecondsAfterFinished="integer",
-    backoffLimit="integer",
-    rayClusterSpec=CLUSTER,
-)
-KUBERAY = {
-    kind: fields(apiVersion={"const": "ray.io/v1"}, kind="string", metadata="object", spec=spec)
-    for kind, spec in {"RayCluster": CLUSTER, "RayJob": JOB}.items()
-}
-"""The fields that the files use, as KubeRay's API reference has them (docs/reference/api.md of its
-repository, ray.io/v1). The CRDs themselves come from no package registry."""
+KUBERAY = json.loads((Path(__file__).parent / "kuberay.json").read_text())["kinds"]
+"""The schemas of KubeRay's own CRDs, reduced: the file says of which version, and how."""
 
 
 def content(name: str) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.color import rgb2lab
 from skimage.measure import label as connected_components
 
+from lhs.context import superpixels
 from lhs.context.superpixels import segment
 from lhs.data import open_dataset
 from lhs.errors import UserError
@@ -49,6 +51,19 @@ def test_superpixels_follow_edges():
     superpixels = segment(image)
     left, right = set(np.unique(superpixels[:, :61])), set(np.unique(superpixels[:, 61:]))
     assert not left & right
+
+
+def test_colours_are_compared_as_people_see_them(monkeypatch):
+    """On the Lab image of RGB, against scikit-image's; 8 bits hold L * 2.55, a and b + 128."""
+    seen = []
+    slic = superpixels._slic
+    monkeypatch.setattr(
+        superpixels, "_slic", lambda lab, *more: (seen.append(lab), slic(lab, *more))[1]
+    )
+    image = textured(60, 90)
+    segment(image)
+    expected = rgb2lab(image) * (2.55, 1, 1) + (0, 128, 128)
+    assert np.abs(seen[0] - expected).max() < 2
 
 
 def test_the_same_image_gives_the_same_superpixels():

@@ -66,6 +66,7 @@ def test_both_are_sound(real_data_root: Path) -> None:
     assert (stanford.errors, stanford.notes) == ([], [])
 
 
+@pytest.mark.slow
 def test_text_labels_are_read_fast(real_dataset: Opener) -> None:
     scenes = real_dataset("stanford").split("test")
     start = time.process_time()

@@ -93,13 +93,23 @@ def test_a_held_out_synthetic_scene_stays_what_it_is() -> None:
         np.testing.assert_array_equal(scene.label_map(), same.label_map())
 
 
-def test_fingerprint_depends_on_contents_not_places(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_names_sizes_and_settings_not_places(tmp_path: Path) -> None:
+    """What the files hold is told by the scenes' stage, which reads them all
+    (tests/engine/stages/test_changed_files.py)."""
     first = open_folder(plain(tmp_path / "one" / "set"))
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     copy = tmp_path / "two" / "set"
     assert open_folder(copy).fingerprint() == first.fingerprint()
     assert open_folder(copy, void=7).fingerprint() != first.fingerprint()
     assert open_folder(copy, scenes="prefix").fingerprint() != first.fingerprint()
+    image = copy / "images" / "beach_1.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:-1] + b"?")
+    assert open_folder(copy).fingerprint() == first.fingerprint()
+    image.write_bytes(content + b"?")
+    assert open_folder(copy).fingerprint() != first.fingerprint()
+    image.write_bytes(content)
+    assert open_folder(copy).fingerprint() == first.fingerprint()
     (copy / "classes.txt").write_text("a\nb\nc\n")
     assert open_folder(copy).fingerprint() != first.fingerprint()
     (tmp_path / "one/set/labels/beach_1.png").unlink()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,6 +86,43 @@ def cluster(own_places: None) -> Iterator[None]:
                 yield
         finally:
             ray.shutdown()
+
+
+class TrainerHere:
+    """Stands for Ray's `TorchTrainer`: the one worker's function, in this process."""
+
+    def __init__(self, worker: Callable[[], None], **settings: Any) -> None:
+        assert settings["scaling_config"].num_workers == 1
+        self.fit = worker
+
+
+@contextmanager
+def training_here() -> Iterator[None]:
+    """Networks train in this process: the half minute in which Ray Train's processes start is left
+    to the tests of Ray Train."""
+    import torch
+
+    from lhs.engine.runtime import worker
+    from lhs.engine.stages import training
+
+    alone = {"get_world_rank": 0, "get_world_size": 1, "get_local_world_size": 1}
+    context = SimpleNamespace(**{name: lambda value=value: value for name, value in alone.items()})
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "TorchTrainer", TrainerHere)
+        patch.setattr(worker, "ray_train", SimpleNamespace(get_context=lambda: context))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            gc.unfreeze()
+
+
+@pytest.fixture
+def trained_here() -> Iterator[None]:
+    """`training_here` for a test."""
+    with training_here():
+        yield
 
 
 @pytest.fixture(scope="session")

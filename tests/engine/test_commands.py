@@ -96,6 +96,7 @@ def test_evaluate_json(outcome: Outcome, capsys: pytest.CaptureFixture[str]) -> 
     assert set(tree) >= SCORES
 
 
+@pytest.mark.slow
 def test_evaluate_leaves_bad_images_out_where_the_setting_says_so(
     outcome: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,14 +148,17 @@ def test_mistakes_that_workers_find(
 
 
 NO_RAY = """
-import sys
+import json, sys
 import ray
 def init(*arguments, **named):
     raise AssertionError("Ray starts")
 ray.init = init
 from lhs.run import main
-sys.exit(main())
+for command in json.loads(sys.argv[1]):
+    assert main(command) == 0, command
+    print("== done ==")
 """
+AFTER = "== done =="
 
 
 def test_what_is_finished_needs_no_ray(
@@ -163,21 +167,22 @@ def test_what_is_finished_needs_no_ray(
     """A run that reuses everything, its plan, the hierarchy alone, and a few images."""
     image = save_image(tmp_path / "x.png")
     model = finished[-1].model.path
-    for command, least in (
-        (["run", recipe], "per_pixel"),
-        (["run", recipe, "--plan"], "is there"),
-        (["hierarchy", recipe], "common classes"),
-        (["predict", model, str(image), "--out", str(tmp_path / "out")], "1 images labelled"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", NO_RAY, *command],
-            env=isolated(CUDA_VISIBLE_DEVICES=""),
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        assert least in done.stdout
+    commands = {
+        "per_pixel": ["run", recipe],
+        "is there": ["run", recipe, "--plan"],
+        "common classes": ["hierarchy", recipe],
+        "1 images labelled": ["predict", model, str(image), "--out", str(tmp_path / "out")],
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", NO_RAY, json.dumps(list(commands.values()))],
+        env=isolated(CUDA_VISIBLE_DEVICES=""),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for least, printed in zip(commands, done.stdout.split(AFTER), strict=False):
+        assert least in printed
 
 
 def interrupted(
@@ -207,7 +212,14 @@ def states(storage: Path) -> list[str]:
     return [run.info.status for run in client.search_runs(places)]
 
 
-@pytest.mark.parametrize("moment", ["scenes", "training", "evaluation"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("scenes", marks=pytest.mark.slow),
+        "training",
+        pytest.param("evaluation", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_in_a_run(moment: str, tmp_path: Path) -> None:
     """While files are read, in Ray Train, and after it."""
     storage = tmp_path / "storage"
@@ -237,6 +249,7 @@ SWEEP = Sweep(name="mine", recipe={recipe!r}, trials=[{{"train.seed": 0}}, {{"tr
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_sweep(tmp_path: Path) -> None:
     storage = tmp_path / "storage"
     config = tiny(
@@ -253,6 +266,7 @@ def test_ctrl_c_in_a_sweep(tmp_path: Path) -> None:
     assert set(states(storage)) == {"KILLED"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_prediction(outcome: Outcome, tmp_path: Path) -> None:
     for number in range(200):
         save_image(tmp_path / "in" / f"{number}.png")
@@ -267,6 +281,7 @@ def test_ctrl_c_in_a_prediction(outcome: Outcome, tmp_path: Path) -> None:
     assert main(command) == 0
 
 
+@pytest.mark.slow
 def test_a_sweep_s_hierarchies_of_a_baseline(cluster: None, tmp_path: Path) -> None:
     """The same that `lhs hierarchy` makes."""
     config = tiny(tmp_path / "storage", report__baseline="none", train__strategy="baseline")

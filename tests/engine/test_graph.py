@@ -236,6 +236,19 @@ def test_the_strategy_and_the_network_change_the_training_and_the_pseudo_labels(
     assert set(digests(checked_stages, changed(LITE, "train.strategy", "baseline"))) == set("ME")
 
 
+def test_variants_are_in_the_key_of_a_network_that_trains_on_them(checked_stages: Stages) -> None:
+    """Of a baseline, whose key has no samples and no hierarchy that would say so."""
+    crops, variants = (
+        {**LITE, "train": {"strategy": "baseline", "gpu": False, "examples": examples}}
+        for examples in ("crops", "variants")
+    )
+    for tree, moved in ((crops, ""), (variants, "ME")):
+        before = digests(checked_stages, build_config(tree))
+        for setting, value in (("context.variants", 2), ("context.seed", 1)):
+            after = digests(checked_stages, changed(tree, setting, value))
+            assert {k for k in before if after[k] != before[k]} == set(moved), setting
+
+
 def test_variants_of_h_move_what_they_change(checked_stages: Stages) -> None:
     lite = digests(checked_stages, build_config(LITE))
     for setting, value, usual, expected in (

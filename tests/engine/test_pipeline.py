@@ -20,7 +20,7 @@ from lhs.engine.stages.evaluation import evaluate_folder, read_predictions
 from lhs.engine.tracking.comparison import compare_runs
 from lhs.errors import UserError
 from tests.data.builders import plain
-from tests.engine.conftest import NAME, stage, tiny
+from tests.engine.conftest import NAME, stage, tiny, training_here
 from tests.engine.stages.test_scenes import BAD, broken
 
 pytestmark = pytest.mark.ray
@@ -35,13 +35,15 @@ def again(config: Config, name: str = NAME) -> Outcome:
 @pytest.fixture(scope="module")
 def inf(finished: list[Outcome], folder: Path) -> Outcome:
     """The tiny experiment with R = inf."""
-    return again(tiny(folder, hierarchy__region="inf"), "inf")
+    with training_here():
+        return again(tiny(folder, hierarchy__region="inf"), "inf")
 
 
 @pytest.fixture(scope="module")
 def seeded(finished: list[Outcome], folder: Path) -> Outcome:
     """The tiny experiment with another seed of the training."""
-    return again(tiny(folder, train__seed=1), "seeded")
+    with training_here():
+        return again(tiny(folder, train__seed=1), "seeded")
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +182,7 @@ def test_another_tracking_store_is_respected(elsewhere: Outcome) -> None:
 
 
 def test_sequential_on_scene_names_without_the_bad_images(
-    cluster: None, folder: Path, tmp_path: Path
+    cluster: None, trained_here: None, folder: Path, tmp_path: Path
 ) -> None:
     root = broken(tmp_path / "mixed")
     config = tiny(

@@ -220,8 +220,9 @@ def test_an_unknown_backend_is_refused():
         pick_backend("faiss")
 
 
+@pytest.mark.slow
 def test_cuml_has_what_is_asked_of_it(monkeypatch, blobs, cuml_source):
-    """The call, taken by a stand-in, against the signatures in cuML's own wheel."""
+    """The call, taken by a stand-in, against the signatures in cuML's own wheel (a download)."""
     asked = {}
 
     class Recorder:

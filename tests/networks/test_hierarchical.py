@@ -73,6 +73,15 @@ def test_fixed_w_stays(masked):
     assert (model.state_dict()["network.weight"] != before["network.weight"]).any()
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_drift_is_the_mean_distance_of_ones_and_of_zeros(masked):
+    model = HierarchicalNetwork(nn.Identity(), MATRIX, masked=masked)
+    with torch.no_grad():
+        model.w += torch.where(MATRIX == 1, -0.25, 0.5)
+    found = {name: float(value) for name, value in model.drift().items()}
+    assert found == {"w_from_one": 0.25, "w_from_zero": 0.0 if masked else 0.5}
+
+
 def test_the_caller_keeps_its_matrix():
     given = MATRIX.clone()
     model = HierarchicalNetwork(nn.Identity(), given, masked=False)

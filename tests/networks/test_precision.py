@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from lhs.config import NetworkConfig
 from lhs.data import open_dataset
+from lhs.errors import UserError
 from lhs.evaluation.scoring import PixelScores
 from lhs.networks import pixelwise
 from lhs.networks.build import build_network
@@ -73,6 +74,45 @@ def share_of_equal_ids(name: str, precision: Precision, device: torch.device) ->
                 ids.append(scores(scene.to(device)).argmax(dim=1))
         equal.append((ids[0] == ids[1]).float().mean())
     return float(torch.stack(equal).mean())
+
+
+@pytest.mark.parametrize(
+    ("capability", "bfloat16", "allowed", "auto"),
+    [
+        ((7, 5), False, ["float32"], "float32"),
+        ((8, 0), True, ["float32", "tf32", "bfloat16"], "tf32"),
+    ],
+)
+def test_a_gpu_s_precision_is_what_it_multiplies(monkeypatch, capability, bfloat16, allowed, auto):
+    """A T4 and an A100, played."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    card = torch.device("cuda")
+    assert resolve_precision("auto", card, "train.precision") == auto
+    for setting in ("float32", "tf32", "bfloat16"):
+        if setting in allowed:
+            assert resolve_precision(setting, card, "train.precision") == setting
+        else:
+            with pytest.raises(UserError, match=rf"train\.precision = {setting}: found a card"):
+                resolve_precision(setting, card, "train.precision")
+
+
+def test_arithmetic_is_that_of_the_precision_and_of_before_after_it():
+    """The switches of CUDA's libraries are set on a machine without a card too."""
+
+    def switches():
+        both = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        return (*both, torch.is_autocast_enabled("cpu"))
+
+    before, cpu = switches(), torch.device("cpu")
+    for precision, expected in (
+        ("float32", (False, False, False)), ("tf32", (True, True, False)),
+        ("bfloat16", (True, True, True)),
+    ):  # fmt: skip
+        with arithmetic(precision, cpu):
+            assert switches() == expected
+        assert switches() == before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")

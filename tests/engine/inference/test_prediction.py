@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from lhs.context.superpixels import segment
+from lhs.engine.inference import prediction
 from lhs.engine.inference.prediction import predict_files
 from lhs.engine.inference.tta import PredictOptions
 from lhs.engine.pipeline import Outcome
@@ -40,6 +41,13 @@ def trained(outcome: Outcome) -> Path:
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Model:
     return load_model(trained)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Ray has not started: a few images are labelled in this process. Both ways are
+    compared in tests/engine/runtime/test_in_this_process.py."""
+    monkeypatch.setattr(prediction, "not_started", lambda: True)
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -84,7 +92,9 @@ def test_results_are_those_of_the_model(
     assert "2 images labelled, 0 not readable" in capsys.readouterr().out
 
 
-def test_options_change_what_is_predicted(trained: Path, outcome: Outcome, tmp_path: Path) -> None:
+def test_options_change_what_is_predicted(
+    here: None, trained: Path, outcome: Outcome, tmp_path: Path
+) -> None:
     from lhs.context.superpixels import segment
     from lhs.evaluation.prediction import average_predictions, vote
 
@@ -100,6 +110,7 @@ def test_options_change_what_is_predicted(trained: Path, outcome: Outcome, tmp_p
 
 
 def test_an_unreadable_image_is_reported_and_the_others_are_done(
+    here: None,
     trained: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -120,7 +131,7 @@ def test_an_unreadable_image_is_reported_and_the_others_are_done(
 
 
 def test_what_is_there_is_kept(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    here: None, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(3):
         save_image(tmp_path / "in" / f"{number}.png", noise_image(number, 40, 48))
@@ -137,7 +148,7 @@ def test_what_is_there_is_kept(
 
 
 def test_an_image_of_the_same_name_is_labelled_anew(
-    trained: Path, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    here: None, trained: Path, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number, name in enumerate(("day1/good", "day1/other", "day2/good")):
         save_image(tmp_path / f"{name}.png", noise_image(number, 40, 48))
@@ -158,7 +169,7 @@ def test_an_image_of_the_same_name_is_labelled_anew(
 
 
 def test_results_of_another_model_or_other_options_are_not_mixed(
-    trained: Path, tmp_path: Path
+    here: None, trained: Path, tmp_path: Path
 ) -> None:
     image = str(save_image(tmp_path / "x.png"))
     out = tmp_path / "out"
@@ -203,6 +214,7 @@ def test_out_is_a_file(trained: Path, tmp_path: Path) -> None:
         predict_files(trained, [str(image)], str(image))
 
 
+@pytest.mark.slow
 def test_killed_half_way_it_ends_as_undisturbed(
     trained: Path, outcome: Outcome, tmp_path: Path
 ) -> None:
@@ -263,7 +275,7 @@ def test_options_that_a_model_does_not_support(
     assert not (tmp_path / "out").exists()
 
 
-def test_centres_are_scored_alone(tmp_path: Path) -> None:
+def test_centres_are_scored_alone(here: None, tmp_path: Path) -> None:
     """By a patch network; every superpixel has one label, that of the patch around its centre."""
     model = model_of("squeezenet")
     folder = tmp_path / "model"

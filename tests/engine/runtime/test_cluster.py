@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -82,6 +83,7 @@ def test_workers_get_this_process_s_imports_and_not_the_current_folder(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_folder_with_names_of_libraries_is_not_imported(tmp_path: Path) -> None:
     """`lhs hierarchy` typed where `lhs/`, `numpy.py` and `ray.py` are."""
     for name in ("lhs/__init__.py", "numpy.py", "ray.py", "pyarrow.py"):
@@ -186,3 +188,41 @@ def test_a_user_error_of_a_training_worker() -> None:
     mistake = UserError("weights do not fit")
     assert user_error(WorkerGroupError("1 worker failed", {0: mistake})) is mistake
     assert user_error(WorkerGroupError("1 worker failed", {0: ValueError()})) is None
+
+
+LISTENING = """
+import json, socket
+import psutil
+from lhs.engine.runtime.cluster import connected, start
+answers = {}
+with connected():
+    start()
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        for one in process.net_connections("tcp"):
+            if one.status != psutil.CONN_LISTEN:
+                continue
+            try:
+                with socket.create_connection(("127.0.0.1", one.laddr.port), 5) as asked:
+                    asked.settimeout(5)
+                    asked.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+                    answers[one.laddr.port] = asked.recv(4000).decode("latin1")
+            except OSError:
+                answers[one.laddr.port] = ""
+print(json.dumps(answers))
+"""
+
+
+@pytest.mark.ray
+def test_no_port_of_a_ray_of_our_own_shows_a_page() -> None:
+    """Every port that its processes listen on, asked as a browser asks: there is no dashboard."""
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING],
+        env=isolated(),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert answers
+    assert not {port: text for port, text in answers.items() if "<html" in text.lower()}

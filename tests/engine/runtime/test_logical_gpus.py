@@ -13,6 +13,7 @@ import torch
 
 from lhs.engine.runtime.cluster import QUIET
 from tests.engine.conftest import isolated
+from tests.engine.runtime import logical_gpus
 
 pytestmark = [
     pytest.mark.ray,
@@ -35,21 +36,24 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory, fits: Path) -> dict[int, dict[str, Any]]:
     """What came out with no GPU and with two logical ones; each a Ray of its own."""
-    own = {**QUIET, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     # cuML's own call, wherever a process makes it: nothing of the program is replaced.
     stand_in = {"PYTHONPATH": str(STAND_IN), "LHS_TEST_FITS": str(fits)}
-    found = {}
-    for gpus, more in ((0, {}), (2, stand_in)):
-        folder = tmp_path_factory.mktemp(f"gpus-{gpus}")
-        module = "tests.engine.runtime.logical_gpus"
-        done = subprocess.run(
-            [sys.executable, "-m", module, str(folder), str(gpus)],
-            cwd=PROJECT, env=isolated(**own, **more), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-4000:]
-        found[gpus] = json.loads((folder / "results.json").read_text())
-    return found
+    return {
+        gpus: came_out(tmp_path_factory.mktemp(f"gpus-{gpus}"), gpus, **more)
+        for gpus, more in ((0, {}), (2, stand_in))
+    }
+
+
+def came_out(folder: Path, gpus: int, *parts: str, **more: str) -> dict[str, Any]:
+    """What parts, or all, give on a Ray of their own with so many logical GPUs."""
+    own = {**QUIET, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.engine.runtime.logical_gpus", str(folder), str(gpus), *parts],
+        cwd=PROJECT, env=isolated(**own, **more), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    return dict(json.loads((folder / "results.json").read_text()))
 
 
 def found(results: dict[str, Any], part: str) -> dict[str, Any]:
@@ -57,30 +61,29 @@ def found(results: dict[str, Any], part: str) -> dict[str, Any]:
     return dict(results[part]["found"])
 
 
-def test_cuda_only_where_a_gpu_was_booked_and_a_card_is_seen(
-    sides: dict[int, dict[str, Any]],
-) -> None:
-    """Without a card and with one."""
-    assert found(sides[2], "devices") == {"0 booked": ["cpu", "cpu"], "1 booked": ["cpu", "cuda"]}
+def test_devices_and_an_evaluation(cluster: None, tmp_path: Path) -> None:
+    """The pool of models on two logical GPUs scores as it does on CPUs, here; and CUDA is taken
+    only where a GPU was booked and a card is seen: without a card and with one."""
+    (tmp_path / "gpus").mkdir()
+    there = came_out(tmp_path / "gpus", 2, "devices", "evaluate")
+    assert found(there, "devices") == {"0 booked": ["cpu", "cpu"], "1 booked": ["cpu", "cuda"]}
+    # Ray Data takes no GPUs without a number of rows a batch.
+    alike(found(there, "evaluate"), logical_gpus.evaluate(tmp_path))
 
 
-@pytest.mark.parametrize("part", ["predict", "embedding", "sweep", "patches"])
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["evaluate", "predict", "embedding", "sweep", "patches"])
 def test_as_on_cpus(sides: dict[int, dict[str, Any]], part: str) -> None:
-    same(sides, part)
+    alike(found(sides[2], part), found(sides[0], part))
 
 
-def test_lhs_evaluate_is_not_refused(sides: dict[int, dict[str, Any]]) -> None:
-    """Ray Data takes no GPUs without a number of rows a batch."""
-    same(sides, "evaluate")
-
-
-def same(sides: dict[int, dict[str, Any]], part: str) -> None:
-    expected, scores = found(sides[0], part), found(sides[2], part)
+def alike(scores: dict[str, Any], expected: dict[str, Any]) -> None:
     assert scores.keys() == expected.keys()
     for name, value in expected.items():
         assert scores[name] == pytest.approx(value, abs=TOLERANCE), name
 
 
+@pytest.mark.slow
 def test_label_clusters_were_made_by_what_stands_for_cuml(
     sides: dict[int, dict[str, Any]], fits: Path
 ) -> None:

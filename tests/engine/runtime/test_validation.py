@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from lhs.config import NetworkConfig
 from lhs.data import open_dataset
 from lhs.engine.runtime.validation import Validation
 from lhs.evaluation.metrics import confusion_counts, scores
 from lhs.evaluation.scoring import PixelScores
 from lhs.loading import load_config
+from lhs.networks.build import build_network
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import AuxiliaryNetwork, HierarchicalNetwork
 
@@ -99,3 +101,13 @@ def test_an_auxiliary_head_is_not_scored(scenes) -> None:
     found = Validation(scenes, 14, 255, PARENTS)(model, subclasses=False)
     scored = PixelScores(model.network.eval())
     assert found == by_hand(scenes, lambda pixels: scored(pixels)[:, :14])
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+def test_a_patch_network_is_scored_at_the_stride_that_is_asked_for(scenes, stride):
+    """A random network, whose label map hangs on the stride."""
+    torch.manual_seed(0)
+    model = build_network(NetworkConfig(name="squeezenet", weights="none"), 14)
+    found = Validation(scenes[:1], 14, 255, None, stride)(model, subclasses=False)
+    assert found == by_hand(scenes[:1], PixelScores(model, stride))
+    assert found != by_hand(scenes[:1], PixelScores(model, 12 - stride))

@@ -13,11 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhs.config import DataConfig
+from lhs.data import open_dataset
 from lhs.data.dataset import Dataset
 from lhs.data.scenes import Scene
+from lhs.engine.stage import StageResult
 from lhs.engine.stages import evaluation
+from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.evaluation import (
     IMAGE_COUNTS,
+    build_evaluation,
     evaluate_folder,
     read_image_counts,
     sparse_counts,
@@ -125,3 +129,45 @@ def test_labels_that_do_not_fit_the_classes_are_never_left_out(tmp_path: Path, m
     save_labels(root, "town_1", stripes() + 5)
     with pytest.raises(UserError, match=r"town_1\.png: label id 5, 6, 7 out of range"):
         evaluate_folder(model, data(root, on_bad_image="skip"), gpu=False)
+
+
+@pytest.mark.parametrize(
+    ("network", "stride", "expected"), [("squeezenet", 4, 4), ("squeezenet", 1, 1), ("lite", 1, 1)]
+)
+def test_a_model_is_scored_as_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, stride: int, expected: int
+) -> None:
+    root = plain(tmp_path / "set", splits={"test": ["town_1", "town_2"]})
+    config = build_config(
+        {
+            "data": {"dataset": "folder", "folder": {"path": str(root)}},
+            "network": {"name": network, "weights": "none"},
+            "train": {"gpu": False, "strategy": "hierarchical"},
+            "evaluation": {
+                "stride": stride, "precision": "bfloat16", "class_scores": "best_subclass",
+            },
+        }
+    )  # fmt: skip
+    asked: list[Any] = []
+
+    def score(model: Any, dataset: Dataset, scenes: Sequence[Scene], *more: Any) -> pa.Table:
+        asked.extend([model, more])
+        return predicts_the_first_class(None, dataset, scenes, False, skip=False)
+
+    monkeypatch.setattr(evaluation, "stored_model", lambda *given: given)
+    monkeypatch.setattr(evaluation, "model_files", lambda storage, path: path)
+    monkeypatch.setattr(evaluation, "predict_scenes", score)
+    dataset = open_dataset(config.data)
+    scenes = CheckedScenes(dataset, "", np.ones(3), {})
+    made = StageResult("model", "key", str(tmp_path / "made"), {}, 1.0, True)
+    work: Any = SimpleNamespace(
+        config=config, storage=Storage(str(tmp_path)), inputs={"model": made}
+    )
+    (tmp_path / "out").mkdir()
+    facts = build_evaluation(work, scenes, str(tmp_path / "out"))
+    assert asked == [
+        (f"{made.path}/model", expected, "bfloat16", "best_subclass"), (False, 1.0),
+    ]  # fmt: skip
+    assert facts["images"] == 2
+    # A third of the pixels of stripes of three classes is of the first.
+    assert facts["per_pixel"] == pytest.approx(1 / 3)

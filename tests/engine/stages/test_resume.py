@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import random
@@ -11,7 +12,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -55,13 +58,16 @@ def experiment(storage: Path, strategy: str) -> Config:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """For each strategy: the storage of a run that nobody disturbed."""
-    folders = {}
-    for strategy in PHASES:
-        folders[strategy] = tmp_path_factory.mktemp(f"undisturbed-{strategy}")
-        pipeline.run(experiment(folders[strategy], strategy), strategy)
-    return folders
+def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """For a strategy: the storage of a run that nobody disturbed."""
+
+    @functools.cache
+    def made(strategy: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"undisturbed-{strategy}")
+        pipeline.run(experiment(folder, strategy), strategy)
+        return folder
+
+    return made
 
 
 def weights(storage: Path) -> bytes:
@@ -100,23 +106,31 @@ def halted(driver: subprocess.Popen[str], folder: Path) -> psutil.Process:
     return psutil.Process(int((folder / "halted").read_text()))
 
 
-def cases() -> list[tuple[int, str, int, str]]:
+QUICK = (6, 7)
+"""Of the cases those without the mark `slow`: H, each step once, a worker and a driver."""
+
+
+def cases() -> list[Any]:
     """Ten seeded cases: every phase, every victim, a random step."""
     picked = list(itertools.islice(itertools.cycle(EVERY_PHASE), 10))
     victims = itertools.cycle(VICTIMS)
     return [
-        (seed, strategy, phase * STEPS + random.Random(seed).randrange(1, STEPS), next(victims))
+        pytest.param(
+            seed, strategy, phase * STEPS + random.Random(seed).randrange(1, STEPS), next(victims),
+            marks=() if seed in QUICK else pytest.mark.slow,
+        )
         for seed, (strategy, phase) in enumerate(picked)
-    ]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("seed", "strategy", "step", "victim"), cases())
 def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(
-    undisturbed: dict[str, Path], tmp_path: Path, seed: int, strategy: str, step: int, victim: str
-) -> None:
-    storage = tmp_path / "storage"
+    undisturbed: Callable[[str], Path], tmp_path: Path, seed: int, strategy: str, step: int,
+    victim: str,
+) -> None:  # fmt: skip
+    storage, expected = tmp_path / "storage", undisturbed(strategy)
     without = shutil.ignore_patterns("model", "runs", "mlflow.db*", "mlartifacts")
-    shutil.copytree(undisturbed[strategy], storage, ignore=without)
+    shutil.copytree(expected, storage, ignore=without)
     config = experiment(storage, strategy)
     driver = start(config, step, tmp_path)
     worker = halted(driver, tmp_path)
@@ -132,7 +146,7 @@ def test_killed_at_a_random_step_it_ends_bit_for_bit_the_same(
         driver = start(config, step, tmp_path)
         text, _ = driver.communicate()
     assert driver.returncode == 0, text
-    assert weights(storage) == weights(undisturbed[strategy])
-    losses = [history(folder)["loss"].tolist() for folder in (storage, undisturbed[strategy])]
+    assert weights(storage) == weights(expected)
+    losses = [history(folder)["loss"].tolist() for folder in (storage, expected)]
     assert losses[0] == losses[1]
     assert not list(storage.glob("stages/model/.unfinished-*"))

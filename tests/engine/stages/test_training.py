@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.evaluation.model import load_model
 from tests.data.builders import plain
-from tests.engine.conftest import pretend, tiny
+from tests.engine.conftest import pretend, tiny, training_here
 
 
 def losses(storage: Path, workers: int) -> list[float]:
@@ -44,7 +45,9 @@ def losses(storage: Path, workers: int) -> list[float]:
 @pytest.mark.ray
 def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> None:
     """Of a network without batch norm, with its dropout."""
-    alone, together = (losses(tmp_path / str(workers), workers) for workers in (1, 2))
+    with training_here():
+        alone = losses(tmp_path, 1)
+    together = losses(tmp_path, 2)
     assert len(alone) == 6
     assert together == pytest.approx(alone, rel=0, abs=1e-5)
 
@@ -52,10 +55,10 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
 @pytest.mark.ray
 @pytest.mark.parametrize("strategy", ["sequential", "hierarchical"])
 def test_a_network_of_smp_trains_and_is_scored(
-    cluster: None, tmp_path: Path, strategy: str
+    prepared: SimpleNamespace, trained_here: None, strategy: str
 ) -> None:
     config = tiny(
-        tmp_path,
+        prepared.config.storage,
         network={"name": "smp:unet"},
         train__strategy=strategy,
         train__max_steps=2,
@@ -150,9 +153,14 @@ def test_a_diverged_training_leaves_no_model(cluster: None, tmp_path: Path) -> N
         report__baseline="none",
         report__scenes=0,
     )
-    for _ in range(2):
-        with pytest.raises(UserError, match=r"lower train\.baseline\.all_layers\.learning_rate"):
-            pipeline.run(config, "diverged")
+    with pytest.raises(UserError, match=r"lower train\.baseline\.all_layers\.learning_rate"):
+        pipeline.run(config, "diverged")
+    # Nor where it goes on from its last checkpoint.
+    with (
+        training_here(),
+        pytest.raises(UserError, match=r"lower train\.baseline\.all_layers\.learning_rate"),
+    ):
+        pipeline.run(config, "diverged")
     models = tmp_path / "stages" / "model"
     assert [path.name[:12] for path in models.iterdir()] == [".unfinished-"]
     [state] = models.glob(".unfinished-*/state.pt")

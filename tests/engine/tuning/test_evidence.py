@@ -12,7 +12,7 @@ from lhs.evaluation.metrics import scores
 from lhs.report.evidence import read_planned, read_runs
 from lhs.report.evidence_tables import evidence_tables
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 EVIDENCE = Path(__file__).parents[3] / "tune" / "evidence.py"
 SWEEP = """
@@ -48,7 +48,6 @@ def swept(folder: Path, name: str, variants: list[str] | None) -> int:
     return run.main(["sweep", str(path), *recipe, "--name", name, "--keep", kept, *settings])
 
 
-@pytest.mark.timeout(1500)
 def test_three_variants_of_two_seeds_and_their_intervals(
     cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,7 +77,6 @@ def test_three_variants_of_two_seeds_and_their_intervals(
     assert len(read_runs(tmp_path / "kept" / "synthetic")) == 6
 
 
-@pytest.mark.slow
 def test_the_whole_protocol(cluster: None, tmp_path: Path) -> None:
     assert swept(tmp_path, "whole", None) == 0
     text = evidence_tables(tmp_path / "kept")["synthetic"]

@@ -14,6 +14,9 @@ from lhs.engine.tuning.plan import make_shared
 from lhs.errors import UserError
 from tests.engine.conftest import pretend, tiny
 
+HERE = {"train__gpu": False, "hierarchy__backend": "sklearn"}
+"""Settings that no cluster is asked about."""
+
 
 def test_what_stops_one_trial_leaves_the_others(
     checked_stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -32,14 +35,12 @@ def test_what_stops_one_trial_leaves_the_others(
         return found
 
     monkeypatch.setattr(Stages, "make", make)
-    # Settings that no cluster is asked about.
-    here = {"train__gpu": False, "hierarchy__backend": "sklearn"}
     configs = [
-        tiny(tmp_path, **here),
-        tiny(tmp_path, **here, context__variants=2),
-        tiny(tmp_path, **here, hierarchy__n_star=21),
-        tiny(tmp_path, **here, context__variants=2, hierarchy__n_star=22),
-        tiny(tmp_path, **here, train__strategy="baseline"),
+        tiny(tmp_path, **HERE),
+        tiny(tmp_path, **HERE, context__variants=2),
+        tiny(tmp_path, **HERE, hierarchy__n_star=21),
+        tiny(tmp_path, **HERE, context__variants=2, hierarchy__n_star=22),
+        tiny(tmp_path, **HERE, train__strategy="baseline"),
     ]
     results, errors = make_shared(checked_stages, configs)
     assert errors == {1: "no samples", 2: "no hierarchy", 3: "no samples"}
@@ -50,3 +51,21 @@ def test_what_stops_one_trial_leaves_the_others(
     assert made[1] == ["scenes"]
     assert made[2] == ["scenes", "samples", "histograms"]
     assert made[4] == ["scenes"]
+
+
+def test_where_nothing_is_trained_a_baseline_is_its_hierarchy(
+    checked_stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `lhs hierarchy`."""
+
+    def make(stages: Stages, stage: Stage, config: Config) -> StageResult:
+        pretend(stages, stage, config, digest="d")
+        found = stages.find(stage, config)
+        assert found is not None
+        return found
+
+    monkeypatch.setattr(Stages, "make", make)
+    config = tiny(tmp_path, **HERE, train__strategy="baseline")
+    [done], errors = make_shared(checked_stages, [config], trained=False)
+    assert [result.name for result in done] == ["scenes", "samples", "histograms", "hierarchy"]
+    assert errors == {}

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
 import yaml
+from ray import tune
 
 from lhs import run
-from lhs.engine.tracking.tracker import PARENT
+from lhs.engine.storage import Storage
+from lhs.engine.tracking.tracker import PARENT, tracked
+from lhs.engine.tuning import search
 from lhs.engine.tuning.search import changed
+from lhs.engine.tuning.trials import record_of, record_path
+from lhs.sweeps import METRICS, Trial
 from tests.engine.conftest import tiny
 from tests.engine.tuning.test_sweep import started, waited
 
@@ -57,6 +64,59 @@ def test_dotted_changes_of_a_configuration(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def pretended_trial(
+    storage: Storage, folder: str, trial: Trial, tags: Mapping[str, str], *_: object
+) -> None:
+    """All of a trial but its training: each is a little worse than the one before."""
+    with tracked(trial.config, storage, "synthetic", trial.name, tags=tags) as tracker:
+        for epoch in (1, 2, 3):
+            found = dict.fromkeys(METRICS, (10 * epoch - trial.number) / 100)
+            tune.report({"epoch": epoch, **found})
+        record = record_of(trial, []) | {"scores": found, "run_id": tracker.run_id}
+        storage.write_json(record_path(folder, trial.number), record)
+
+
+_searched = search._searched
+
+
+def without_training(*arguments: Any, **named: Any) -> None:
+    """A trial in its own process."""
+    search.run_trial = pretended_trial  # type: ignore[assignment]
+    _searched(*arguments, **named)
+
+
+def test_trials_that_stay_behind_are_stopped_and_those_that_were_begun_taken_up(
+    cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(search, "_searched", without_training)
+    storage = tmp_path / "storage"
+    path = written(tmp_path, storage)
+    records = storage / "sweeps" / "mine" / "trials"
+    command = ["sweep", str(path), "--trials-at-once", "1"]
+    assert run.main(command) == 0
+    found = [json.loads((records / f"{number:03}.json").read_text()) for number in (1, 2, 3, 4)]
+    # Rungs are at epochs 1 and 3; the first trial is alone at its.
+    assert [one["stopped_after"] for one in found[1:]] == [1, 1, 1]
+    assert [one["scores"]["per_pixel"] for one in found[1:]] == [0.08, 0.07, 0.06]
+    assert found[0]["scores"]["per_pixel"] == 0.29
+    assert len({json.dumps(one["changes"]) for one in found}) == COUNT
+    frame = pd.read_csv(storage / "sweeps" / "mine" / "summary.csv")
+    assert frame["number"].tolist() == [1, 2, 3, 4]
+    # As if it had been killed in its last trial.
+    (records / "004.json").unlink()
+    kept = [(records / f"00{number}.json").read_text() for number in (1, 2, 3)]
+    capsys.readouterr()
+    assert run.main([*command, "--resume"]) == 0
+    assert "3 trials are finished, 1 left" in capsys.readouterr().err
+    assert [(records / f"00{number}.json").read_text() for number in (1, 2, 3)] == kept
+    assert json.loads((records / "004.json").read_text())["changes"] == found[3]["changes"]
+    path.write_text(path.read_text().replace("count=4", "count=5"))
+    assert run.main([*command, "--resume"]) == 2
+    assert "search: count: found 5, begun with 4" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_and_resumed_it_stops_who_stays_behind(
     cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import yaml
 
 from lhs import run
+from lhs.config import Config
+from lhs.engine import pipeline
 from lhs.engine.cache import Stages
+from lhs.engine.graph import EVALUATION, HIERARCHY
 from lhs.engine.storage import Storage
-from lhs.engine.tracking.tracker import PARENT
+from lhs.engine.tracking.tracker import PARENT, tracked
+from lhs.engine.tuning import trials as tune_trials
 from lhs.engine.tuning.plan import check_scenes, plan_text
 from lhs.engine.tuning.trials import TRIAL
+from lhs.errors import UserError
+from lhs.evaluation.metrics import scores
 from lhs.sweeps import read_sweep, trials_of
 from tests.browser import compare_runs, needs_chromium
-from tests.engine.conftest import tiny
+from tests.engine.conftest import tiny, training_here
 
 pytestmark = pytest.mark.ray
 
@@ -103,17 +113,33 @@ def test_the_plan_counts_what_is_there_already(whole: Path, tmp_path: Path) -> N
 
 
 def test_results_are_those_of_single_runs(whole: Path, tmp_path: Path) -> None:
-    """Each trial, by the stages it names."""
+    """A run alone would take each trial's stages, and one elsewhere comes to the same losses."""
     frame = table(whole)
     assert frame["number"].tolist() == [1, 2]
     assert frame["hierarchy.k_scale"].tolist() == [1.0, 2.0]
-    for number in (1, 2):
+    stages = Stages(Storage(str(whole)))
+    for trial in trials_of(read_sweep(str(written(tmp_path, whole)))):
+        number = trial.number
         record = json.loads(
             (whole / "sweeps" / "mine" / "trials" / f"{number:03}.json").read_text()
         )
-        evaluation = whole / "stages" / "evaluation" / record["keys"]["evaluation"]
-        facts = json.loads((evaluation / "_SUCCESS.json").read_text())["facts"]
-        assert facts["per_pixel"] == record["scores"]["per_pixel"] == frame["per_pixel"][number - 1]
+        found = stages.find(EVALUATION, trial.config)
+        assert found is not None
+        assert found.key == record["keys"]["evaluation"]
+        assert found.facts["per_pixel"] == record["scores"]["per_pixel"]
+        assert found.facts["per_pixel"] == frame["per_pixel"][number - 1]
+    alone = trial.config.model_copy(update={"storage": str(tmp_path / "alone")})
+    with training_here():
+        (outcome,) = pipeline.run(alone, "alone")
+    assert outcome.hierarchy is not None
+    assert outcome.hierarchy.key == record["keys"]["hierarchy"]
+    losses = [
+        pd.read_parquet(folder / "history.parquet")["loss"].to_numpy()
+        for folder in (
+            Path(outcome.model.path), whole / "stages" / "model" / record["keys"]["model"]
+        )
+    ]  # fmt: skip
+    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 def test_mlflow_has_one_parent_and_its_trials(whole: Path) -> None:
@@ -130,6 +156,7 @@ def test_mlflow_has_one_parent_and_its_trials(whole: Path) -> None:
     assert [point.step for point in points] == [1, 2]
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_mlflow_s_page_shows_the_trials_beside_each_other(whole: Path, tmp_path: Path) -> None:
     _, children = runs_of(whole)
@@ -210,6 +237,55 @@ def test_hierarchies_alone(cluster: None, tmp_path: Path, capsys) -> None:
     assert (storage / "stages" / "hierarchy").exists()
 
 
+def pretended_run(
+    config: Config, name: str, tags: Mapping[str, str], run_id: str | None, *_: object
+) -> Any:
+    """All of a trial but its training: the second one fails."""
+    storage = Storage(config.storage)
+    with tracked(config, storage, "synthetic", name, tags=tags, run_id=run_id) as tracker:
+        stages = Stages(storage)
+        stages.make(HIERARCHY, config)
+        if config.hierarchy.k_scale == 2:
+            raise UserError("no second trial")
+    evaluation = SimpleNamespace(scores=scores(np.array([[6, 2], [1, 3]])))
+    return SimpleNamespace(stages=stages, evaluation=evaluation, tracker=tracker, report="")
+
+
+_trial = tune_trials._trial
+
+
+def without_training(*arguments: Any, **named: Any) -> None:
+    """A trial in its own process."""
+    tune_trials.run_one = pretended_run  # type: ignore[assignment]
+    _trial(*arguments, **named)
+
+
+def test_a_trial_that_fails_is_named_and_the_others_stay(
+    cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(tune_trials, "_trial", without_training)
+    storage = tmp_path / "storage"
+    path = written(tmp_path, storage)
+    records, kept = storage / "sweeps" / "mine" / "trials", ""
+    for resume in ([], ["--resume"]):
+        assert run.main(["sweep", str(path), *resume]) == 1
+        printed = capsys.readouterr().err
+        assert ("1 trials are finished, 1 left" in printed) == bool(resume)
+        assert "lhs: 1 of 2 trials failed:" in printed
+        assert "trial 2 (k_scale=2.0): no second trial" in printed
+        frame = pd.read_csv(storage / "sweeps" / "mine" / "summary.csv")
+        assert frame["number"].tolist() == [1, 2]
+        assert frame["per_pixel"].tolist() == [0.75, pytest.approx(math.nan, nan_ok=True)]
+        assert frame["error"][1] == "no second trial"
+        assert "1 failed" in (storage / "sweeps" / "mine" / "sweep.html").read_text()
+        # What is finished is not run again.
+        assert kept in ("", (records / "001.json").read_text())
+        kept = (records / "001.json").read_text()
+    parent, children = runs_of(storage)
+    assert [one.info.status for one in [parent, *children]] == ["FAILED", "FINISHED", "FAILED"]
+
+
 DIVERGING = """
 from lhs.sweeps import Sweep
 SWEEP = Sweep(name="mine", recipe={recipe!r}, trials=[
@@ -220,7 +296,8 @@ SWEEP = Sweep(name="mine", recipe={recipe!r}, trials=[
 """
 
 
-def test_a_trial_that_fails_is_named_and_the_others_are_finished(
+@pytest.mark.slow
+def test_a_trial_that_diverges_is_named_and_the_others_are_finished(
     cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storage = tmp_path / "storage"
@@ -283,6 +360,7 @@ def trial_process(driver: int) -> psutil.Process | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_twice_and_a_trial_once_it_ends_as_undisturbed(whole: Path, tmp_path: Path) -> None:
     storage = tmp_path / "storage"
@@ -315,6 +393,7 @@ def test_killed_twice_and_a_trial_once_it_ends_as_undisturbed(whole: Path, tmp_p
     assert [entry.info.status for entry in [parent, *children]] == ["FINISHED"] * 3
 
 
+@pytest.mark.slow
 def test_two_at_once_on_one_storage_make_a_stage_once(cluster: None, tmp_path: Path) -> None:
     storage = tmp_path / "storage"
     path = written(tmp_path, storage)
@@ -332,4 +411,8 @@ def test_two_at_once_on_one_storage_make_a_stage_once(cluster: None, tmp_path: P
     ]  # fmt: skip
     # Both name the one result, by what it cost when it was made.
     assert seconds[0] == seconds[1]
-    assert Stages(Storage(str(storage))).done == []
+    made = {
+        name: len([key for key in (storage / "stages" / name).iterdir() if key.name[0] != "."])
+        for name in ("scenes", "samples", "histograms", "hierarchy")
+    }
+    assert made == {"scenes": 1, "samples": 1, "histograms": 1, "hierarchy": 2}
