@@ -120,11 +120,12 @@ def test_an_unreadable_image_is_reported_and_the_others_are_done(
     cut = save_image(tmp_path / "cut.jpg")
     cut.write_bytes(cut.read_bytes()[:-200])
     out = tmp_path / "out"
-    absent = tmp_path / "absent.jpg"
-    assert predict_files(trained, [str(cut), str(absent), str(good)], str(out)) == 2
+    text = tmp_path / "text.jpg"
+    text.write_text("no image")
+    assert predict_files(trained, [str(cut), str(text), str(good)], str(out)) == 2
     assert "1 images labelled, 2 not readable" in capsys.readouterr().out
     assert f"lhs: {cut}" in caplog.text
-    assert str(absent) in caplog.text
+    assert str(text) in caplog.text
     assert list(files(out)) == [
         "good.png", "good_overlay.png", "legend.png", "pixels.csv", "predict.json",
     ]  # fmt: skip
