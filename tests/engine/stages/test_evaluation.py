@@ -80,7 +80,7 @@ def predicts_the_first_class(
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that passes for a model's."""
-    described = SimpleNamespace(dataset="plain", image_range=None)
+    described = SimpleNamespace(dataset="plain", image_range=None, long_side=None)
     opened = SimpleNamespace(classes=CLASSES, description=described)
     monkeypatch.setattr("lhs.evaluation.model.load_model", lambda *_, **__: opened)
     monkeypatch.setattr(evaluation, "stored_model", lambda *_: None)
