@@ -249,10 +249,8 @@ def _start_paths_at(folder: Path, tree: dict[str, Any]) -> None:
         section, key = _section(tree, name)
         value = section.get(key)
         # Neither URIs nor the home folder; what is no path is refused later.
-        if isinstance(value, str) and not (
-            value[:1] in ("", "~") or "://" in value or "\0" in value
-        ):
-            section[key] = os.path.abspath(folder / value)
+        if isinstance(value, str) and value[:1] not in ("", "~") and "\0" not in value:
+            section[key] = value if "://" in value else os.path.abspath(folder / value)
 
 
 def _content(path: Path) -> bytes:

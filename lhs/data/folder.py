@@ -170,9 +170,9 @@ def open_folder(
     for id in void_ids:
         if 0 <= id - ids_from < len(classes):
             raise UserError(
-                f"data.folder.void is {listed_ids(void_ids)}, and {id} is the id of class "
-                f"{classes[id - ids_from]!r} in {folder / 'classes.txt'}, whose ids count from "
-                f"{ids_from} (data.folder.ids_from); allowed: ids that no class has"
+                f"data.folder.void is {id}, the id of class {classes[id - ids_from]!r} in "
+                f"{folder / 'classes.txt'}, which counts from {ids_from} (data.folder.ids_from); "
+                "allowed: ids that no class has"
             )
     paths = _images(folder / "images")
     if not paths:
