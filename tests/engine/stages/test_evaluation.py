@@ -149,7 +149,7 @@ def test_a_job_counts_enlarged_labels(tmp_path: Path, monkeypatch: pytest.Monkey
     job = evaluation._ScoreJob(None, 255, False)  # type: ignore[arg-type]
     arrays = job.read(scene)
     assert arrays["image"].shape == (24, 32, 3)
-    predicted = torch.from_numpy(np.arange(24 * 32, dtype=np.uint8).reshape(24, 32) % 3)
+    predicted = torch.from_numpy((np.arange(24 * 32) % 3).reshape(24, 32).astype(np.uint8))
     fake = SimpleNamespace(
         device="cpu", classes=CLASSES, label_batch=lambda images: [predicted for _ in images]
     )
