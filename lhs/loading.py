@@ -30,6 +30,8 @@ STDIN = "-"
 """A recipe that is read from the standard input."""
 EXTENDS = "extends"
 """The key of a recipe that names the one it changes."""
+PATHS = ("storage", "data.root", "data.folder.path", "network.weights_file")
+"""Settings that name files and folders: relative ones in a recipe's file start at its folder."""
 REMOVED = {"train.features_gb": "features of frozen layers are computed at every step"}
 """Settings of earlier versions that recipes and stored runs may have, and what holds now."""
 RENAMED = {
@@ -63,9 +65,11 @@ def load_config(recipe: str = "demo", settings: Sequence[str] = ()) -> Config:
     recipe
         The name of a packaged recipe, the path of a YAML file, or `-` for YAML from the standard
         input. With `extends: RECIPE` in it, its
-        settings are put over those of another, which extends none itself.
+        settings are put over those of another, which extends none itself. Relative paths in a file
+        start at the file's folder.
     settings
-        `key=value` texts, the key dotted, the value in YAML.
+        `key=value` texts, the key dotted, the value in YAML; relative paths start at the current
+        folder.
 
     Raises
     ------
@@ -235,7 +239,18 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     updated, warnings = _updated(tree, f"recipe {path}")
     for warning in warnings:
         _warn(warning)
+    if path != recipe_path(STDIN):
+        _start_paths_at(path.parent, updated)
     return updated
+
+
+def _start_paths_at(folder: Path, tree: dict[str, Any]) -> None:
+    for name in PATHS:
+        section, key = _section(tree, name)
+        value = section.get(key)
+        # Neither URIs nor the home folder; what is no path is refused later.
+        if isinstance(value, str) and value[:1] not in ("", "~") and "\0" not in value:
+            section[key] = value if "://" in value else os.path.abspath(folder / value)
 
 
 def _content(path: Path) -> bytes:

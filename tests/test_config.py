@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -322,6 +323,13 @@ def test_an_unbounded_region_in_all_spellings(value, recipe):
         ("train.seed=-1", "greater than or equal to 0"),
         ("train.validate_every=0", "greater than or equal to 1"),
         ("data.held_out=0", "greater than or equal to 1"),
+        ("data.held_out=test", "val"),
+        ("data.long_side=20", "greater than or equal to 32"),
+        ("data.folder.void=-1", "greater than or equal to 0"),
+        ("data.folder.void=[0, 70000]", "less than or equal to 65535"),
+        ("data.folder.void=[]", "at least 1 item"),
+        ("data.folder.void=[true]", "valid integer"),
+        ("data.folder.ids_from=-1", "greater than or equal to 0"),
         ("storage=", "string"),
         ("storage=''", "1"),
     ],
@@ -503,6 +511,60 @@ def test_the_environment_names_the_places(monkeypatch):
     monkeypatch.setenv("LHS_DATA_ROOT", "/data")
     assert Config().storage == "s3://bucket/lhs"
     assert Config().data.root == "/data"
+
+
+def test_one_void_id_is_stored_as_before():
+    folder = load_config("demo", ["data.folder.void=[9]"]).data.folder
+    assert folder == load_config("demo", ["data.folder.void=9"]).data.folder
+    assert folder.model_dump(mode="json")["void"] == 9
+    several = load_config("demo", ["data.folder.void=[255, 0, 255]"])
+    assert several.dotted()["data.folder.void"] == [0, 255]
+    assert build_config(several.model_dump(mode="json")) == several
+
+
+# Paths
+
+
+PLACES = """
+storage: results
+data: {root: ../data, folder: {path: ., scenes: names.csv}}
+network: {weights_file: nets/vgg.pt}
+"""
+
+
+def test_relative_paths_in_a_recipe_start_at_its_folder(recipe, tmp_path, monkeypatch):
+    path = Path(recipe(PLACES))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for one in (str(path), "../mine.yaml"):
+        config = load_config(one)
+        assert config.storage == str(tmp_path / "results")
+        assert config.data.root == str(tmp_path.parent / "data")
+        assert config.data.folder.path == str(tmp_path)
+        # Relative to the folder of the dataset.
+        assert config.data.folder.scenes == "names.csv"
+        assert config.network.weights_file == str(tmp_path / "nets/vgg.pt")
+    config = load_config(str(path), ["data.folder.path=here", "storage=there"])
+    assert (config.data.folder.path, config.storage) == ("here", "there")
+
+
+def test_each_of_two_recipes_has_its_own_folder(recipe, tmp_path):
+    recipe(PLACES)
+    (tmp_path / "more").mkdir()
+    over = tmp_path / "more" / "over.yaml"
+    over.write_text("extends: ../mine.yaml\nstorage: results\n")
+    config = load_config(str(over))
+    assert config.storage == str(tmp_path / "more" / "results")
+    assert config.data.folder.path == str(tmp_path)
+
+
+def test_other_places_stay_as_they_are(recipe, monkeypatch):
+    for place in ("s3://bucket/folder", "~/folder", "/folder"):
+        written = f"{{path: {place!r}}}"
+        config = load_config(recipe(f"storage: {place}\ndata: {{folder: {written}}}"))
+        assert config.storage == config.data.folder.path == place
+    assert load_config("demo", ["data.root=here"]).data.root == "here"
+    assert "NUL" in refused(recipe=recipe('data: {root: "a\\0b"}'))
 
 
 # Round trips

@@ -73,7 +73,7 @@ class Config(Section):
         if self.train.validate_every is not None and self.data.held_out is None:
             raise ValueError(
                 f"train.validate_every = {self.train.validate_every} needs data.held_out, the "
-                "number of training images to validate on: test images are for the end"
+                "number of training images to validate on, or val: test images are for the end"
             )
         return self
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_serializer, field_validator
 
 from lhs.config.section import Section
 from lhs.names import DatasetName
+
+LabelId = Annotated[int, Field(ge=0, le=65535, strict=True)]
 
 
 class StanfordConfig(Section):
@@ -21,8 +23,10 @@ class StanfordConfig(Section):
 class FolderConfig(Section):
     path: str = ""
     """Folder with `images/`, `labels/` and `classes.txt`."""
-    void: int = Field(255, ge=0, le=65535)
-    """The id that stands for "not labelled" in the label PNGs."""
+    void: tuple[LabelId, ...] = Field((255,), min_length=1)
+    """The id or ids that stand for "not labelled" in the label PNGs."""
+    ids_from: LabelId = 0
+    """The id of the first line of `classes.txt` in the label PNGs."""
     scenes: str = "none"
     """Where scene names come from: `none`, `folder`, `prefix` or the path of a CSV."""
     labels_follow_exif: bool | None = None
@@ -31,6 +35,21 @@ class FolderConfig(Section):
     range: tuple[float, float] | None = None
     """The values that are black and white in images of 16 bits a channel and of floats; 8 bits are
     kept. A model keeps it for prediction."""
+
+    @field_validator("void", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("void")
+    @classmethod
+    def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(value)))
+
+    @field_serializer("void")
+    def _one_as_number(self, value: tuple[int, ...]) -> int | list[int]:
+        # As stored by earlier versions, which knew one.
+        return value[0] if len(value) == 1 else list(value)
 
     @field_validator("range")
     @classmethod
@@ -61,9 +80,12 @@ class DataConfig(Section):
     """Train on a seeded random part of this many images."""
     max_test: int | None = Field(None, ge=1)
     """Test on a seeded random part of this many images."""
-    held_out: int | None = Field(None, ge=1)
+    held_out: Annotated[int, Field(ge=1)] | Literal["val"] | None = None
     """Test on this many of the training images, which are then not trained on, instead of the test
-    images: to choose settings without using the test images."""
+    images: to choose settings without using the test images. `val`: on those of a folder's
+    `splits/val.txt`."""
+    long_side: int | None = Field(None, ge=32)
+    """Resize images whose longer side has more pixels than this, before anything else."""
     seed: int = Field(0, ge=0)
     """For the random parts and Stanford's random split."""
     stanford: StanfordConfig = StanfordConfig()

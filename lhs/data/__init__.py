@@ -12,6 +12,7 @@ from lhs.data.catalogue import KNOWN
 from lhs.data.dataset import Dataset
 from lhs.data.folder import open_folder
 from lhs.data.layout import find_base
+from lhs.data.resizing import resized_dataset
 from lhs.data.scenes import Scene, void_of
 from lhs.errors import UserError
 from lhs.names import DATASETS
@@ -54,11 +55,11 @@ def open_dataset(name_or_config: str | DataConfig, data_root: str | Path | None 
     config = settings(name_or_config, data_root)
     with file_errors(f"opening the dataset {config.dataset!r}"):
         dataset = _open(config)
-    if config.held_out is not None:
+    if isinstance(config.held_out, int):
         dataset = dataset.held_out(config.held_out, seed=config.seed)
     if config.max_train is not None or config.max_test is not None:
-        return dataset.subset(config.max_train, config.max_test, seed=config.seed)
-    return dataset
+        dataset = dataset.subset(config.max_train, config.max_test, seed=config.seed)
+    return dataset if config.long_side is None else resized_dataset(dataset, config.long_side)
 
 
 def settings(name_or_config: str | DataConfig, data_root: str | Path | None = None) -> DataConfig:
@@ -77,8 +78,12 @@ def settings(name_or_config: str | DataConfig, data_root: str | Path | None = No
 
 
 def undivided(config: DataConfig) -> DataConfig:
-    """The settings of the whole dataset, also where a run takes a part of it."""
-    return config.model_copy(update={"max_train": None, "max_test": None, "held_out": None})
+    """The settings of the whole dataset as it lies in its files, also where a run takes a part of
+    it or resizes it."""
+    held_out = "val" if config.held_out == "val" else None
+    return config.model_copy(
+        update={"max_train": None, "max_test": None, "held_out": held_out, "long_side": None}
+    )
 
 
 def dataset_folder(config: DataConfig) -> Path:
@@ -91,6 +96,11 @@ def dataset_folder(config: DataConfig) -> Path:
 def _open(config: DataConfig) -> Dataset:
     if config.dataset == "folder":
         return _open_folder(config)
+    if config.held_out == "val":
+        raise UserError(
+            f"data.held_out is 'val': {config.dataset} has no validation list; allowed: a number "
+            "of training images (val is for folders with splits/val.txt)"
+        )
     if config.dataset != "synthetic":
         return _open_known(config)
     from lhs.data.synthetic import synthetic_dataset
@@ -108,6 +118,8 @@ def _open_folder(config: DataConfig) -> Dataset:
     return open_folder(
         folder,
         void=setting.void,
+        ids_from=setting.ids_from,
+        held_out="val" if config.held_out == "val" else "test",
         scenes=setting.scenes,
         seed=config.seed,
         labels_follow_exif=setting.labels_follow_exif,

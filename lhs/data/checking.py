@@ -53,14 +53,15 @@ def inspect_dataset(dataset_or_config: Dataset | DataConfig | str) -> Findings:
         Errors and notes.
     """
     findings = Findings()
-    known, allow_empty = None, False
+    known, allow_empty, held_out = None, False, None
     if isinstance(dataset_or_config, Dataset):
         dataset = dataset_or_config
     else:
         config = settings(dataset_or_config)
         known, allow_empty = KNOWN.get(config.dataset), config.allow_empty_classes
+        held_out = config.held_out
         try:
-            # The whole dataset, also where a run takes a part of it.
+            # The whole dataset as it lies in its files, also where a run takes a part of it.
             dataset = open_dataset(undivided(config))
         except UserError as error:
             findings.errors.append(str(error))
@@ -68,7 +69,7 @@ def inspect_dataset(dataset_or_config: Dataset | DataConfig | str) -> Findings:
     _check_scenes(dataset, known, allow_empty, findings)
     _check_labels_without_image(dataset, findings)
     if any(isinstance(scene, PictureScene) for scene in dataset.scenes()) and dataset.folder:
-        findings.notes += ignored_files(dataset.folder)
+        findings.notes += ignored_files(dataset.folder, "val" if held_out == "val" else "test")
     if known is not None:
         _check_counts(dataset, known, findings)
     return findings

@@ -149,15 +149,15 @@ class Dataset:
         chosen = [replace(train[place], split="test") for place in order[:count]]
         return self.with_scenes([*(train[place] for place in order[count:]), *chosen])
 
-    def with_scenes(self, scenes: list[Scene]) -> Dataset:
-        """Keep the label space, take other scenes."""
+    def with_scenes(self, scenes: list[Scene], **identity: Any) -> Dataset:
+        """Keep the label space, take other scenes; `identity` says what else is not as before."""
         return Dataset(
             self.name,
             self.classes,
             scenes,
             colours=self.colours,
             folder=self.folder,
-            identity=self._identity,
+            identity=self._identity | identity,
         )
 
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 
@@ -22,18 +23,20 @@ from lhs.data.images import (
     turned_upright,
 )
 from lhs.data.layout import find_files, read_lines
-from lhs.data.scenes import SPLITS, FileScene
+from lhs.data.scenes import SPLITS, FileScene, some_ids
 from lhs.errors import BadImageError, UserError
 
 NEEDED = ("images", "labels", "classes.txt")
 _TEST_SHARE = 5
+_VALIDATION = "val.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureScene(FileScene):
-    """A scene whose labels are a PNG of ids from 0, `void_id` where unlabelled."""
+    """A scene whose labels are a PNG of ids from `first_id`, one of `void_ids` where unlabelled."""
 
-    void_id: int
+    void_ids: tuple[int, ...]
+    first_id: int = 0
     labels_follow_exif: bool | None = None
     value_range: tuple[float, float] | None = None
 
@@ -52,11 +55,11 @@ class PictureScene(FileScene):
         Raises
         ------
         UserError
-            If the image is turned, its label map could lie like the turned image or like its pixels
-            as stored, and `labels_follow_exif` does not say which.
+            If an id is neither a class's nor void; or if the image is turned, its label map could
+            lie like the turned image or like its pixels as stored, and `labels_follow_exif` does
+            not say which.
         """
-        ids = read_label_picture(self.label_file)
-        ids[ids == self.void_id] = -1
+        ids = self._class_ids(read_label_picture(self.label_file))
         orientation = self._orientation()
         if orientation == 1:
             return ids
@@ -74,13 +77,29 @@ class PictureScene(FileScene):
             follows = self.labels_follow_exif
         return turned_upright(ids, orientation) if ids.shape == stored and not follows else ids
 
+    def _class_ids(self, stored: np.ndarray) -> np.ndarray:
+        void, first = np.isin(stored, self.void_ids), self.first_id
+        wrong = stored[~void & ((stored < first) | (stored >= first + self.num_classes))]
+        if wrong.size:
+            hint = ""
+            if first == 0 and wrong.max() == self.num_classes:
+                hint = "; if line 1 of classes.txt is id 1, set data.folder.ids_from=1"
+            raise UserError(
+                f"{self.label_file}: label id {some_ids(np.unique(wrong))} out of range: the "
+                f"dataset has {self.num_classes} classes, ids {first}.."
+                f"{first + self.num_classes - 1}, and data.folder.void is "
+                f"{listed_ids(self.void_ids)}{hint}"
+            )
+        return np.where(void, -1, stored - first)
+
     def label_colours(self, label_map: np.ndarray) -> dict[int, int]:
-        """Read the colours of the ids in a label map; see `Scene.label_colours`."""
+        """Read the colours of the file's ids in a label map; see `Scene.label_colours`."""
         palette = read_palette(self.label_file)
         if palette is None:
             return {}
-        present = np.unique(label_map)
-        present = present[present < min(self.num_classes, len(palette))].tolist()
+        present = np.unique(label_map).astype(int)
+        present = present[present < self.num_classes] + self.first_id
+        present = present[present < len(palette)].tolist()
         return {id: int.from_bytes(palette[id].tobytes()) for id in present}
 
     def _orientation(self) -> int:
@@ -93,7 +112,9 @@ class PictureScene(FileScene):
 def open_folder(
     folder: Path,
     *,
-    void: int = 255,
+    void: int | tuple[int, ...] = 255,
+    ids_from: int = 0,
+    held_out: Literal["test", "val"] = "test",
     scenes: str = "none",
     seed: int = 0,
     labels_follow_exif: bool | None = None,
@@ -105,11 +126,16 @@ def open_folder(
     ----------
     folder
         It holds `images/` (any image files, in folders or not), `labels/` (PNG files of the same
-        path and stem with class ids from 0), `classes.txt` (one class name per line, line 1 is id
-        0) and, if wanted, `splits/train.txt` and `splits/test.txt` (one image per line). With one
-        list the other split is the rest; without any, a seeded random fifth is the test set.
+        path and stem with class ids), `classes.txt` (one class name per line) and, if wanted,
+        `splits/train.txt` and `splits/test.txt` (one image per line). With one list the other split
+        is the rest; without any, a seeded random fifth is the test set.
     void
-        The id of unlabelled pixels in the PNG files, not one of the classes'.
+        The id or ids of unlabelled pixels in the PNG files, none of the classes'.
+    ids_from
+        The id of the first class in the PNG files; the others count on from it.
+    held_out
+        "val": the images of `splits/val.txt` are the test split, and not trained on; the test
+        images are left out.
     scenes
         Where scene names come from: "none", "folder" (the first folder below `images/`),
         "prefix" (the file name up to the first `_`), or the path of a CSV `image,scene`.
@@ -140,20 +166,27 @@ def open_folder(
     classes = read_lines(folder / "classes.txt")
     if not classes:
         raise UserError(f"{folder / 'classes.txt'} is empty; needed: one class name per line")
-    if 0 <= void < len(classes):
-        raise UserError(
-            f"data.folder.void is {void}, the id of class {classes[void]!r} in "
-            f"{folder / 'classes.txt'}; allowed: an id that no class has"
-        )
+    void_ids = (void,) if isinstance(void, int) else void
+    for id in void_ids:
+        if 0 <= id - ids_from < len(classes):
+            raise UserError(
+                f"data.folder.void is {id}, the id of class {classes[id - ids_from]!r} in "
+                f"{folder / 'classes.txt'}, which counts from {ids_from} (data.folder.ids_from); "
+                "allowed: ids that no class has"
+            )
     paths = _images(folder / "images")
     if not paths:
         found = "".join(f"; {line}" for line in ignored_files(folder) if "images/" in line)
         raise UserError(f"{folder / 'images'}: no images in this folder{found}")
     splits = _splits(folder, list(paths), seed)
+    if held_out == "val":
+        splits = _validation_splits(folder, set(paths), splits)
     names = _scene_names(folder, paths, scenes)
     # What is not given is not in the identity: results of earlier versions stay in use.
-    reading = {"labels_follow_exif": labels_follow_exif, "range": value_range}
+    reading: dict[str, object] = {"labels_follow_exif": labels_follow_exif, "range": value_range}
     given = {key: value for key, value in reading.items() if value is not None}
+    if ids_from:
+        given["ids_from"] = ids_from
     return Dataset(
         folder.name or "folder",
         classes,
@@ -165,19 +198,25 @@ def open_folder(
                 name=names.get(id),
                 image_file=str(folder / "images" / paths[id]),
                 label_file=str(folder / "labels" / f"{id}.png"),
-                void_id=void,
+                void_ids=void_ids,
+                first_id=ids_from,
                 labels_follow_exif=labels_follow_exif,
                 value_range=value_range,
             )
             for id, split in splits.items()
         ],
         folder=folder,
-        identity={"void": void, **given},
+        identity={"void": void_ids[0] if len(void_ids) == 1 else void_ids, **given},
     )
 
 
-def ignored_files(folder: Path) -> list[str]:
-    """Count the files of a plain folder that nothing reads.
+def listed_ids(ids: Iterable[int]) -> str:
+    """Ids as a message lists them."""
+    return ", ".join(map(str, ids))
+
+
+def ignored_files(folder: Path, held_out: Literal["test", "val"] = "test") -> list[str]:
+    """Count the files of a plain folder that nothing reads; `held_out` as in `open_folder`.
 
     Returns
     -------
@@ -190,10 +229,11 @@ def ignored_files(folder: Path) -> list[str]:
         for name, read in (("images", IMAGE_SUFFIXES), ("labels", {".png"}))
         for suffix, count in sorted(Counter(_other_suffixes(folder / name, read)).items())
     ]
-    used = {f"{split}.txt" for split in SPLITS}
+    used = {f"{split}.txt" for split in (*SPLITS, held_out)}
     lists = sorted(os.listdir(folder / "splits")) if (folder / "splits").is_dir() else []
     return lines + [
-        f"splits/{name} is unused; read are {' and '.join(sorted(used))}"
+        f"splits/{name} is unused; read are {', '.join(sorted(used))}"
+        + " (to test on it: data.held_out=val)" * (name == _VALIDATION)
         for name in lists
         if name not in used and not name.startswith(".")
     ]
@@ -237,6 +277,31 @@ def _splits(folder: Path, ids: list[str], seed: int) -> dict[str, str]:
         rest = SPLITS[1 - SPLITS.index(given)]
         chosen |= {id: rest for id in ids if id not in chosen}
     return chosen
+
+
+def _validation_splits(folder: Path, known: set[str], splits: dict[str, str]) -> dict[str, str]:
+    """Test on the images of the validation list; the training images are those that are not there.
+
+    Raises
+    ------
+    UserError
+        If there is no such list, or it shares images with the list of training images.
+    """
+    path, train = folder / "splits" / _VALIDATION, folder / "splits" / "train.txt"
+    if not path.exists():
+        raise UserError(
+            f"data.held_out is 'val', and {path} is not there; needed: a list with one image per "
+            "line, or data.held_out=N, a number of training images"
+        )
+    held_out = _image_list(path, known)
+    both = [id for id in held_out if splits.get(id) == "train"] if train.exists() else []
+    if both:
+        raise UserError(
+            f"{path}: image {both[0]!r} is in {train.name} too"
+            + (f", and so are {len(both) - 1} more" if len(both) > 1 else "")
+        )
+    left = {id: split for id, split in splits.items() if split == "train"}
+    return left | dict.fromkeys(held_out, "test")
 
 
 def _image_list(path: Path, known: set[str]) -> list[str]:

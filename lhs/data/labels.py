@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lhs.data.dataset import Dataset
-from lhs.data.folder import PictureScene
+from lhs.data.folder import PictureScene, listed_ids
 
 _HEADERS = {"class", "classes", "name", "names", "label", "labels", "id", "category", "categories"}
 
@@ -100,34 +100,41 @@ def empty_classes(dataset: Dataset, found: FoundLabels) -> str:
     found
         Of all its training images.
     """
+    scene = next((s for s in dataset.scenes() if isinstance(s, PictureScene)), None)
+    first, void = (0, ()) if scene is None else (scene.first_id, scene.void_ids)
     empty = [id for id, pixels in enumerate(found.class_pixels) if not pixels]
     present = [id for id, pixels in enumerate(found.class_pixels) if pixels]
-    names = ", ".join(f"{dataset.classes[id]} (id {id})" for id in empty)
-    void = next((s.void_id for s in dataset.scenes() if isinstance(s, PictureScene)), None)
+    names = ", ".join(f"{dataset.classes[id]} (id {id + first})" for id in empty)
     text = f"{dataset.name}: no train pixel of class {names}; ids found: "
-    text += ", ".join(map(str, present)) or "none"
-    if void is not None:
+    text += listed_ids(id + first for id in present) or "none"
+    if void:
         text += (
-            f", and {void} (data.folder.void: unlabelled) in {found.unlabelled_images} of "
-            f"{found.images} label maps"
+            f", and {' or '.join(map(str, void))} (data.folder.void: unlabelled) in "
+            f"{found.unlabelled_images} of {found.images} label maps"
         )
-    cause = _cause(dataset.classes, empty, present, void if found.unlabelled_images else None)
+    # Of several ids it is not known which occur.
+    one = void[0] if len(void) == 1 and found.unlabelled_images else None
+    cause = _cause(dataset.classes, empty, present, one, first)
     return f"{text}. Likely cause: {cause}. If it is meant: --set data.allow_empty_classes=true"
 
 
 def _cause(
-    classes: tuple[str, ...], empty: list[int], present: list[int], void: int | None
-) -> str:  # fmt: skip
-    """A likely cause; `void` is its id if it occurs."""
+    classes: tuple[str, ...], empty: list[int], present: list[int], void: int | None, first: int
+) -> str:
+    """A likely cause; `void` is its id if it occurs, `first` that of the first class."""
     for number, name in enumerate(classes):
         if name.startswith("#") or (number == 0 and name.lower() in _HEADERS):
             return f"line {number + 1} of classes.txt, {name!r}, is no class: every line counts"
     if void is not None and empty == [len(classes) - 1] and len(classes) == 2:
         return (
-            f"masks of 0 and {void}: write id 1 in the place of {void}, which stands for unlabelled"
+            f"masks of {first} and {void}: write id {first + 1} in the place of {void}, which "
+            "stands for unlabelled"
         )
-    if 0 in empty and present:
-        return "ids counted from 1: they count from 0, line 1 of classes.txt is id 0"
+    if first == 0 and 0 in empty and present:
+        return (
+            "ids counted from 1, while line 1 of classes.txt is id 0: take a first line for "
+            "unlabelled pixels out, and set data.folder.ids_from=1"
+        )
     if void is not None and len(empty) == 1:
-        return f"label maps with {void} in the place of id {empty[0]}"
+        return f"label maps with {void} in the place of id {empty[0] + first}"
     return "a list of classes that is longer than the labels' own, shifted, or of other labels"

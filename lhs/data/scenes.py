@@ -122,6 +122,14 @@ class Scene(ABC):
             raise BadImageError(problem)
         return image, label_map
 
+    def load_scored(self) -> tuple[np.ndarray, np.ndarray]:
+        """Read the image, and the label map that its prediction is scored on.
+
+        Both as in `load`, but where `data.long_side` has resized the image the label map has the
+        size of the original.
+        """
+        return self.load()
+
     def size_problem(self, image: tuple[int, ...], label_map: tuple[int, ...]) -> str | None:
         """Say what is wrong with the two (H, W) shapes; None where they agree."""
         if image == label_map:
@@ -172,13 +180,14 @@ class FileScene(Scene):
         if ids.max() >= self.num_classes:
             wrong = np.unique(ids[ids >= self.num_classes])
             raise UserError(
-                f"{self.label_file}: label id {_some(wrong)} out of range: the dataset has "
+                f"{self.label_file}: label id {some_ids(wrong)} out of range: the dataset has "
                 f"{self.num_classes} classes, ids 0..{self.num_classes - 1} when counted from 0"
             )
         dtype = label_dtype(self.num_classes)
         return np.where(ids < 0, void_of(self.num_classes), ids).astype(dtype)
 
 
-def _some(values: np.ndarray, most: int = 5) -> str:
+def some_ids(values: np.ndarray, most: int = 5) -> str:
+    """Ids (N,) as a message lists them."""
     text = ", ".join(str(int(value)) for value in values[:most])
     return text + (f" and {len(values) - most} more" if len(values) > most else "")

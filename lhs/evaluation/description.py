@@ -43,6 +43,9 @@ class ModelDescription:
     image_range
         `data.folder.range` of its training: what is black and white in images of 16 bits a channel
         and of floats.
+    long_side
+        `data.long_side` of its training: images whose longer side has more pixels are resized
+        before the network sees them.
     """
 
     network: NetworkConfig
@@ -54,6 +57,7 @@ class ModelDescription:
     hierarchy_digest: str | None
     subclass_head: str = "joint"
     image_range: tuple[float, float] | None = None
+    long_side: int | None = None
 
     @property
     def has_w(self) -> bool:
@@ -115,6 +119,9 @@ def _parse(content: bytes) -> ModelDescription:
                 f"image_range {image_range!r}, allowed are two numbers, black below white"
             )
         image_range = low, high
+    long_side = tree.get("long_side")
+    if long_side is not None and (type(long_side) is not int or long_side < 1):
+        raise ValueError(f"long_side {long_side!r}, allowed are whole numbers above 0")
     description = ModelDescription(
         network=NetworkConfig.model_validate(tree["network"]),
         strategy=strategy,
@@ -125,6 +132,7 @@ def _parse(content: bytes) -> ModelDescription:
         hierarchy_digest=tree["hierarchy_digest"],
         subclass_head=subclass_head,
         image_range=image_range,
+        long_side=long_side,
     )
     # Only with W there are more scores than classes.
     most = 65535 if description.has_w else len(classes)

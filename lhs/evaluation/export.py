@@ -25,6 +25,8 @@ SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 """Of the files, by format."""
 CLASSES = "classes.json"
 """Name of the list of classes inside a file."""
+LONG_SIDE = "long_side"
+"""Name of `ModelDescription.long_side` inside a file."""
 EXAMPLE = (4, 5)
 """Sides of the example image of a file for any size, in multiples of `network.multiple`."""
 
@@ -50,7 +52,8 @@ def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | No
 
     Its input is `image`, (1, 3, H, W) float32 RGB 0..255, its output `scores`, (1, L, H, W): the
     label of a pixel is the class with the best score. The names of the classes are in the file
-    too: metadata `classes.json` in ONNX, an extra file of that name in torch.export.
+    too: metadata `classes.json` in ONNX, an extra file of that name in torch.export. So is
+    `long_side` if the model resizes images: callers do that.
 
     Parameters
     ----------
@@ -86,17 +89,19 @@ def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | No
     elif scores.dense is not None:
         # One pass, without a loop over parts.
         scores.dense.chunk, scores.budget = math.inf, math.inf
-    classes = json.dumps(model.classes)
+    facts = {CLASSES: json.dumps(model.classes)}
+    if model.description.long_side is not None:
+        facts[LONG_SIDE] = str(model.description.long_side)
     with torch.no_grad(), _quiet():
         exported = torch.export.export(program, (image,), dynamic_shapes=shapes)
         if kind == "torch-export":
-            torch.export.save(exported, path, extra_files={CLASSES: classes})
+            torch.export.save(exported, path, extra_files=facts)
             return
         written = torch.onnx.export(
             exported, dynamo=True, input_names=["image"], output_names=["scores"], verbose=False
         )
         assert written is not None
-        written.model.metadata_props[CLASSES] = classes
+        written.model.metadata_props.update(facts)
         written.save(path, external_data=False)
 
 

@@ -13,11 +13,19 @@ from torch import nn
 
 from lhs.context.samples import centre_pixels
 from lhs.data.images import read_image
+from lhs.data.resizing import resized_image
 from lhs.errors import UserError
 from lhs.evaluation.description import DESCRIPTION, ModelDescription, read_description
 from lhs.evaluation.grid import ScoreGrid
 from lhs.evaluation.pooling import SubclassPool
-from lhs.evaluation.prediction import Prediction, best_classes, best_of_superpixels, best_scored
+from lhs.evaluation.prediction import (
+    Prediction,
+    at_full_size,
+    best_classes,
+    best_of_superpixels,
+    best_scored,
+    enlarged,
+)
 from lhs.evaluation.scoring import PixelScores, SummedNetwork, inference_network
 from lhs.hierarchy import Hierarchy
 from lhs.hierarchy.document import HIERARCHY_FILE
@@ -104,6 +112,9 @@ class Model:
     ) -> Prediction:
         """Label every pixel of an image of any size.
 
+        Where the model was trained with `data.long_side`, a larger image is resized as in training,
+        and each pixel gets the label and the scores of the nearest one of the resized image.
+
         Parameters
         ----------
         image
@@ -122,20 +133,32 @@ class Model:
         if superpixels is None:
             return self.predict_batch([image])[0]
         [pixels] = self._checked([image])
+        [seen] = self.resized([pixels])
         places = self._centres(pixels, superpixels)
+        # Their pixels in the resized image.
+        sides = torch.tensor([pixels.shape[:2], seen.shape[:2]])
+        places = (2 * places + 1) * sides[1] // (2 * sides[0])
         with torch.inference_mode(), arithmetic(self.precision, self.device):
             return best_of_superpixels(
-                pixels, self.scores.at(self._tensor([pixels]), places), superpixels, self.classes,
+                pixels, self.scores.at(self._tensor([seen]), places), superpixels, self.classes,
                 self.colours,
             )  # fmt: skip
 
-    def predict_batch(self, images: Sequence[np.ndarray | str | Path]) -> list[Prediction]:
+    def resized(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Images (H, W, 3) uint8 as the network is to see them: see `data.long_side`."""
+        return [resized_image(image, self.description.long_side) for image in images]
+
+    def predict_batch(
+        self, images: Sequence[np.ndarray | str | Path], *, resize: bool = True
+    ) -> list[Prediction]:
         """Label every pixel of images of one size, in batches where that is faster.
 
         Parameters
         ----------
         images
             (H, W, 3) uint8 RGB each, or paths of image files.
+        resize
+            False for images that `resized` has made, or scaled ones of these.
 
         Raises
         ------
@@ -143,10 +166,11 @@ class Model:
             For an unreadable file, an array of another shape or type, or images of several sizes.
         """
         pixels = self._checked(images)
+        seen = self.resized(pixels) if resize else pixels
         with torch.inference_mode():
             return [
-                best_scored(image, grid, self.classes, self.colours)
-                for image, grid in zip(pixels, self._grids(pixels), strict=True)
+                at_full_size(best_scored(small, grid, self.classes, self.colours), image)
+                for image, small, grid in zip(pixels, seen, self._grids(seen), strict=True)
             ]
 
     def label_batch(self, images: Sequence[np.ndarray]) -> list[torch.Tensor]:
@@ -159,7 +183,10 @@ class Model:
         """
         pixels = self._checked(images)
         with torch.inference_mode():
-            return [best_classes(grid, len(self.classes)) for grid in self._grids(pixels)]
+            return [
+                enlarged(best_classes(grid, len(self.classes)), image.shape[:2])
+                for image, grid in zip(pixels, self._grids(self.resized(pixels)), strict=True)
+            ]
 
     def _checked(self, images: Sequence[np.ndarray | str | Path]) -> list[np.ndarray]:
         return _checked(images, self.description.image_range)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from lhs.data.resizing import nearest_places, resized_nearest
 from lhs.evaluation.grid import ScoreGrid
 from lhs.evaluation.overlay import label_overlay
 
@@ -25,9 +26,10 @@ class Prediction:
     label_map
         (H, W) class ids, uint8 (uint16 above 255 classes).
     known
-        The model's scores: at a grid of pixels, or (N, L) of superpixels.
+        The model's scores: at a grid of pixels, or (N, L) of superpixels; of the resized image if
+        the model resizes it.
     superpixels
-        (H, W) rows of `known`, where scores are those of superpixels.
+        Rows of `known` (h, w), where scores are those of superpixels.
     classes
         Name of each id.
     colours
@@ -43,10 +45,15 @@ class Prediction:
 
     @property
     def scores(self) -> np.ndarray:
-        """(L, H, W) float32, computed at each call; `probabilities` is their softmax."""
+        """(L, H, W) float32, computed at each call; `probabilities` is their softmax.
+
+        Where the image was resized each pixel has the scores of the nearest one, as its label.
+        """
         if isinstance(self.known, ScoreGrid):
-            return self.known.rows(0, self.known.height).numpy()
-        return np.ascontiguousarray(self.known.T)[:, self.superpixels]
+            found = self.known.rows(0, self.known.height).numpy()
+        else:
+            found = np.ascontiguousarray(self.known.T)[:, self.superpixels]
+        return resized_nearest(found, self.label_map.shape)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -70,6 +77,26 @@ def best_scored(
         classes=classes,
         colours=colours,
     )
+
+
+def at_full_size(prediction: Prediction, image: np.ndarray) -> Prediction:
+    """The prediction of a resized image as one of the image (H, W, 3) itself: each pixel has the
+    label and the scores of the nearest one."""
+    label_map = resized_nearest(prediction.label_map, image.shape[:2])
+    return replace(prediction, image=image, label_map=label_map)
+
+
+def enlarged(labels: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Label ids (h, w) brought to (height, width) as `resized_nearest` does, on their device."""
+    if labels.shape == shape:
+        return labels
+    rows, columns = (
+        torch.from_numpy(nearest_places(*sizes)).to(labels.device)
+        for sizes in zip(labels.shape, shape, strict=True)
+    )
+    # CUDA has few kernels for uint16: int16 has the same bits.
+    plain = labels.view(torch.int16) if labels.dtype == torch.uint16 else labels
+    return plain[rows[:, None], columns].view(labels.dtype)
 
 
 def best_classes(scores: ScoreGrid, num_classes: int) -> torch.Tensor:

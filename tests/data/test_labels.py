@@ -63,6 +63,17 @@ def test_a_class_without_training_pixels(
     assert errors(root, allow_empty_classes=True) == []
 
 
+def test_ids_are_told_as_they_are_in_the_files(tmp_path: Path) -> None:
+    root = made(tmp_path / "own", ["sky", "sea", "sand"], halves(1, 3))
+    folder = {"path": str(root), "void": [0, 255], "ids_from": 1}
+    (error,) = errors(root, folder=folder)
+    assert "no train pixel of class sea (id 2); ids found: 1, 3, and 0 or 255" in error
+    for name, (first, second) in (("a", (5, 6)), ("b", (6, 5)), ("c", (5, 6))):
+        colours = [(0, 0, 0), (first, 0, 0), (second, 0, 0), (7, 0, 0)]
+        save_palette(root / f"labels/{name}.png", halves(1, 2), colours)
+    assert "its palette shows id 1 as" in errors(root, folder=folder)[0]
+
+
 def test_test_images_may_lack_a_class(tmp_path: Path) -> None:
     root = made(tmp_path / "own", ["sky", "sea"], halves(0, 1))
     save_labels(root, "c", halves(0, 0))

@@ -172,6 +172,66 @@ def test_folder_with_declared_void(tmp_path: Path) -> None:
         open_folder(tmp_path, void=1)
 
 
+def test_folder_with_ids_from_1_and_several_void_ids(tmp_path: Path) -> None:
+    plain(tmp_path)
+    ids = stripes() + 1
+    ids[0], ids[-1] = 0, 255
+    save_labels(tmp_path, "beach_1", ids)
+    label_map = open_folder(tmp_path, void=(0, 255), ids_from=1).scene("beach_1").label_map()
+    assert (label_map[[0, -1]] == 255).all()
+    assert (label_map[1:-1] == stripes()[1:-1]).all()
+    for void, message in (
+        (255, r"id 0 out of range.*ids 1\.\.3, and data\.folder\.void is 255$"),
+        ((0, 7), r"id 255 out of range.*ids 1\.\.3, and data\.folder\.void is 0, 7$"),
+    ):
+        with pytest.raises(UserError, match=message):
+            open_folder(tmp_path, void=void, ids_from=1).scene("beach_1").label_map()
+    # The fourth of three classes: one off.
+    with pytest.raises(UserError, match=r"id 3 out of range.*ids 0\.\.2.*data\.folder\.ids_from=1"):
+        open_folder(tmp_path, void=(255, 254)).scene("beach_1").label_map()
+    with pytest.raises(UserError, match=r"void is 3, the id of class 'sand'.*counts from 1"):
+        open_folder(tmp_path, void=(0, 3), ids_from=1)
+    open_folder(tmp_path, void=3)
+
+
+def test_one_void_id_and_ids_from_0_are_in_the_fingerprint_as_before(tmp_path: Path) -> None:
+    plain(tmp_path)
+    usual = open_folder(tmp_path, void=9)
+    assert usual._identity == {"void": 9}
+    assert open_folder(tmp_path, void=(9,)).fingerprint() == usual.fingerprint()
+    others = {open_folder(tmp_path, void=void, ids_from=first).fingerprint()
+              for void, first in ((9, 0), (10, 0), (9, 1), ((9, 10), 0))}  # fmt: skip
+    assert len(others) == 4
+
+
+def test_folder_tested_on_its_validation_list(tmp_path: Path) -> None:
+    lists = {"train": ["beach_1"], "val": ["beach_2", "beach_3.png"], "test": ["town_1"]}
+
+    def split_of(name: str, lists: dict[str, list[str]]) -> tuple[list[str], list[str]]:
+        dataset = open_folder(plain(tmp_path / name, splits=lists), held_out="val")
+        return [s.id for s in dataset.split("train")], [s.id for s in dataset.split("test")]
+
+    assert split_of("all", lists) == (["beach_1"], ["beach_2", "beach_3"])
+    rest = {"val": ["beach_1"], "test": ["town_1"]}
+    assert split_of("rest", rest) == (["beach_2", "beach_3", "town_2"], ["beach_1"])
+    assert split_of("same", {"val": ["town_1"], "test": ["town_1"]})[1] == ["town_1"]
+    train, test = split_of("alone", {"val": ["beach_1", "town_1"]})
+    assert test == ["beach_1", "town_1"]
+    assert 2 <= len(train) <= 3
+    assert not set(train) & set(test)
+    assert ignored_files(tmp_path / "all", "val") == []
+    (line,) = ignored_files(tmp_path / "all")
+    assert line.startswith("splits/val.txt is unused")
+    assert "data.held_out=val" in line
+    for name, lists, message in (
+        ("none", {"train": ["beach_1"]}, r"held_out is 'val', and .*val\.txt is not there"),
+        ("both", {"train": ["beach_1"], "val": ["beach_1"]}, r"val\.txt: image 'beach_1' is in tr"),
+        ("gone", {"val": ["gone"]}, r"val\.txt: 1 entries are no image.*gone"),
+    ):
+        with pytest.raises(UserError, match=message):
+            split_of(name, lists)
+
+
 def test_folder_with_scene_names_from_folders_and_csv(tmp_path: Path) -> None:
     nested = plain(tmp_path / "nested", ("sea/a", "sea/b", "hill/a"))
     dataset = open_folder(nested, scenes="folder")

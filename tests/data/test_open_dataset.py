@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lhs.config import DataConfig
-from lhs.data import open_dataset
+from lhs.data import open_dataset, undivided
 from lhs.errors import UserError
 from tests.data.builders import plain, stanford, superparsing
 
@@ -61,6 +61,17 @@ def test_folder(tmp_path: Path) -> None:
     wrong = DataConfig.model_validate({"dataset": "folder", "folder": {"path": "/nowhere"}})
     with pytest.raises(UserError, match="'/nowhere' is not a folder"):
         open_dataset(wrong)
+
+
+def test_a_validation_list_is_for_folders(tmp_path: Path) -> None:
+    lists = {"train": ["beach_1", "beach_2"], "val": ["beach_3"], "test": ["town_1"]}
+    folder = {"path": str(plain(tmp_path / "mine", splits=lists))}
+    config = DataConfig.model_validate({"dataset": "folder", "folder": folder, "held_out": "val"})
+    assert [scene.id for scene in open_dataset(config).split("test")] == ["beach_3"]
+    # What a mistake in a list of classes is looked for in: training images of the same split.
+    assert [scene.id for scene in open_dataset(undivided(config)).split("train")] == lists["train"]
+    with pytest.raises(UserError, match="held_out is 'val': synthetic has no validation list"):
+        open_dataset(DataConfig.model_validate({"held_out": "val"}))
 
 
 def test_what_is_not_there_or_not_it(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.delenv(name, raising=False)
         patch.setenv("LHS_STORAGE", str(tmp_path_factory.mktemp("results")))
         patch.setenv("LHS_DATA_ROOT", str(tmp_path_factory.mktemp("data")))
+        patch.setenv("LHS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

@@ -1,5 +1,6 @@
 """Exported files label as the model does; onnxruntime and torch run them."""
 
+import dataclasses
 import json
 import warnings
 
@@ -11,7 +12,7 @@ import torch
 
 from lhs.config import DECODERS, NetworkConfig
 from lhs.evaluation.description import ModelDescription
-from lhs.evaluation.export import CLASSES, SUFFIXES, export_model, share_alike
+from lhs.evaluation.export import CLASSES, LONG_SIDE, SUFFIXES, export_model, share_alike
 from lhs.evaluation.model import Model
 from lhs.evaluation.pooling import SubclassPool
 from lhs.evaluation.scoring import SummedNetwork
@@ -131,6 +132,21 @@ def test_a_program_of_torch_brings_the_classes(tmp_path):
     found = {CLASSES: ""}
     torch.export.load(tmp_path / "model.pt2", extra_files=found)
     assert json.loads(found[CLASSES]) == list(NAMES)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_says_to_what_size_images_are_to_be_resized(kind, tmp_path):
+    model, path = model_of("lite"), tmp_path / f"model{SUFFIXES[kind]}"
+    model.description = dataclasses.replace(model.description, long_side=96)
+    export_model(model, path, kind, (64, 96))
+    if kind == "onnx":
+        found = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    else:
+        found = {CLASSES: "", LONG_SIDE: ""}
+        torch.export.load(path, extra_files=found)
+    assert json.loads(found[CLASSES]) == list(NAMES)
+    assert int(found[LONG_SIDE]) == 96
 
 
 def test_a_patch_network_needs_a_size(tmp_path):

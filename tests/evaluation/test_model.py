@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 
 import lhs
 from lhs.config import NetworkConfig
+from lhs.context.samples import centre_pixels
 from lhs.errors import UserError
 from lhs.evaluation import model as model_module
 from lhs.evaluation.description import LARGEST_DESCRIPTION, ModelDescription
 from lhs.evaluation.model import Model, load_model, save_model
+from lhs.evaluation.prediction import enlarged
 from lhs.evaluation.scoring import inference_network
 from lhs.networks.build import build_network
 from lhs.networks.encoder import EncoderNetwork
@@ -516,3 +518,87 @@ def test_a_range_that_is_none_is_refused(models, tmp_path, image_range):
     del tree["image_range"]  # as models of earlier versions
     (tmp_path / DESCRIPTION).write_text(json.dumps(tree))
     assert load_model(tmp_path).description.image_range is None
+
+
+@pytest.fixture
+def resizing(models, tmp_path):
+    """A model that resizes images to 96 pixels, and the same one that does not."""
+    network, description = models["baseline"]
+    folders = [tmp_path / name for name in ("resizing", "plain")]
+    for folder, long_side in zip(folders, (96, None), strict=True):
+        folder.mkdir()
+        save_model(folder, network, dataclasses.replace(description, long_side=long_side))
+    return [load_model(folder) for folder in folders]
+
+
+def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) or (L, H, W), by torch."""
+    tensor = torch.from_numpy(array).float().reshape(1, -1, *array.shape[-2:])
+    found = torch.nn.functional.interpolate(tensor, size, mode="nearest-exact")
+    return found.reshape(*array.shape[:-2], *size).numpy()
+
+
+def test_a_large_image_is_resized_and_labelled_at_its_full_size(resizing):
+    model, without = resizing
+    assert (model.description.long_side, without.description.long_side) == (96, None)
+    image = picture(129, 193, seed=2)
+    small = np.array(Image.fromarray(image).resize((96, 64), Image.Resampling.BILINEAR))
+    found, expected = model.predict(image), without.predict(small)
+    assert found.label_map.dtype == np.uint8
+    assert len(np.unique(found.label_map)) > 1
+    np.testing.assert_array_equal(found.label_map, nearest(expected.label_map, (129, 193)))
+    np.testing.assert_array_equal(found.scores, nearest(expected.scores, (129, 193)), strict=True)
+    np.testing.assert_array_equal(found.scores.argmax(axis=0), found.label_map)
+    assert found.probabilities.shape == (3, 129, 193)
+    np.testing.assert_allclose(
+        found.probabilities, nearest(expected.probabilities, (129, 193)), rtol=1e-5
+    )
+    assert (found.image == image).all()
+    assert found.overlay.shape == image.shape
+    (labels,) = model.label_batch([image])
+    np.testing.assert_array_equal(labels.numpy(), found.label_map)
+
+
+def test_an_image_that_is_small_enough_is_labelled_as_it_is(resizing):
+    model, without = resizing
+    image = picture(64, 96)
+    np.testing.assert_array_equal(model.predict(image).scores, without.predict(image).scores)
+
+
+def test_labels_of_two_bytes_are_enlarged():
+    labels = torch.tensor([[0, 300], [40000, 65535]]).to(torch.uint16)
+    found = enlarged(labels, (3, 4))
+    assert found.dtype == torch.uint16
+    expected = [[0, 0, 300, 300], [40000, 40000, 65535, 65535], [40000, 40000, 65535, 65535]]
+    assert found.numpy().tolist() == expected
+
+
+def test_patches_of_superpixels_are_cut_from_the_resized_image(resizing, monkeypatch):
+    model, _ = resizing
+    image = picture(128, 192)
+    superpixels = np.repeat(np.repeat(np.arange(6).reshape(2, 3), 64, axis=0), 64, axis=1)
+    seen = {}
+
+    def at(pixels, places):
+        seen["sides"], seen["places"] = pixels.shape[2:], places.tolist()
+        return torch.eye(3)[torch.arange(6) % 3]
+
+    monkeypatch.setattr(model.scores, "dense", object())
+    monkeypatch.setattr(model.scores, "at", at)
+    found = model.predict(image, superpixels)
+    assert seen["sides"] == (64, 96)
+    whole = np.stack(np.divmod(centre_pixels(superpixels), 192), 1)
+    assert seen["places"] == ((whole + 0.5) / 2).astype(int).tolist()
+    np.testing.assert_array_equal(found.label_map, superpixels % 3)
+    assert found.scores.shape == (3, 128, 192)
+
+
+@pytest.mark.parametrize("long_side", [0, -3, 1.5, True, "96", [96]])
+def test_a_long_side_that_is_none_is_refused(folder, long_side):
+    tree = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps(tree | {"long_side": long_side}))
+    with pytest.raises(UserError, match="not a valid model description"):
+        load_model(folder)
+    del tree["long_side"]  # as models of earlier versions
+    (folder / DESCRIPTION).write_text(json.dumps(tree))
+    assert load_model(folder).description.long_side is None

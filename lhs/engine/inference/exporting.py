@@ -68,7 +68,13 @@ def export_file(
             f"--size: found none, needed for {model.description.network.name}: a patch network is "
             "exported for images of one size"
         )
-    images = _images(check, model.description.image_range)
+    long_side = model.description.long_side
+    if size is not None and long_side is not None and max(size) > long_side:
+        raise UserError(
+            f"--size {size[0]} {size[1]}: the model was trained on images resized to a longer side "
+            f"of {long_side} pixels at most (data.long_side); allowed are sizes up to that"
+        )
+    images = model.resized(_images(check, model.description.image_range))
     if size is not None:
         images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in images]
     elif any(min(image.shape[:2]) <= model.network.multiple for image in images):
@@ -96,6 +102,12 @@ def export_file(
     finally:
         half.unlink(missing_ok=True)
     print(f"{same} of {total} pixels of {len(images)} images have the same label as the model's")
+    if long_side is not None:
+        print(
+            f"the file takes images whose longer side has at most {long_side} pixels "
+            "(data.long_side): resize larger ones before, bilinearly and antialiased, and enlarge "
+            "the label map after"
+        )
     print(f"written: {target}" if alike else f"not written: allowed are {ALIKE:.2%} and more")
     return 0 if alike else 1
 

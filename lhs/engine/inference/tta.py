@@ -11,7 +11,7 @@ import numpy as np
 from lhs.context.superpixels import segment
 from lhs.errors import UserError
 from lhs.evaluation.model import Model, load_model
-from lhs.evaluation.prediction import Prediction, average_predictions, vote
+from lhs.evaluation.prediction import Prediction, at_full_size, average_predictions, vote
 from lhs.names import ClassScores
 from lhs.networks.patch import PatchNetwork
 
@@ -79,16 +79,23 @@ def load_model_for(folder: Path, options: PredictOptions) -> Model:
 def predict_with_tta(
     model: Model, images: Sequence[np.ndarray], options: PredictOptions
 ) -> list[Prediction]:
-    """Label images (H, W, 3) uint8 of one size."""
+    """Label images (H, W, 3) uint8 of one size.
+
+    Scales and superpixels are those of the resized image, if the model resizes it.
+    """
+    seen = model.resized(images)
     if options.centres:
-        return [model.predict(image, segment(image, options.centres)) for image in images]
-    if options.flip or options.scales != (1.0,):
+        found = [model.predict(image, segment(image, options.centres)) for image in seen]
+    elif options.flip or options.scales != (1.0,):
         found = [
-            average_predictions(model.predict, image, flip=options.flip, scales=options.scales)
-            for image in images
-        ]
+            average_predictions(
+                lambda view: model.predict_batch([view], resize=False)[0],
+                image, flip=options.flip, scales=options.scales,
+            )
+            for image in seen
+        ]  # fmt: skip
     else:
-        found = model.predict_batch(images)
+        found = model.predict_batch(seen)
     if options.superpixels:
         found = [vote(each, segment(each.image, options.superpixels)) for each in found]
-    return found
+    return [at_full_size(one, image) for one, image in zip(found, images, strict=True)]

@@ -11,6 +11,7 @@ from torch import nn
 from lhs.data.scenes import Scene
 from lhs.evaluation.metrics import confusion_counts, scores
 from lhs.evaluation.pooling import SubclassPool
+from lhs.evaluation.prediction import enlarged
 from lhs.evaluation.scoring import PixelScores, inference_network
 from lhs.names import ClassScores
 
@@ -63,9 +64,10 @@ class Validation:
         device = next(model.parameters()).device
         counts = np.zeros((self.classes, self.classes), np.int64)
         for scene in self.scenes:
-            image, truth = scene.load()
+            image, truth = scene.load_scored()
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device, torch.float32)
             strips = scored.grid(pixels).strips()
-            found = torch.cat([strip.max(dim=0).indices for strip in strips]).cpu().numpy()
+            best = torch.cat([strip.max(dim=0).indices for strip in strips])
+            found = enlarged(best, truth.shape).cpu().numpy()
             counts += confusion_counts(found, truth, self.classes, self.void)
         return scores(counts).headline()

@@ -264,6 +264,7 @@ def _save_model(
         hierarchy_digest=None if hierarchy is None else hierarchy.digest,
         subclass_head=config.train.subclass_head,
         image_range=config.data.folder.range if config.data.dataset == "folder" else None,
+        long_side=config.data.long_side,
     )
     rows = pd.DataFrame(history)
     with tempfile.TemporaryDirectory() as scratch:

@@ -182,7 +182,7 @@ def checked_scenes(config: DataConfig, result: StageResult) -> CheckedScenes:
     if all(scene.id in void for scene in checked.split("test")):
         raise unlabelled_test(dataset)
     if config.dataset == "folder" and dataset.folder is not None:
-        for line in ignored_files(dataset.folder):
+        for line in ignored_files(dataset.folder, "val" if config.held_out == "val" else "test"):
             logger.warning(f"{dataset.name}: {line}")
         problem = _labels_problem(config, result)
         if problem:

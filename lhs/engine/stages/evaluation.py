@@ -149,7 +149,7 @@ class _ScoreJob(ImageJob):
     )
 
     def read(self, item: Scene) -> Arrays:
-        image, truth = item.load()
+        image, truth = item.load_scored()
         return {IMAGE: image, "truth": truth}
 
     def load(self, device: torch.device) -> Model:
@@ -158,15 +158,16 @@ class _ScoreJob(ImageJob):
     def compute(self, model: Model, images: Sequence[Arrays]) -> list[Arrays]:
         import torch
 
-        from lhs.evaluation.prediction import count_pairs
+        from lhs.evaluation.prediction import count_pairs, enlarged
 
         found: list[Arrays] = []
         for one, labels in zip(
             images, model.label_batch([each[IMAGE] for each in images]), strict=True
         ):
             truth = torch.from_numpy(one["truth"].copy()).to(model.device)
-            counts = count_pairs(labels, truth, len(model.classes), self.void)
-            found.append({"labels": labels.cpu().numpy(), "counts": counts.cpu().numpy()})
+            whole = enlarged(labels, truth.shape)
+            counts = count_pairs(whole, truth, len(model.classes), self.void)
+            found.append({"labels": whole.cpu().numpy(), "counts": counts.cpu().numpy()})
         return found
 
     def write(self, item: Scene, arrays: Arrays) -> dict[str, Any]:
@@ -200,7 +201,7 @@ def evaluate_folder(
         A local model folder; it is read here, workers need not see it.
     config
         The dataset; with `on_bad_image` of `skip`, bad images are left out and reported. Where it
-        gives no `data.folder.range`, the model's holds.
+        gives no `data.folder.range` or `data.long_side`, the model's holds.
     gpu
         Whether models book GPUs.
     stride, precision, class_scores
@@ -209,9 +210,9 @@ def evaluate_folder(
     Raises
     ------
     UserError
-        If the model's classes are not the dataset's, or the network can't use the stride or the
-        class scores, or the GPU the precision; if an image is bad, or the test split holds no
-        readable image or no labelled pixel.
+        If the model's classes or `data.long_side` are not the dataset's, or the network can't use
+        the stride or the class scores, or the GPU the precision; if an image is bad, or the test
+        split holds no readable image or no labelled pixel.
     """
     from lhs.evaluation.model import load_model
 
@@ -219,7 +220,13 @@ def evaluate_folder(
     if config.folder.range is None:
         own = config.folder.model_copy(update={"range": model.description.image_range})
         config = config.model_copy(update={"folder": own})
-    dataset = open_dataset(config)
+    long_side = model.description.long_side
+    if config.long_side not in (None, long_side):
+        raise UserError(
+            f"data.long_side = {config.long_side}: {folder} was trained with "
+            f"{long_side or 'none'}, which holds for its predictions; leave it out"
+        )
+    dataset = open_dataset(config.model_copy(update={"long_side": long_side}))
     if model.classes != tuple(dataset.classes):
         raise UserError(
             f"{folder}: the model predicts {len(model.classes)} classes of "

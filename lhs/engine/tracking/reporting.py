@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from lhs.config import IMAGE_KINDS, Config
+from lhs.data.resizing import resized_nearest
 from lhs.engine.cache import Stages
 from lhs.engine.graph import (
     EVALUATION,
@@ -211,9 +212,18 @@ def _examples(
     chosen = [test[round(place)] for place in np.linspace(0, len(test) - 1, count)]
     predictions = read_predictions(stages.storage, scored)
     before = None if baseline is None else read_predictions(stages.storage, baseline)
+    truths = [scene.label_map() for scene in chosen]
+
+    def drawn(found: dict[str, np.ndarray]) -> list[np.ndarray]:
+        # Predictions have the full size, images that of `data.long_side`.
+        return [
+            resized_nearest(found[scene.id], truth.shape)
+            for scene, truth in zip(chosen, truths, strict=True)
+        ]
+
     return Examples(
         images=[scene.image() for scene in chosen],
-        truths=[scene.label_map() for scene in chosen],
-        predictions=[predictions[scene.id] for scene in chosen],
-        baseline_predictions=None if before is None else [before[scene.id] for scene in chosen],
+        truths=truths,
+        predictions=drawn(predictions),
+        baseline_predictions=None if before is None else drawn(before),
     )

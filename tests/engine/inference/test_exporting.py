@@ -1,5 +1,6 @@
 """`lhs export`: what is compared, what is kept, what is refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,26 @@ def test_a_model_of_h_is_exported_by_the_rule_that_is_asked_for(tmp_path, capsys
     plain = ["export", str(saved(tmp_path / "plain", "lite")), "--format", "onnx"]
     assert run.main([*plain, *rule]) == 2
     assert "class_scores = best_subclass" in capsys.readouterr().err
+
+
+def resizing(folder: Path, long_side: int) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"long_side": long_side}))
+
+
+def test_a_size_above_the_training_s_is_refused(folder, capsys):
+    resizing(folder, 64)
+    command = ["export", str(folder), "--format", "torch-export", "--size", "48", "96"]
+    assert run.main(command) == 2
+    assert "--size 48 96: the model was trained on images resized" in capsys.readouterr().err
+
+
+@pytest.mark.thorough
+def test_it_is_compared_on_resized_images_and_says_so(folder, tmp_path, capsys):
+    resizing(folder, 64)
+    save_image(tmp_path / "a.png", noise_image(0, 75, 100))
+    out = ["--out", str(tmp_path / "model.pt2"), "--check", str(tmp_path / "a.png")]
+    assert run.main(["export", str(folder), "--format", "torch-export", *out]) == 0
+    said = capsys.readouterr().out
+    assert f"of {48 * 64} pixels of 1 images" in said
+    assert "the file takes images whose longer side has at most 64 pixels (data.long_side)" in said

@@ -8,6 +8,7 @@ import torch
 
 from lhs.config import NetworkConfig
 from lhs.data import open_dataset
+from lhs.data.resizing import resized_image
 from lhs.engine.runtime.validation import Validation
 from lhs.evaluation.metrics import confusion_counts, scores
 from lhs.evaluation.scoring import PixelScores
@@ -23,6 +24,24 @@ PARENTS = np.array([0, 1, 1, 2, 3, *range(4, 14), 0])
 def scenes():
     settings = ["data.synthetic.height=40", "data.synthetic.width=56", "data.held_out=3"]
     return open_dataset(load_config("demo", settings).data).split("test")
+
+
+def test_resized_images_are_scored_at_their_full_size() -> None:
+    settings = ["data.synthetic.height=80", "data.synthetic.width=112", "data.held_out=3"]
+    small, whole = (
+        open_dataset(load_config("demo", [*settings, *more]).data).split("test")
+        for more in (["data.long_side=56"], [])
+    )
+    model = network(14)
+    found = Validation(small, 14, 255, None)(model, subclasses=False)
+    scored = PixelScores(model.eval())
+
+    def enlarged(pixels: torch.Tensor) -> torch.Tensor:
+        resized = resized_image(pixels[0].permute(1, 2, 0).numpy().astype(np.uint8), 56)
+        scores = scored(torch.from_numpy(resized).permute(2, 0, 1)[None].float())
+        return torch.nn.functional.interpolate(scores, pixels.shape[2:], mode="nearest-exact")
+
+    assert found == by_hand(whole, enlarged)
 
 
 def network(outputs: int) -> EncoderNetwork:

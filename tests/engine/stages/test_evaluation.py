@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from lhs.config import DataConfig
 from lhs.data import open_dataset
@@ -31,7 +32,7 @@ from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.evaluation.metrics import confusion_counts
 from lhs.loading import build_config
-from tests.data.builders import CLASSES, plain, save_labels, stripes
+from tests.data.builders import CLASSES, noise_image, plain, save_image, save_labels, stripes
 
 
 def stored(folder: Path) -> np.ndarray:
@@ -84,7 +85,7 @@ def predicts_the_first_class(
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that passes for a model's."""
-    described = SimpleNamespace(dataset="plain", image_range=None)
+    described = SimpleNamespace(dataset="plain", image_range=None, long_side=None)
     opened = SimpleNamespace(classes=CLASSES, description=described)
     monkeypatch.setattr("lhs.evaluation.model.load_model", lambda *_, **__: opened)
     monkeypatch.setattr(evaluation, "stored_model", lambda *_: None)
@@ -122,6 +123,44 @@ def test_bad_test_images_are_left_out_where_the_setting_says_so(
         (root / "images" / f"{name}.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match="the test split holds no readable image"):
         evaluate_folder(model, data(root, on_bad_image="skip"), gpu=False)
+
+
+def test_images_are_resized_as_the_model_was_trained_and_scored_at_full_size(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHS_CACHE", str(tmp_path / "cache"))
+    root = plain(tmp_path / "large", splits={"test": ["town_1", "town_2"]})
+    save_image(root / "images/town_1.png", noise_image(0, 48, 64))
+    save_labels(root, "town_1", stripes(3, 48, 64))
+    described = SimpleNamespace(dataset="plain", image_range=None, long_side=32)
+    opened = SimpleNamespace(classes=CLASSES, description=described)
+    monkeypatch.setattr("lhs.evaluation.model.load_model", lambda *_, **__: opened)
+    for more in ({}, {"long_side": 32}):
+        found = evaluate_folder(model, data(root, **more), gpu=False)
+        assert found.counts.tolist() == [[16 * 64 + 64, 0, 0]] * 3
+    assert len(list((tmp_path / "cache").rglob("*.png"))) == 1
+    with pytest.raises(UserError, match=r"data\.long_side = 64: .* trained with 32, which holds"):
+        evaluate_folder(model, data(root, long_side=64), gpu=False)
+
+
+def test_a_job_counts_enlarged_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LHS_CACHE", str(tmp_path / "cache"))
+    root = plain(tmp_path / "large", splits={"test": ["town_1"]})
+    save_image(root / "images/town_1.png", noise_image(0, 48, 64))
+    save_labels(root, "town_1", stripes(3, 48, 64))
+    (scene,) = open_dataset(data(root, long_side=32)).split("test")
+    job = evaluation._ScoreJob(None, 255, False)  # type: ignore[arg-type]
+    arrays = job.read(scene)
+    assert arrays["image"].shape == (24, 32, 3)
+    predicted = torch.from_numpy((np.arange(24 * 32) % 3).reshape(24, 32).astype(np.uint8))
+    fake = SimpleNamespace(
+        device="cpu", classes=CLASSES, label_batch=lambda images: [predicted for _ in images]
+    )
+    (found,) = job.compute(fake, [arrays])  # type: ignore[arg-type]
+    labels = np.repeat(np.repeat(predicted.numpy(), 2, axis=0), 2, axis=1)
+    np.testing.assert_array_equal(found["labels"], labels)
+    expected = confusion_counts(labels, stripes(3, 48, 64), 3, 255)
+    np.testing.assert_array_equal(found["counts"], expected)
 
 
 def test_labels_that_do_not_fit_the_classes_are_never_left_out(tmp_path: Path, model: Path) -> None:
