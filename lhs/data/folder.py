@@ -21,7 +21,7 @@ from lhs.data.images import (
     read_palette,
     turned_upright,
 )
-from lhs.data.layout import find_files, read_lines
+from lhs.data.layout import files_below, find_files, read_lines
 from lhs.data.scenes import SPLITS, FileScene
 from lhs.errors import BadImageError, UserError
 
@@ -191,7 +191,8 @@ def ignored_files(folder: Path) -> list[str]:
         for suffix, count in sorted(Counter(_other_suffixes(folder / name, read)).items())
     ]
     used = {f"{split}.txt" for split in SPLITS}
-    lists = sorted(os.listdir(folder / "splits")) if (folder / "splits").is_dir() else []
+    splits = folder / "splits"
+    lists = sorted(path.name for path in splits.iterdir()) if splits.is_dir() else []
     return lines + [
         f"splits/{name} is unused; read are {' and '.join(sorted(used))}"
         for name in lists
@@ -200,12 +201,8 @@ def ignored_files(folder: Path) -> list[str]:
 
 
 def _other_suffixes(folder: Path, read: Iterable[str]) -> Iterator[str]:
-    for _, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            suffix = Path(name).suffix.lower()
-            if not name.startswith(".") and suffix not in read:
-                yield suffix
+    suffixes = (path.suffix.lower() for path in files_below(folder))
+    return (suffix for suffix in suffixes if suffix not in read)
 
 
 def _images(folder: Path) -> dict[str, PurePosixPath]:
