@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PosixPath, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
@@ -125,7 +125,7 @@ class RemotePath(PosixPath):
         entry = _entry(self)
         return entry is not None and not entry.folder
 
-    def iterdir(self) -> Iterator[RemotePath]:
+    def iterdir(self) -> Generator[RemotePath, None, None]:
         """Files and folders in a folder."""
         listing, inside = self._listed()
         yield from (self / name for name in listing.names.get(inside, ()))

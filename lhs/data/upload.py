@@ -6,6 +6,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
+from lhs.data.archive import file_errors
 from lhs.data.layout import files_below
 from lhs.data.progress import shown
 from lhs.data.remote import UNFINISHED, RemotePath, located, reached
@@ -50,19 +51,22 @@ def put_folder(source: Path, address: str) -> None:
     files = sorted(files_below(source))
 
     def put(path: PurePosixPath) -> None:
-        with reached(target):
-            filesystem, place = target.place()
-            with (
-                (source / path).open("rb") as file,
-                filesystem.open_output_stream(f"{place}/{path}") as stream,
-            ):
-                shutil.copyfileobj(file, stream, _CHUNK)
+        with (
+            (source / path).open("rb") as file,
+            reached(target),
+            filesystem.open_output_stream(f"{place}/{path}") as stream,
+        ):
+            shutil.copyfileobj(file, stream, _CHUNK)
 
     with reached(target):
         filesystem, place = target.place()
         with filesystem.open_output_stream(f"{place}/{UNFINISHED}") as stream:
             stream.write(b"lhs is copying a dataset here\n")
-    with ThreadPoolExecutor(THREADS) as pool, shown(f"copying to {target}", len(files)) as show:
+    with (
+        file_errors(f"copying {source} to {target}"),
+        ThreadPoolExecutor(THREADS) as pool,
+        shown(f"copying to {target}, files", len(files)) as show,
+    ):
         for number, _ in enumerate(pool.map(put, files), start=1):
             show(number)
     with reached(target):
