@@ -30,7 +30,7 @@ _bound = 50 * GB
 def set_bound(gigabytes: float) -> None:
     """Bound the size of this node's copies, as `data.cache_gb` says."""
     global _bound
-    _bound = int(gigabytes * GB)
+    _bound = round(gigabytes * GB)
 
 
 def bound() -> float:
@@ -68,11 +68,11 @@ def kept_copy(name: str, size: int, fetch: Callable[[BinaryIO], None]) -> Path:
     folder = cache_folder()
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     place = folder / digest[:2] / digest
-    with suppress(FileNotFoundError):
-        if place.stat().st_size == size:
-            os.utime(place)
-            return place
     try:
+        with suppress(FileNotFoundError):
+            if place.stat().st_size == size:
+                os.utime(place)
+                return place
         place.parent.mkdir(parents=True, exist_ok=True)
         _make_room(folder, size)
         with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as file:

@@ -14,14 +14,15 @@ import stat
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PosixPath, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from lhs.data.file_cache import kept_copy
+from lhs.data.file_cache import bound, kept_copy, set_bound
 from lhs.errors import UnreachableError, UserError
 
-_URI = re.compile(r"([a-z][a-z0-9+]*)://([^/?]+)/*(.*?)(\?[^/?=]+=[^/?]*)?")
+_URI = re.compile(r"([a-z][a-z0-9+]*)://([^/?]+)/*(.*?)(\?[^/?=]+=[^/?]*)?", re.DOTALL)
 _TIMEOUT_SECONDS, _ATTEMPTS = 4.0, 3
 """Of a request: a server that takes connections and is silent is an error after twelve seconds."""
 _MOST_LISTINGS = 4
@@ -34,7 +35,7 @@ _CREDENTIALS = (
 )
 _ADVICE = (
     (r"NO_SUCH_BUCKET|[Bb]ucket.* not found|does not exist", "correct the bucket's name"),
-    (r"ACCESS_DENIED|INVALID_|SIGNATURE|40[13]|[Cc]redential|OAuth|UNAUTH|PERM", _CREDENTIALS),
+    (r"DENIED|INVALID_|SIGNATURE|\b40[13]\b|[Cc]redential|OAuth|UNAUTH", _CREDENTIALS),
     (r"NETWORK_CONNECTION|UNAVAILABLE|curl|CURL", "check the network, and start again: what was "
      "read is kept"),
     (r"Unrecognized filesystem", "allowed are a folder, s3://, gs://, abfs:// and hdfs://"),
@@ -264,20 +265,28 @@ def reached(path: str | Path) -> Iterator[None]:
         ) from None
 
 
-Carried = dict[str, Entry]
+@dataclass(frozen=True)
+class Carried:
+    """What a process knows of files, for another one that is to read them in the same way."""
+
+    files: dict[str, Entry]
+    bound: float
 
 
-def carried(*paths: str) -> Carried:
-    """What is known of files, for another process that is to read them as this one would."""
+def carried(*paths: str) -> Carried | None:
+    """What is known of files; None for those of a disk."""
     if not any("://" in path for path in paths):
-        return {}
+        return None
     found = {path: _known(located(path)) for path in paths}
-    return {path: entry for path, entry in found.items() if entry is not None}
+    return Carried({path: entry for path, entry in found.items() if entry is not None}, bound())
 
 
-def adopt(files: Carried) -> None:
+def adopt(known: Carried | None) -> None:
     """Take over what another process knew of files."""
-    for path, entry in files.items():
+    if known is None:
+        return
+    set_bound(known.bound)
+    for path, entry in known.files.items():
         place = located(path)
         assert isinstance(place, RemotePath)
         root = _root(place)

@@ -143,10 +143,10 @@ class FileScene(Scene):
     image_file: str
     label_file: str
 
-    def __getstate__(self) -> tuple[dict[str, Any], Carried]:
+    def __getstate__(self) -> tuple[dict[str, Any], Carried | None]:
         return self.__dict__, carried(self.image_file, self.label_file)
 
-    def __setstate__(self, state: tuple[dict[str, Any], Carried]) -> None:
+    def __setstate__(self, state: tuple[dict[str, Any], Carried | None]) -> None:
         self.__dict__.update(state[0])
         adopt(state[1])
 

@@ -21,7 +21,7 @@ from lhs.data.commands import check, get, show
 from lhs.data.contents import contents_digest, file_digests
 from lhs.data.dataset import Dataset
 from lhs.data.images import read_image
-from lhs.data.remote import UNFINISHED, RemotePath, adopt, located
+from lhs.data.remote import UNFINISHED, Carried, RemotePath, adopt, located
 from lhs.data.upload import check_target, put_folder
 from lhs.errors import BadImageError, UnreachableError, UserError
 from tests.data.builders import plain, save_image, stanford, superparsing
@@ -167,11 +167,12 @@ def test_what_was_read_is_read_from_the_disk_here_and_in_other_processes(
     put_folder(plain(tmp_path / "set"), store.uri("twice"))
     dataset = open_dataset(folder_config(store.uri("twice"), cache_gb=3))
     first = [scene.load() for scene in dataset.scenes()]
-    file_cache.set_bound(1)
     sent, before = pickle.dumps(dataset.scenes()), store.requests()
     forget()
+    file_cache.set_bound(1)
     again = [scene.load() for scene in pickle.loads(sent)]
     assert store.requests() == before
+    assert file_cache.bound() == 3
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
@@ -279,7 +280,7 @@ def test_missing_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_nobody_there_is_no_bad_image(tmp_path: Path) -> None:
     uri = f"s3://bucket/a.png?endpoint_override=127.0.0.1:{free_port()}&scheme=http&region=x"
-    adopt({uri: remote.Entry(10, 1)})
+    adopt(Carried({uri: remote.Entry(10, 1)}, 1))
     with at_once(), pytest.raises(UnreachableError, match=r"s3://bucket/a\.png.*the network"):
         read_image(uri)
 
