@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import math
 import os
 import re
 import stat
+import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -23,8 +25,10 @@ from lhs.data.file_cache import bound, kept_copy, set_bound
 from lhs.errors import UnreachableError, UserError
 
 _URI = re.compile(r"([a-z][a-z0-9+]*)://([^/?]+)/*(.*?)(\?[^/?=]+=[^/?]*)?", re.DOTALL)
-_TIMEOUT_SECONDS, _ATTEMPTS = 4.0, 3
-"""Of a request: a server that takes connections and is silent is an error after twelve seconds."""
+_TIMEOUT_SECONDS, _ATTEMPTS = 8.0, 3
+"""Of a request: a server that takes connections and is silent is an error after 25 seconds."""
+_LOST_SECONDS = 5.0
+"""So long after an error a bucket is not asked again: other threads would wait once more."""
 _MOST_LISTINGS = 4
 UNFINISHED = ".unfinished"
 """Lies in a folder while files are copied into it."""
@@ -59,6 +63,8 @@ class _Listing(NamedTuple):
 
 _listings: dict[RemotePath, _Listing] = {}
 _adopted: dict[str, Entry] = {}
+_lost: dict[tuple[str, ...], tuple[float, str]] = {}
+"""When a bucket could not be reached, and the error."""
 
 
 class RemotePath(PosixPath):
@@ -248,11 +254,15 @@ def local_copy(path: str | Path) -> str | Path:
 
 
 @contextmanager
-def reached(path: str | Path) -> Iterator[None]:
+def reached(path: RemotePath) -> Iterator[None]:
     """Report what pyarrow's filesystems raise as an `UnreachableError` that says what to do; a
     `FileNotFoundError` stays as it is."""
     from pyarrow import ArrowException
 
+    bucket = path.parts[:2]
+    when, message = _lost.get(bucket, (-math.inf, ""))
+    if time.monotonic() - when < _LOST_SECONDS:
+        raise UnreachableError(message)
     try:
         yield
     except FileNotFoundError:
@@ -260,9 +270,9 @@ def reached(path: str | Path) -> Iterator[None]:
     except (ArrowException, OSError, ValueError) as error:
         text = " ".join(str(error).split())
         advice = [advice for pattern, advice in _ADVICE if re.search(pattern, text)]
-        raise UnreachableError(
-            f"{path}: can't be reached: {text[:300]}; {advice[0] if advice else 'start again'}"
-        ) from None
+        message = f"{path}: can't be reached: {text[:300]}; {[*advice, 'start again'][0]}"
+        _lost[bucket] = time.monotonic(), message
+        raise UnreachableError(message) from None
 
 
 @dataclass(frozen=True)

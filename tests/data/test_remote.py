@@ -46,6 +46,7 @@ def forget() -> None:
     """Know as little as a new process."""
     remote._listings.clear()
     remote._adopted.clear()
+    remote._lost.clear()
 
 
 @pytest.fixture(scope="module")
