@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class BadImageError(UserError):
     """One image or label file that can't be read; `data.on_bad_image` decides what follows."""
+
+
+class UnreachableError(UserError):
+    """An object store that can't be reached: no image to leave out, so that it ends a command."""

@@ -8,6 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,54 @@ def wait_for(
         assert process.poll() is None, "the server ended"
         assert time.monotonic() < limit, "the server does not answer"
         time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A running server of S3's protocol, with one bucket."""
+
+    bucket: str
+    address: str
+    log: Path
+
+    @property
+    def query(self) -> str:
+        """What stands behind a URI for this server instead of Amazon's."""
+        return f"?endpoint_override={self.address}&scheme=http&region=us-east-1"
+
+    def uri(self, folder: str) -> str:
+        """Of a folder in the bucket."""
+        return f"s3://{self.bucket}/{folder}{self.query}"
+
+    def requests(self) -> int:
+        """How many it has answered."""
+        return self.log.read_text().count("HTTP/1.1")
+
+
+@contextmanager
+def object_store(log: Path, bucket: str = "bucket", **variables: str) -> Iterator[ObjectStore]:
+    """A server of S3's protocol (moto's) with one empty bucket; it writes its requests to `log`."""
+    port = free_port()
+    with log.open("wb") as lines:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=lines, stderr=lines, env=os.environ | variables,
+        )  # fmt: skip
+    try:
+        wait_for(process, port)
+        make = urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT")
+        urllib.request.urlopen(make).close()
+        yield ObjectStore(bucket, f"127.0.0.1:{port}", log)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}  # fmt: skip
+"""What a client of it needs in its environment."""
 
 
 class TrackingServer:

@@ -22,7 +22,7 @@ class StanfordConfig(Section):
 
 class FolderConfig(Section):
     path: str = ""
-    """Folder with `images/`, `labels/` and `classes.txt`."""
+    """Folder or URI with `images/`, `labels/` and `classes.txt`."""
     void: tuple[LabelId, ...] = Field((255,), min_length=1)
     """The id or ids that stand for "not labelled" in the label PNGs."""
     ids_from: LabelId = 0
@@ -72,7 +72,9 @@ class SyntheticConfig(Section):
 class DataConfig(Section):
     dataset: DatasetName = "synthetic"
     root: str = Field(default_factory=lambda: os.environ.get("LHS_DATA_ROOT", "~/lhs-data"))
-    """The folder that `lhs data get` unpacks into."""
+    """The folder or URI (s3://, gs://) that `lhs data get` unpacks into."""
+    cache_gb: float = Field(50.0, gt=0.0)
+    """Bound on the copies of files from URIs that each node keeps below `LHS_CACHE`."""
     on_bad_image: Literal["fail", "skip"] = "fail"
     allow_empty_classes: bool = False
     """Train on a folder of your own also if its training images lack a class of `classes.txt`."""

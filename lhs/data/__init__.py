@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from lhs.data.archive import file_errors
 from lhs.data.catalogue import KNOWN
 from lhs.data.dataset import Dataset
+from lhs.data.file_cache import set_bound
 from lhs.data.folder import open_folder
 from lhs.data.layout import find_base
+from lhs.data.remote import UNFINISHED, RemotePath, located
 from lhs.data.resizing import resized_dataset
 from lhs.data.scenes import Scene, void_of
 from lhs.errors import UserError
@@ -89,8 +91,21 @@ def undivided(config: DataConfig) -> DataConfig:
 def dataset_folder(config: DataConfig) -> Path:
     """The folder of the dataset of these settings, whether it is there or not."""
     if config.dataset == "folder":
-        return Path(os.path.expanduser(config.folder.path))
-    return Path(os.path.expanduser(config.root)) / config.dataset
+        return located(os.path.expanduser(config.folder.path))
+    return located(os.path.expanduser(config.root)) / config.dataset
+
+
+def _listed_folder(config: DataConfig) -> Path:
+    """The folder of the dataset; of an object store, listed anew."""
+    folder = dataset_folder(config)
+    if isinstance(folder, RemotePath):
+        set_bound(config.cache_gb)
+        folder.refresh()
+        if (folder / UNFINISHED).exists():
+            raise UserError(
+                f"{folder}: copying a dataset there was interrupted; start that command again"
+            )
+    return folder
 
 
 def _open(config: DataConfig) -> Dataset:
@@ -111,7 +126,7 @@ def _open(config: DataConfig) -> Dataset:
 def _open_folder(config: DataConfig) -> Dataset:
     if not config.folder.path:
         raise UserError("data.dataset is 'folder': set data.folder.path to the folder's path")
-    folder = dataset_folder(config)
+    folder = _listed_folder(config)
     if not folder.is_dir():
         raise UserError(f"data.folder.path {str(folder)!r} is not a folder")
     setting = config.folder
@@ -129,7 +144,7 @@ def _open_folder(config: DataConfig) -> Dataset:
 
 def _open_known(config: DataConfig) -> Dataset:
     name, known = config.dataset, KNOWN[config.dataset]
-    folder = dataset_folder(config)
+    folder = _listed_folder(config)
     command = f"`lhs data get {name} [--archive FILE]`"
     if not folder.exists():
         raise UserError(f"{known.title} is not in {folder}; get it with {command}")

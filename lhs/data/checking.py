@@ -17,7 +17,7 @@ from lhs.data.layout import find_files
 from lhs.data.reading import map_scenes
 from lhs.data.scenes import SPLITS, Scene
 from lhs.data.superparsing import SuperParsingScene
-from lhs.errors import UserError
+from lhs.errors import UnreachableError, UserError
 
 if TYPE_CHECKING:
     from lhs.config import DataConfig
@@ -124,6 +124,8 @@ def _read_scene(
     colours: dict[int, int] = {}
     try:
         shape = scene.image().shape[:2]
+    except UnreachableError:
+        raise
     except UserError as error:
         errors.append(str(error))
     try:
@@ -131,6 +133,8 @@ def _read_scene(
         colours = scene.label_colours(label_map)
         if isinstance(scene, SuperParsingScene) and scene.class_names() != classes:
             errors.append(f"{scene.label_file}: its class names differ from the dataset's")
+    except UnreachableError:
+        raise
     except UserError as error:
         errors.append(str(error))
     if label_map is None:

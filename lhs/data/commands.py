@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from lhs.data.archive import file_errors, sha256_of, unpack
 from lhs.data.catalogue import KNOWN, Known
 from lhs.data.checking import inspect_dataset
 from lhs.data.download import download
+from lhs.data.file_cache import cache_folder
+from lhs.data.remote import UNFINISHED, RemotePath
 from lhs.data.statistics import Statistics, describe
+from lhs.data.upload import put_folder
 from lhs.errors import UserError
 
 
@@ -42,13 +46,18 @@ def get(name: str, archive: str | Path | None = None, root: str | Path | None = 
     known = KNOWN[name]
     config = settings(name, root)
     folder = dataset_folder(config)
+    remote = isinstance(folder, RemotePath)
     with file_errors(f"getting {known.title}"):
-        there = folder.exists()
+        if isinstance(folder, RemotePath):
+            folder.refresh()
+        there = folder.exists() and not (folder / UNFINISHED).exists()
     if there:
         print(f"{known.title} is already in {folder}; remove that folder to get it again")
         return check(config)
+    # For a bucket it is unpacked here first.
+    made = cache_folder() / "getting" / name if remote else folder
     if archive is None:
-        path = folder.parent / ".downloads" / known.address.rsplit("/", 1)[-1]
+        path = made.parent / ".downloads" / known.address.rsplit("/", 1)[-1]
         if not path.exists():
             download(known.address, path)
     else:
@@ -56,7 +65,12 @@ def get(name: str, archive: str | Path | None = None, root: str | Path | None = 
         if not os.path.isfile(path):
             raise UserError(f"archive {str(path)!r} is not a file")
     _verify(known, path, downloaded=archive is None)
-    unpack(path, folder, needed=known.needed, max_bytes=known.max_bytes)
+    if remote:
+        shutil.rmtree(made, ignore_errors=True)
+    unpack(path, made, needed=known.needed, max_bytes=known.max_bytes)
+    if remote:
+        put_folder(made, str(folder))
+        shutil.rmtree(made)
     if archive is None:
         with file_errors(f"removing {path}"):
             path.unlink()

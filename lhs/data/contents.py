@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from lhs.data.progress import shown
+from lhs.data.remote import local_copy
 
 Result = TypeVar("Result")
 
@@ -48,7 +49,7 @@ def file_states(paths: Sequence[Path]) -> dict[str, FileState]:
 def file_digest(path: str | Path) -> str:
     """Digest a file's content: its sha256, hexadecimal; empty where it can't be read."""
     try:
-        with open(path, "rb") as file:
+        with open(local_copy(path), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""

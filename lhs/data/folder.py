@@ -22,7 +22,7 @@ from lhs.data.images import (
     read_palette,
     turned_upright,
 )
-from lhs.data.layout import find_files, read_lines
+from lhs.data.layout import files_below, find_files, read_lines
 from lhs.data.scenes import SPLITS, FileScene, some_ids
 from lhs.errors import BadImageError, UserError
 
@@ -230,7 +230,8 @@ def ignored_files(folder: Path, held_out: Literal["test", "val"] = "test") -> li
         for suffix, count in sorted(Counter(_other_suffixes(folder / name, read)).items())
     ]
     used = {f"{split}.txt" for split in (*SPLITS, held_out)}
-    lists = sorted(os.listdir(folder / "splits")) if (folder / "splits").is_dir() else []
+    splits = folder / "splits"
+    lists = sorted(path.name for path in splits.iterdir()) if splits.is_dir() else []
     return lines + [
         f"splits/{name} is unused; read are {', '.join(sorted(used))}"
         + " (to test on it: data.held_out=val)" * (name == _VALIDATION)
@@ -240,12 +241,8 @@ def ignored_files(folder: Path, held_out: Literal["test", "val"] = "test") -> li
 
 
 def _other_suffixes(folder: Path, read: Iterable[str]) -> Iterator[str]:
-    for _, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            suffix = Path(name).suffix.lower()
-            if not name.startswith(".") and suffix not in read:
-                yield suffix
+    suffixes = (path.suffix.lower() for path in files_below(folder))
+    return (suffix for suffix in suffixes if suffix not in read)
 
 
 def _images(folder: Path) -> dict[str, PurePosixPath]:

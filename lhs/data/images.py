@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lhs.data.pixel_values import check_white, scaled
-from lhs.errors import BadImageError
+from lhs.data.remote import local_copy
+from lhs.errors import BadImageError, UserError
 
 MAX_PIXELS = 80_000_000
 FORMATS = (
@@ -105,7 +106,7 @@ def _all_bits(
     """The 16 bits a channel of a picture that Pillow reads as 8: (H, W) or (H, W, 3), RGB."""
     if content is not None:
         content.seek(0)
-    data = Path(path).read_bytes() if content is None else content.read()
+    data = Path(local_copy(path)).read_bytes() if content is None else content.read()
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -140,13 +141,15 @@ def image_orientation(path: str | Path, content: BinaryIO | None = None) -> int:
         If it can't be read.
     """
     try:
-        with Image.open(content or path, formats=FORMATS) as image:
+        with Image.open(content or local_copy(path), formats=FORMATS) as image:
             if image.format == "PNG" and "exif" not in image.info and content is None:
                 # It may come after the pixels: they are decoded only where something is there.
-                data = Path(path).read_bytes()
+                data = Path(local_copy(path)).read_bytes()
                 if not any(name in data for name in _PNG_EXIF):
                     return 1
             found = image.getexif().get(_ORIENTATION, 1)
+    except UserError:
+        raise
     except Exception as error:
         raise BadImageError(f"{path}: unreadable image: {error or repr(error)}") from error
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
@@ -214,7 +217,7 @@ def _open(
 ) -> tuple[Image.Image, str]:
     """Open and decode; also give the raw mode of the data, "" where it has none."""
     try:
-        with Image.open(content or path, formats=FORMATS) as image:
+        with Image.open(content or local_copy(path), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             raw_mode = _raw_mode(image)
@@ -235,7 +238,7 @@ def _open(
             f"{path}: unreadable image: not an image; allowed are {', '.join(FORMATS)}, of one or "
             "three channels"
         ) from None
-    except BadImageError:
+    except UserError:
         raise
     # Pillow's decoders raise nearly anything on damaged data: OSError, SyntaxError, struct.error...
     except Exception as error:

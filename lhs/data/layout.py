@@ -5,11 +5,12 @@ from __future__ import annotations
 import bisect
 import codecs
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from lhs.data.images import IMAGE_SUFFIXES
+from lhs.data.remote import RemotePath, located
 
 
 def find_base(folder: Path, needed: Iterable[str]) -> Path | None:
@@ -46,16 +47,22 @@ def find_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[P
         Relative to `folder`, sorted; hidden files are left out.
     """
     suffixes = frozenset(suffixes)
-    found: list[PurePosixPath] = []
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+    return sorted(path for path in files_below(folder, _refuse) if path.suffix.lower() in suffixes)
+
+
+def files_below(
+    folder: Path, onerror: Callable[[OSError], None] | None = None
+) -> Iterator[PurePosixPath]:
+    """Iterate over the files below a folder, relative to it, without hidden ones; `onerror` as of
+    `os.walk`."""
+    if isinstance(folder, RemotePath):
+        below = folder.files_below()
+        yield from (path for path in below if not any(part[0] == "." for part in path.parts))
+        return
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=onerror):
         folders[:] = [name for name in folders if not name.startswith(".")]
         relative = PurePosixPath(os.path.relpath(parent, folder).replace(os.sep, "/"))
-        found += [
-            relative / name
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
-        ]
-    return sorted(found)
+        yield from (relative / name for name in files if not name.startswith("."))
 
 
 def scene_ids(files: list[PurePosixPath]) -> list[str]:
@@ -112,7 +119,7 @@ def found_instead(missing: Path) -> str:
 @lru_cache(maxsize=4)
 def _names(folder: str, changed: int) -> list[str]:
     """The names in a folder, sorted; once for thousands of missing files."""
-    return sorted(os.listdir(folder))
+    return sorted(child.name for child in located(folder).iterdir())
 
 
 def _refuse(error: OSError) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lhs.data.images import MAX_PIXELS
-from lhs.errors import BadImageError
+from lhs.errors import BadImageError, UserError
 
 MOST_BYTES = 8 * MAX_PIXELS + 2**20
 """Of a variable: a label map as doubles, and its headers."""
@@ -64,6 +64,8 @@ def read_variable(path: Path, name: str) -> np.ndarray:
         found = loadmat(io.BytesIO(content), variable_names=[name])
     except FileNotFoundError:
         raise BadImageError(f"{path}: label file is missing") from None
+    except UserError:
+        raise
     # A damaged .mat file makes scipy raise nearly anything, as with images.
     except Exception as error:
         raise BadImageError(f"{path}: unreadable label file: {error or repr(error)}") from error

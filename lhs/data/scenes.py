@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lhs.data.images import image_size, read_image
 from lhs.data.layout import found_instead
+from lhs.data.remote import Carried, adopt, carried, located
 from lhs.errors import BadImageError, UserError
 
 SPLITS = ("train", "test")
@@ -149,9 +151,16 @@ class FileScene(Scene):
     image_file: str
     label_file: str
 
+    def __getstate__(self) -> tuple[dict[str, Any], Carried | None]:
+        return self.__dict__, carried(self.image_file, self.label_file)
+
+    def __setstate__(self, state: tuple[dict[str, Any], Carried | None]) -> None:
+        self.__dict__.update(state[0])
+        adopt(state[1])
+
     def files(self) -> tuple[Path, ...]:
         """List the image file and the label file."""
-        return Path(self.image_file), Path(self.label_file)
+        return located(self.image_file), located(self.label_file)
 
     def image(self) -> np.ndarray:
         """Read the image: (H, W, 3) uint8 RGB."""
@@ -167,10 +176,10 @@ class FileScene(Scene):
 
     def label_map(self) -> np.ndarray:
         """Read the label map; see `Scene.label_map`."""
-        if not Path(self.label_file).is_file():
+        if not located(self.label_file).is_file():
             raise BadImageError(
                 f"{self.label_file}: label file of image {self.id} is missing"
-                + found_instead(Path(self.label_file))
+                + found_instead(located(self.label_file))
             )
         ids = self.read_ids()
         if ids.ndim != 2 or not ids.size:

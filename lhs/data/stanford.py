@@ -16,6 +16,7 @@ import numpy as np
 
 from lhs.data.dataset import Dataset
 from lhs.data.layout import find_files, scene_ids
+from lhs.data.remote import located
 from lhs.data.scenes import FileScene
 from lhs.errors import BadImageError
 
@@ -30,7 +31,7 @@ class StanfordScene(FileScene):
         """Parse the `.regions.txt` file: (H, W) int16, -1 where unlabelled."""
         try:
             # From bytes in memory: numpy's parser is 7 times faster than split() and numpy.array.
-            text = Path(self.label_file).read_bytes()
+            text = located(self.label_file).read_bytes()
             if not text.strip():
                 raise ValueError("the file is empty")
             ids = np.loadtxt(io.BytesIO(text), dtype=np.int16, comments=None, ndmin=2)

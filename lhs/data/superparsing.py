@@ -18,6 +18,7 @@ from lhs.data.dataset import Dataset
 from lhs.data.images import IMAGE_SUFFIXES
 from lhs.data.layout import find_files, read_lines, scene_ids
 from lhs.data.matlab import read_variable
+from lhs.data.remote import located
 from lhs.data.scenes import FileScene
 from lhs.errors import BadImageError, UserError
 
@@ -30,7 +31,7 @@ class SuperParsingScene(FileScene):
 
     def read_ids(self) -> np.ndarray:
         """Read `S`: (H, W) int32, class ids from 0, -1 where unlabelled."""
-        ids = read_variable(Path(self.label_file), "S")
+        ids = read_variable(located(self.label_file), "S")
         if ids.dtype.kind not in "iuf":
             raise BadImageError(f"{self.label_file}: S must hold numbers, found {ids.dtype}")
         if ids.dtype.kind == "f" and not (ids == np.floor(ids)).all():
@@ -44,7 +45,7 @@ class SuperParsingScene(FileScene):
 
     def class_names(self) -> tuple[str, ...]:
         """Read the class names that the label file itself gives."""
-        return read_class_names(Path(self.label_file))
+        return read_class_names(located(self.label_file))
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

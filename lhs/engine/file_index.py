@@ -11,13 +11,13 @@ import io
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhs.data.contents import MISSING, FileState, file_digests
 from lhs.data.dataset import Dataset
+from lhs.data.remote import RemotePath, located
 from lhs.engine.storage import Storage
 
 _SCHEMA = pa.schema(
@@ -40,7 +40,7 @@ def current_digests(storage: Storage, dataset: Dataset) -> dict[str, list[str]]:
         for path, state in states.items()
         if state == MISSING or path not in index or index[path][0] != state
     ]
-    found = file_digests([Path(path) for path in unknown])
+    found = file_digests([located(path) for path in unknown])
     digests = {path: found[path] if path in found else index[path][1] for path in states}
     if found:
         _write(storage, dataset, index, found, started)
@@ -54,7 +54,8 @@ def remember(storage: Storage, dataset: Dataset, digests: Mapping[str, str], sta
 
 
 def _place(storage: Storage, dataset: Dataset) -> str:
-    folder = os.path.abspath(dataset.folder or dataset.name)
+    place = dataset.folder
+    folder = str(place) if isinstance(place, RemotePath) else os.path.abspath(place or dataset.name)
     return storage.path("files", f"{hashlib.sha256(folder.encode()).hexdigest()[:16]}.parquet")
 
 

@@ -160,6 +160,7 @@ TABLE: list[tuple[str, Any, str, str]] = [
     # The baseline labels pixels by it.
     ("evaluation.precision", "bfloat16", "E", BASELINE),
     ("report.baseline", "none", "", ""),
+    ("data.cache_gb", 1, "", ""),
     ("report.scenes", 0, "", ""),
 ]
 ELSEWHERE = {

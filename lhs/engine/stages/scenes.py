@@ -23,7 +23,7 @@ from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.stage import Work
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
 from lhs.engine.storage import explained
-from lhs.errors import BadImageError, UserError
+from lhs.errors import BadImageError, UnreachableError, UserError
 
 logger = logging.getLogger("lhs")
 
@@ -144,6 +144,8 @@ def check_batch(
             height, width = label_map.shape
             present = np.bincount(label_map.ravel(), minlength=dataset.void + 1)
             counts = present[: len(dataset.classes)]
+        except UnreachableError:
+            raise
         except UserError as error:
             row["problem"] = str(error)
             row["wrong"] = not isinstance(error, BadImageError)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from lhs.engine.storage import Storage
 from tests.engine.conftest import isolated
-from tests.serving import free_port, wait_for
+from tests.serving import SECRETS, object_store
 
 SMALL = {
     "data.synthetic.train": 8, "data.synthetic.test": 4, "data.synthetic.height": 64,
@@ -18,37 +17,16 @@ SMALL = {
     "hierarchy.n_star": 10, "train.max_steps": 2, "report.scenes": 2, "report.baseline": "none",
 }  # fmt: skip
 BUCKET = "bucket"
-SECRETS = {
-    "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A server with one empty bucket: host and port."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_for(process, port)
-        make = urllib.request.Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")
-        urllib.request.urlopen(make).close()
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def query(address: str) -> Iterator[str]:
+def query(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What stands behind a URI for this server instead of Amazon's, and the secrets around it."""
-    with pytest.MonkeyPatch.context() as patch:
+    log = tmp_path_factory.mktemp("store") / "log"
+    with pytest.MonkeyPatch.context() as patch, object_store(log, BUCKET) as store:
         for name, value in SECRETS.items():
             patch.setenv(name, value)
-        yield f"?endpoint_override={address}&scheme=http&region=us-east-1"
+        yield store.query
 
 
 @pytest.mark.thorough
