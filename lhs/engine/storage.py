@@ -20,7 +20,6 @@ from pyarrow import fs as arrow_fs
 
 from lhs.errors import UserError
 
-
 logger = logging.getLogger("lhs")
 
 TOLD_AFTER = 2.0
