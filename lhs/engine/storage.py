@@ -192,7 +192,13 @@ def opened_storage(uri: str) -> Storage:
             f"storage = {uri}: found {' and '.join(unfit)} in its path, which MLflow's addresses "
             "cannot hold; choose another folder with --set storage=... or LHS_STORAGE"
         )
-    storage.make_folder(storage.root)
+    try:
+        storage.make_folder(storage.root)
+    except OSError as error:
+        raise UserError(
+            f"storage = {uri}: this folder cannot be made ({error}); choose another one with --set "
+            "storage=... or LHS_STORAGE"
+        ) from None
     if not os.path.isdir(storage.root) or not os.access(storage.root, os.W_OK | os.X_OK):
         raise UserError(
             f"storage = {uri}: no folder that can be written; choose another one with --set "

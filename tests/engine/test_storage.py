@@ -180,6 +180,12 @@ def test_who_waits_for_a_lock_says_so(
     thread.join(timeout=10)
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "/proc/none"])
+def test_a_storage_whose_folder_cannot_be_made(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"storage = .* cannot be made .*LHS_STORAGE"):
+        opened_storage(str(tmp_path / name))
+
+
 def test_the_storage_of_results_is_made_or_refused(tmp_path: Path) -> None:
     for name in ("plain", "with space", "new/below"):
         assert opened_storage(str(tmp_path / name)).root == str(tmp_path / name)
