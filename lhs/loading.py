@@ -366,6 +366,10 @@ def _explain(problem: dict[str, Any]) -> tuple[str, str]:
             key, inner = next(iter(inner.items()))
             name = f"{name}.{key}"
         near = _nearest(name, known)
+        if near == [name] and "." in location[-1]:
+            *sections, key = name.split(".")
+            nested = ": {".join([*sections, f"{key}: ..."]) + "}" * len(sections)
+            return f"unknown key {shortened(name)!r}", f"allowed in a recipe is {nested}"
         if near:
             return f"unknown key {shortened(name)!r}", f"did you mean {' or '.join(near)}?"
         section = name.rpartition(".")[0]

@@ -147,6 +147,13 @@ def test_a_recipe_that_is_no_mapping_is_refused(recipe, content, found):
     assert "mapping" in message
 
 
+def test_a_dotted_key_in_a_recipe_says_how_to_write_it(recipe):
+    message = refused(recipe=recipe("train.batch_size: 4"))
+    assert (
+        "unknown key 'train.batch_size': allowed in a recipe is train: {batch_size: ...}" in message
+    )
+
+
 @pytest.mark.parametrize("content", ["", "# only a comment\n", "---\n"])
 def test_an_empty_recipe_is_the_defaults(recipe, content):
     assert load_config(recipe(content)) == Config()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,4 +51,6 @@ def test_without_ray_no_fault_is_tried() -> None:
     )  # fmt: skip
     found = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
     assert found == {"tests/faults/test_targets.py"}, done.stdout + done.stderr
-    assert "122 deselected" in done.stdout
+    deselected = re.search(r"(\d+) deselected", done.stdout)
+    assert deselected is not None
+    assert int(deselected[1]) > 100

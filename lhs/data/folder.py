@@ -163,6 +163,9 @@ def open_folder(
             f"data.folder.path {str(folder)!r} has no {', '.join(missing)}; "
             "needed: images/, labels/ and classes.txt"
         )
+    for name in ("images", "labels", "splits"):
+        if (folder / name).exists() and not (folder / name).is_dir():
+            raise UserError(f"{folder / name}: found a file, needed is a folder of this name")
     classes = read_lines(folder / "classes.txt")
     if not classes:
         raise UserError(f"{folder / 'classes.txt'} is empty; needed: one class name per line")
@@ -328,13 +331,16 @@ def _scene_names(folder: Path, paths: dict[str, PurePosixPath], source: str) -> 
             f"data.folder.scenes is {source!r}; allowed: none, folder, prefix, or the path of a "
             "CSV file `image,scene`"
         )
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        rows = csv.DictReader(lines)
-        if not {"image", "scene"} <= set(rows.fieldnames or ()):
-            raise UserError(
-                f"{table}: first line is {rows.fieldnames}; needed: the columns image,scene"
-            )
-        names = {_id_of(row["image"] or "", set(paths)): (row["scene"] or "") for row in rows}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            rows = csv.DictReader(lines)
+            if not {"image", "scene"} <= set(rows.fieldnames or ()):
+                raise UserError(
+                    f"{table}: first line is {rows.fieldnames}; needed: the columns image,scene"
+                )
+            names = {_id_of(row["image"] or "", set(paths)): (row["scene"] or "") for row in rows}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not readable as a CSV in UTF-8: {error}") from None
     without = [id for id in paths if not names.get(id)]
     if without:
         raise UserError(

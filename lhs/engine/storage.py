@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,11 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
 
 from lhs.errors import UserError
+
+logger = logging.getLogger("lhs")
+
+TOLD_AFTER = 2.0
+"""Seconds of waiting for another process after which it is told."""
 
 
 class Storage:
@@ -30,11 +37,16 @@ class Storage:
     Raises
     ------
     UserError
-        If no filesystem knows the URI.
+        If no filesystem knows the URI, or it begins with `s3:/`, which would be a folder.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        if one_slash := re.match(r"([a-z][a-z0-9+.]+):/(?!/)", uri):
+            raise UserError(
+                f"storage = {uri}: found {one_slash[0]}, a URI begins with {one_slash[1]}://; "
+                "allowed is a folder, s3:// or gs://"
+            )
         self.local = "://" not in uri or uri.startswith("file://")
         try:
             place = str(Path(os.path.expanduser(uri)).absolute()) if "://" not in uri else uri
@@ -120,7 +132,7 @@ class Storage:
             return
         path = self.path(*parts)
         self.make_folder(path.rpartition("/")[0])
-        with explained(self.uri), FileLock(path):
+        with explained(self.uri), _told(FileLock(path)):
             yield
 
     def put_folder(self, source: Path, target: str) -> None:
@@ -141,6 +153,22 @@ class Storage:
     def address(self, path: str) -> str:
         """A path as people write it: with the URI's scheme where it is remote."""
         return path if self.local else f"{self.uri.split('://')[0]}://{path}"
+
+
+@contextmanager
+def _told(lock: FileLock) -> Iterator[None]:
+    """Hold a lock; say that it is waited for if another process has it."""
+    try:
+        lock.acquire(timeout=TOLD_AFTER)
+    except Timeout:
+        logger.info(
+            f"waiting for another command, which makes the same result (lock {lock.lock_file})"
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 UNFIT = "?%#"
@@ -164,7 +192,13 @@ def opened_storage(uri: str) -> Storage:
             f"storage = {uri}: found {' and '.join(unfit)} in its path, which MLflow's addresses "
             "cannot hold; choose another folder with --set storage=... or LHS_STORAGE"
         )
-    storage.make_folder(storage.root)
+    try:
+        storage.make_folder(storage.root)
+    except OSError as error:
+        raise UserError(
+            f"storage = {uri}: this folder cannot be made ({error}); choose another one with --set "
+            "storage=... or LHS_STORAGE"
+        ) from None
     if not os.path.isdir(storage.root) or not os.access(storage.root, os.W_OK | os.X_OK):
         raise UserError(
             f"storage = {uri}: no folder that can be written; choose another one with --set "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,24 @@ def test_a_sound_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert (findings.errors, findings.notes) == ([], [])
     assert check(config) == 0
     assert "nothing is wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "splits"])
+def test_a_file_where_a_folder_should_be(tmp_path: Path, name: str) -> None:
+    folder = plain(tmp_path / "set")
+    if (folder / name).exists():
+        shutil.rmtree(folder / name)
+    (folder / name).write_text("x")
+    (error,) = inspect_dataset(_config(folder)).errors
+    assert error == f"{folder / name}: found a file, needed is a folder of this name"
+
+
+@pytest.mark.parametrize("content", ["image,scene\n".encode("utf-16"), b"image,scene\ni\xff,x\n"])
+def test_scene_names_in_another_encoding(tmp_path: Path, content: bytes) -> None:
+    folder = plain(tmp_path / "set")
+    (folder / "scenes.csv").write_bytes(content)
+    (error,) = inspect_dataset(_config(folder, scenes="scenes.csv")).errors
+    assert error.startswith(f"{folder / 'scenes.csv'}: not readable as a CSV in UTF-8")
 
 
 def test_all_that_is_wrong_is_listed_at_once(

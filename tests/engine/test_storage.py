@@ -89,6 +89,12 @@ def test_unknown_scheme() -> None:
         Storage("ftp://there/x")
 
 
+@pytest.mark.parametrize("uri", ["s3:/bucket/x", "file:/tmp/x", "gs:/bucket"])
+def test_a_uri_with_one_slash_is_no_folder(uri: str) -> None:
+    with pytest.raises(UserError, match=rf"storage = {uri}: found .*:/, a URI begins with"):
+        Storage(uri)
+
+
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     storage = Storage("~/results")
@@ -155,6 +161,29 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
         order.append("first")
     thread.join(timeout=10)
     assert order == ["first", "second"]
+
+
+def test_who_waits_for_a_lock_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lhs.engine.storage.TOLD_AFTER", 0.05)
+    caplog.set_level("INFO", logger="lhs")
+    storage = Storage(str(tmp_path))
+    with storage.locked("some", ".lock"):
+        assert not caplog.messages
+        thread = threading.Thread(target=lambda: storage.locked("some", ".lock").__enter__())
+        thread.start()
+        time.sleep(0.5)
+        assert [text.partition(",")[0] for text in caplog.messages] == [
+            "waiting for another command"
+        ]
+    thread.join(timeout=10)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "/proc/none"])
+def test_a_storage_whose_folder_cannot_be_made(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"storage = .* cannot be made .*LHS_STORAGE"):
+        opened_storage(str(tmp_path / name))
 
 
 def test_the_storage_of_results_is_made_or_refused(tmp_path: Path) -> None:

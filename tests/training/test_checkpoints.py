@@ -73,6 +73,9 @@ def same(one, other):
 
 LENGTHS = {"baseline": 4, "sequential": 8, "hierarchical": 4}
 KEPT = {"optimizer_state": "kept"}
+# SGD's gradients are not scaled: it diverges at AdamW's rates.
+SLOW = {"epochs": 1, "learning_rate": 1e-5}
+BY_SGD = {"optimizer": "sgd", "hierarchical": {"fixed_w": SLOW, "learned_w": SLOW}}
 
 
 @pytest.mark.thorough
@@ -83,7 +86,7 @@ KEPT = {"optimizer_state": "kept"}
         *((strategy, {"ema": 0.5}, length) for strategy, length in LENGTHS.items()),
         ("hierarchical", KEPT, 4),
         ("hierarchical", KEPT | {"ema": 0.5}, 4),
-        ("hierarchical", KEPT | {"optimizer": "sgd", "learn_w": "masked"}, 4),
+        ("hierarchical", KEPT | BY_SGD | {"learn_w": "masked"}, 4),
         ("hierarchical", AUXILIARY, 2),
     ],
 )

@@ -172,13 +172,13 @@ class Noise(Scene):
     """Scenes of two sizes."""
 
     def image(self):
-        return np.random.default_rng(int(self.id)).integers(0, 256, (*self.size, 3), np.uint8)
+        return np.random.default_rng(int(self.id)).integers(0, 256, (*self.shape, 3), np.uint8)
 
     def label_map(self):
-        return np.random.default_rng(int(self.id)).integers(0, 3, self.size).astype(np.uint8)
+        return np.random.default_rng(int(self.id)).integers(0, 3, self.shape).astype(np.uint8)
 
     @property
-    def size(self):
+    def shape(self):
         return (32, 64) if int(self.id) % 5 else (64, 32)
 
 

@@ -79,7 +79,7 @@ class Stepped:
         scores = functional.interpolate(scores, size=(32, 32), mode="bilinear")
         loss = by_hand(scores, batch)
         gradients = torch.autograd.grad(loss, list(self.before.parameters()))
-        assert self.loss == pytest.approx(float(loss), rel=1e-5)
+        assert self.loss == pytest.approx(loss.item(), rel=1e-5)
         pairs = zip(self.before.parameters(), gradients, self.network.parameters(), strict=True)
         for before, gradient, after in pairs:
             assert float(gradient.abs().max()) > 0

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lhs.data.augmentation import variant, variant_label_map
-from lhs.data.scenes import Scene
+from lhs.data.scenes import FileScene, Scene
 from lhs.loading import build_config
 from lhs.training.decoded import Example, TrainingScenes
 from lhs.training.variants import VariantSource, padded
@@ -18,13 +18,13 @@ class Noise(Scene):
     """Scenes of two sizes."""
 
     def image(self):
-        return np.random.default_rng(int(self.id)).integers(0, 256, (*self.size, 3), np.uint8)
+        return np.random.default_rng(int(self.id)).integers(0, 256, (*self.shape, 3), np.uint8)
 
     def label_map(self):
-        return np.random.default_rng(int(self.id)).integers(0, 4, self.size).astype(np.uint8)
+        return np.random.default_rng(int(self.id)).integers(0, 4, self.shape).astype(np.uint8)
 
     @property
-    def size(self):
+    def shape(self):
         return (40, 64) if int(self.id) % 2 else (48, 50)
 
 
@@ -130,7 +130,7 @@ def test_workers_share_each_batch_without_overlap():
 
 class Wide(Noise):
     @property
-    def size(self):
+    def shape(self):
         return (32, 96) if int(self.id) % 2 else (64, 32)
 
 
@@ -147,7 +147,7 @@ def test_one_size_is_the_same_on_every_worker(world_size):
     ]
     order = sources[0].shuffled(0)
     for step, shares in enumerate(zip(*(one.batches(0, 0) for one in sources), strict=True)):
-        sizes = [scenes[number // 3].size for number in order[step]]
+        sizes = [scenes[number // 3].shape for number in order[step]]
         expected = max(h for h, _ in sizes), max(w for _, w in sizes)
         for share in shares:
             (part,) = share
@@ -164,14 +164,13 @@ def test_one_size_is_the_same_on_every_worker(world_size):
 def test_sizes_come_from_headers(tmp_path):
     Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
 
-    class Headed(Noise):
-        def files(self):
-            return (tmp_path / "a.png", tmp_path / "missing.png")
-
-        def label_map(self):
+    class Headed(FileScene):
+        def read_ids(self):
             raise AssertionError("only the header is needed")
 
-    scenes = TrainingScenes([Headed(id="0", split="train", num_classes=4)], None, 1)
+    image, missing = str(tmp_path / "a.png"), str(tmp_path / "missing.png")
+    scene = Headed(id="0", split="train", num_classes=4, image_file=image, label_file=missing)
+    scenes = TrainingScenes([scene], None, 1)
     assert scenes.size(0) == (40, 50)
 
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import sqlalchemy
 from filelock import FileLock
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from lhs.config import Config
 from lhs.engine.storage import Storage, explained
@@ -169,12 +171,18 @@ def check_store(uri: str) -> None:
     """Wait for a tracking server that does not answer, for up to `STORE_WAIT` seconds, or `WAIT`
     if it answered before. MLflow itself would wait for four minutes, without a word.
 
+    A database is asked once: MLflow would try a damaged one, or one that is not there, for 100
+    seconds.
+
     Raises
     ------
     UserError
-        If it does not answer.
+        If it does not answer, or is no database.
     """
     if not uri.startswith(("http://", "https://")):
+        if uri not in _answered:
+            _check_database(uri)
+            _answered.add(uri)
         return
     wait, waiting = WAIT if uri in _answered else STORE_WAIT, False
     limit = time.monotonic() + wait
@@ -195,6 +203,27 @@ def check_store(uri: str) -> None:
         f"MLFLOW_TRACKING_URI = {uri}: does not answer ({reason}); start the server, or unset the "
         "variable to keep runs in a file in the storage"
     )
+
+
+def _check_database(uri: str) -> None:
+    file = uri.removeprefix("sqlite:///")
+    # A file that is not there is made by MLflow.
+    if uri.partition("://")[0].partition("+")[0] not in DATABASE_ENGINES or (
+        file != uri and not os.path.exists(file)
+    ):
+        return
+    try:
+        engine = sqlalchemy.create_engine(uri)
+        sqlalchemy.inspect(engine).get_table_names()
+        engine.dispose()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        reason = str(getattr(error, "orig", None) or error)
+        if "database is locked" in reason:
+            return  # another command writes it
+        raise UserError(
+            f"MLFLOW_TRACKING_URI = {uri}: this database cannot be read ({reason}); repair it, or "
+            "move it away: its runs are no longer listed, but no finished stage is lost"
+        ) from None
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from lhs.engine.pipeline import Outcome
 from lhs.engine.runtime import model_pool
 from lhs.engine.stage import Key, Stage, StageResult, Work, stage_key
 from lhs.engine.stages import pseudo_labels
+from lhs.engine.stages.checked_scenes import checked_key
 from lhs.engine.stages.pseudo_labels import build_pseudo_labels, with_pseudo_labels
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
@@ -198,7 +199,7 @@ def test_samples_and_histograms_are_those_of_the_pseudo_labels(made: SimpleNames
     trained_on = stages.make(SAMPLES, graph.annotated(config))
     trained_histograms = stages.make(ANNOTATED_HISTOGRAMS, config)
     settings = config.context.model_dump(mode="json")
-    checked = stages.key(graph.SCENES, graph.data_alone(config)).digest
+    checked = checked_key(stages.make(graph.SCENES, graph.data_alone(config)))
     assert samples.key == stage_key("samples", 1, settings, {"scenes": made.result.key})
     assert trained_on.key == stage_key("samples", 1, settings, {"scenes": checked})
     for labels_of, result, rows in (

@@ -209,6 +209,16 @@ def test_a_server_that_does_not_answer(
         check_store(address)
 
 
+@pytest.mark.timeout(60)
+def test_a_damaged_database_is_told_at_once(tmp_path: Path) -> None:
+    """MLflow tries ten times, for 100 seconds."""
+    (tmp_path / "junk.db").write_bytes(b"junk" * 1000)
+    with pytest.raises(UserError, match=r"junk\.db: this database cannot be read \(file is not"):
+        check_store(f"sqlite:///{tmp_path / 'junk.db'}")
+    check_store(f"sqlite:///{tmp_path / 'new.db'}")
+    assert not (tmp_path / "new.db").exists()
+
+
 def test_a_server_that_refuses_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "STORE_WAIT", 5.0)
     server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
