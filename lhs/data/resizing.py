@@ -25,8 +25,10 @@ _VERSION = 1
 """Raised when other pixels are made of the same files."""
 
 
-def resized_shape(height: int, width: int, long_side: int | None) -> tuple[int, int]:
-    """Height and width of an image whose longer side is at most `long_side` (None: any)."""
+def resized_shape(shape: tuple[int, ...], long_side: int | None) -> tuple[int, int]:
+    """Height and width of an image of this (H, W) whose longer side is to be at most `long_side`
+    (None: any)."""
+    height, width = shape
     if long_side is None or max(height, width) <= long_side:
         return height, width
     scale = long_side / max(height, width)
@@ -35,7 +37,7 @@ def resized_shape(height: int, width: int, long_side: int | None) -> tuple[int, 
 
 def resized_image(image: np.ndarray, long_side: int | None) -> np.ndarray:
     """Resize an image (H, W, 3) uint8 bilinearly, antialiased; itself where it is small enough."""
-    height, width = resized_shape(*image.shape[:2], long_side)
+    height, width = resized_shape(image.shape[:2], long_side)
     if (height, width) == image.shape[:2]:
         return image
     picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
@@ -76,7 +78,7 @@ class ResizedScene(Scene):
 
     def size(self) -> tuple[int, int]:
         """(H, W) of the resized image."""
-        return resized_shape(*self.base.size(), self.long_side)
+        return resized_shape(self.base.size(), self.long_side)
 
     def image(self) -> np.ndarray:
         """Read the resized image: (H, W, 3) uint8 RGB."""
@@ -95,7 +97,7 @@ class ResizedScene(Scene):
             with suppress(BadImageError):
                 return read_label_picture(place).astype(label_dtype(self.num_classes))
         label_map = self._full_label_map()
-        shape = resized_shape(*label_map.shape, self.long_side)
+        shape = resized_shape(label_map.shape, self.long_side)
         return _kept(place, label_map, resized_nearest(label_map, shape))
 
     def load_scored(self) -> tuple[np.ndarray, np.ndarray]:

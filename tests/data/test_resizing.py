@@ -50,11 +50,11 @@ def pictures(cache: Path) -> list[Path]:
 
 
 def test_the_longer_side_is_the_one_given_and_the_shape_stays() -> None:
-    assert resized_shape(3000, 4000, 1024) == (768, 1024)
-    assert resized_shape(4000, 3000, 1024) == (1024, 768)
-    assert resized_shape(1, 4000, 100) == (1, 100)
+    assert resized_shape((3000, 4000), 1024) == (768, 1024)
+    assert resized_shape((4000, 3000), 1024) == (1024, 768)
+    assert resized_shape((1, 4000), 100) == (1, 100)
     for small in (None, 4000, 5000):
-        assert resized_shape(3000, 4000, small) == (3000, 4000)
+        assert resized_shape((3000, 4000), small) == (3000, 4000)
 
 
 @pytest.mark.parametrize("shape", [(60, 96), (97, 61), (50, 50)])
