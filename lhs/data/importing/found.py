@@ -55,6 +55,8 @@ class Found:
         Values that stand for "not labelled", as the format or the options say.
     colours
         Whether values are colours.
+    classes
+        The source's own table of classes, used as `--classes` is, in the place of `names`.
     notes
         What the user should be told, a line each: ids dropped, images without labels, overlaps.
     """
@@ -65,6 +67,7 @@ class Found:
     names: Mapping[int, str] | None = None
     void: frozenset[int] = frozenset()
     colours: bool = False
+    classes: Path | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -82,6 +85,10 @@ class Options:
         `--classes`: file with a name a line, or a colour table.
     suffix
         `--suffix`: ending of label files' names before their extension, such as `_mask`.
+    labels
+        `--labels`: the folder of label files below the source.
+    labels_follow_exif
+        `--labels-follow-exif`: whether label maps lie like images turned by their EXIF orientation.
     background
         `--background`: `void` or a class name, for pixels outside all polygons.
     variable
@@ -94,6 +101,8 @@ class Options:
     ids_from: int | None = None
     classes: Path | None = None
     suffix: str | None = None
+    labels: str | None = None
+    labels_follow_exif: bool | None = None
     background: str | None = None
     variable: str | None = None
     columns: tuple[str, str] | None = None
