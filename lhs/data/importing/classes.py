@@ -105,11 +105,9 @@ def resolve(found: Found, counts: Mapping[int, int], options: Options) -> Classe
             f"{len(order)} classes ({', '.join(order[:3])}); needed are 2 to {MOST}: look at "
             "`--classes` and `--void`"
         )
-    bad = next(
-        (name for name in order if name != name.strip() or len(name.splitlines()) != 1), None
-    )
+    bad = next((name for name in order if name != name.strip() or not name.isprintable()), None)
     if bad is not None:
-        raise UserError(f"class name {bad!r}: needed is one line without outer spaces")
+        raise UserError(f"class name {bad!r}: allowed is one line of text without outer spaces")
     ids = {value: order.index(name) for value, name in kept.items()}
     return Classes(order, ids | dict.fromkeys(sorted(void), -1), tuple(notes))
 

@@ -71,9 +71,8 @@ def import_source(
             raise UserError(f"{place} is not there; needed is the folder or file of the data")
         check_empty(target)
         found = find(place, format, options)
-        print(f"{found.format}: {found.why}")
-        print("\n".join(f"note: {note}" for note in found.notes), end="\n" if found.notes else "")
         check_ids(found.items)
+        _say(f"{found.format}: {found.why}", *(f"note: {note}" for note in found.notes))
         follows = options.labels_follow_exif
         counted = list(
             map_scenes(lambda item: count_values(item, follows), found.items, task="reading labels")
@@ -82,18 +81,16 @@ def import_source(
         try:
             classes = resolve(found, counts, options)
         except UserError:
-            print("\n".join(table_lines(counts, found.colours, None)))
+            _say(*table_lines(counts, found.colours, None))
             raise
-        print("\n".join(table_lines(counts, found.colours, classes)))
+        _say(*table_lines(counts, found.colours, classes))
         void = np.array([value for value, id in classes.ids.items() if id < 0], np.int64)
         labelled = [not np.isin(one.values, void).all() for one in counted]
         splits, notes = split_items(found.items, labelled, test=test, seed=seed, group=group)
         settings = _settings(found, counted, classes, splits)
         notes = [*classes.notes, *notes, *_image_notes(found.items, counted, labelled)]
-        print(", ".join(f"{len(ids)} {split}" for split, ids in splits.items()) + " images")
-        if dry_run:
-            print("\n".join(f"note: {note}" for note in notes))
-        else:
+        _say(", ".join(f"{len(ids)} {split}" for split, ids in splits.items()) + " images")
+        if not dry_run:
             report = {
                 "format": found.format, "why": found.why, "source": str(place.resolve()),
                 "options": given(options), "notes": [*found.notes, *notes],
@@ -107,13 +104,19 @@ def import_source(
                 "version": lhs.__version__,
             }  # fmt: skip
             notes += write_folder(target, found.items, counted, classes, splits, report)
-            print("\n".join(f"note: {note}" for note in notes))
-            print(f"written to {target}; look at {target / 'contact_sheet.png'}")
+    _say(*(f"note: {note}" for note in notes))
+    if not dry_run:
+        _say(f"written to {target}; look at {target / 'contact_sheet.png'}")
     width = max(len(f"{name}={value}") for name, value, _ in settings)
-    for name, value, why in settings:
-        print(f"  {f'{name}={value}':<{width}}  {why}")
-    print(_run_line(target, found, classes, settings))
+    _say(*(f"  {f'{name}={value}':<{width}}  {why}" for name, value, why in settings))
+    _say(_run_line(target, settings))
     return 0
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        # Names of files may be no text.
+        print(line.encode(errors="replace").decode())
 
 
 def _image_notes(
@@ -157,9 +160,7 @@ def _settings(
     return settings + proposed(sizes, len(train), len(classes.names), memory)
 
 
-def _run_line(
-    target: Path, found: Found, classes: Classes, settings: Sequence[tuple[str, str, str]]
-) -> str:
+def _run_line(target: Path, settings: Sequence[tuple[str, str, str]]) -> str:
     # Quotes inside the shell's, as `--set` takes YAML.
     path = json.dumps(str(target.resolve()), ensure_ascii=False)
     if not set(" #:\"'\\{}[],&*!|>%@`") & set(path[1:-1]):

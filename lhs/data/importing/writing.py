@@ -157,7 +157,7 @@ def write_folder(
             rows.writerows([("image", "scene"), *((item.id, item.scene) for item in items)])
             output.write("scenes.csv", text.getvalue().encode())
         output.write("contact_sheet.png", contact_sheet(drawn(), classes.names))
-        output.write("import.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
+        output.write("import.json", json.dumps(report, indent=1).encode())
         # Last: without it the folder is no dataset.
         output.write("classes.txt", "".join(f"{name}\n" for name in classes.names).encode())
     return notes
