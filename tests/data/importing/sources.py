@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torchvision.datasets import Cityscapes
 
 from tests.data.builders import save_image
 
@@ -84,6 +83,9 @@ def voc(folder: Path) -> Source:
 
 
 def cityscapes(folder: Path) -> Source:
+    # Here, as torch takes seconds.
+    from torchvision.datasets import Cityscapes
+
     trained = sorted(
         (c.train_id, c.id, c.name) for c in Cityscapes.classes if 0 <= c.train_id < 255
     )
