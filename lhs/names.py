@@ -15,8 +15,8 @@ CLASS_SCORES: tuple[str, ...] = get_args(ClassScores)
 """How a model of H gets the class of a pixel from its subclass scores."""
 
 ImportFormat = Literal[
-    "cityscapes", "ade20k", "camvid", "coco", "cvat", "voc", "labelme", "hugging_face", "matlab",
-    "pairs",
+    "cityscapes", "ade20k", "camvid", "coco", "coco-stuff", "cvat", "voc", "labelme",
+    "hugging-face", "matlab", "pairs",
 ]  # fmt: skip
 IMPORT_FORMATS: tuple[str, ...] = get_args(ImportFormat)
 """Formats of `lhs data import` in the order of recognising: the more specific first."""

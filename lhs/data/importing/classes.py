@@ -116,9 +116,11 @@ def _names(found: Found, present: list[int], options: Options) -> Mapping[int, s
     """Class names by value."""
     path = options.classes or found.classes
     table = read_table(path) if path else None
+    if table is None and found.names is not None:
+        if options.ids_from is not None:
+            raise UserError(f"--ids-from: {found.format} has ids of its own; leave it out")
+        return found.names
     if table is None:
-        if found.names is not None:
-            return found.names
         what = "colours" if found.colours else "values"
         form = "`R G B name` a line" if found.colours else "a name a line"
         values = ", ".join(value_text(value, found.colours) for value in present[:10])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -50,12 +51,16 @@ def check_ids(items: Sequence[Item]) -> None:
             or not item.id.isprintable()
         ):
             raise UserError(
-                f"{item.image}: the name {item.id!r} can't be one of an image: no part may be "
+                f"the name {item.id!r} can't be one of an image: no part may be "
                 "empty, begin with a dot, or hold outer spaces, backslashes or line ends"
             )
     twice = [id for id, count in Counter(item.id for item in items).items() if count > 1]
     if twice:
-        files = ", ".join(str(item.image) for item in items if item.id == twice[0])
+        files = ", ".join(
+            str(item.image)
+            for item in items
+            if item.id == twice[0] and isinstance(item.image, Path)
+        )
         raise UserError(
             f"{len(twice)} names are those of two images, such as {twice[0]!r}: {files}"
         )
@@ -79,18 +84,22 @@ def count_values(item: Item, follows: bool | None) -> Counted:
         If it must be known how the label map lies.
     """
     label_map = item.read()
-    stored, orientation = image_size(item.image), image_orientation(item.image)
+    name, content = item.opened()
+    stored = image_size(name, content)
+    if content is not None:
+        content.seek(0)
+    orientation = image_orientation(name, content)
     upright = stored[::-1] if orientation > 4 else stored
     if label_map.shape not in (stored, upright):
         raise BadImageError(
-            f"{item.image}: the image is {stored[1]} x {stored[0]} (width x height), its label map "
+            f"{name}: the image is {stored[1]} x {stored[0]} (width x height), its label map "
             f"{' x '.join(map(str, label_map.shape[::-1]))}"
         )
     turn = orientation != 1 and label_map.shape != upright
     if orientation != 1 and stored == upright:
         if follows is None:
             raise UserError(
-                f"{item.image}: its EXIF turns it (orientation {orientation}), and the size of its "
+                f"{name}: its EXIF turns it (orientation {orientation}), and the size of its "
                 "label map does not tell whether it lies so too: give `--labels-follow-exif yes` "
                 "if it lies like the image in a viewer, or `no`"
             )
@@ -102,7 +111,7 @@ def count_values(item: Item, follows: bool | None) -> Counted:
         counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
         if len(counts) > MOST_VALUES:
             raise BadImageError(
-                f"the label map of {item.image} has more than {MOST_VALUES} different values: is "
+                f"the label map of {name} has more than {MOST_VALUES} different values: is "
                 "it a photograph? Name the label files with `--suffix` or `--labels`"
             )
     ordered = sorted(counts.items())

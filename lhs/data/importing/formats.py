@@ -20,18 +20,18 @@ FORMATS: tuple[tuple[str, ModuleType], ...] = (
     ("cityscapes", cityscapes),
     ("ade20k", ade20k),
     ("camvid", camvid),
-    # PLACE: ("coco", coco), ("cvat", cvat)
+    # Place of ("coco", coco), ("coco-stuff", coco_stuff), ("cvat", cvat).
     ("voc", voc),
-    # PLACE: ("labelme", labelme), ("hugging_face", hugging_face), ("matlab", matlab_masks)
+    # Place of ("labelme", labelme), ("hugging-face", hugging_face), ("matlab", matlab_masks).
     ("pairs", pairs),
 )
 """In the order of recognising: the more specific first, `pairs` last."""
 OF_FORMATS: Mapping[str, frozenset[str]] = {
-    "suffix": frozenset({"pairs", "matlab"}),
+    "suffix": frozenset({"pairs"}),
     "labels": frozenset({"pairs"}),
-    "background": frozenset({"coco", "labelme"}),
+    "background": frozenset({"coco", "cvat", "labelme"}),
     "variable": frozenset({"matlab"}),
-    "columns": frozenset({"hugging_face"}),
+    "columns": frozenset({"hugging-face"}),
 }
 """Options that some formats alone use."""
 
@@ -54,6 +54,7 @@ def find(source: Path, format: str, options: Options) -> Found:
         If none recognises it, an option is of other formats, or its reader refuses it.
     """
     modules = dict(FORMATS)
+    pairs.listing.cache_clear()
     if format == "auto":
         known = next((name for name, m in FORMATS if m.recognise(source, options)), None)
         if known is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ class Item:
     id
         Unique in the source, with `/` for subfolders and without suffix; its files' name.
     image
-        The image file.
+        The image file, or a function that gives its content where the source holds it inside.
     read
         Gives the label map, (H, W) int32 of the source's own values: ids as stored, or colours as
         0xRRGGBB. It raises `BadImageError` for a file that can't be read.
@@ -29,10 +30,16 @@ class Item:
     """
 
     id: str
-    image: Path
+    image: Path | Callable[[], bytes]
     read: Callable[[], np.ndarray]
     split: str | None = None
     scene: str | None = None
+
+    def opened(self) -> tuple[str | Path, BytesIO | None]:
+        """The image's name, and its content where it is no file, for the readers of images."""
+        if isinstance(self.image, Path):
+            return self.image, None
+        return self.id, BytesIO(self.image())
 
 
 @dataclass(frozen=True)

@@ -122,25 +122,34 @@ def write_folder(
     def class_map(place: int) -> np.ndarray:
         """(H, W) class ids, -1 where void, lying like the upright image."""
         label_map = items[place].read()
-        found_at = np.searchsorted(values, label_map).clip(max=len(values) - 1)
-        if (values[found_at] != label_map).any():
-            raise UserError(f"the label map of {items[place].image} has changed meanwhile")
-        turn = counted[place].orientation if counted[place].turn else 1
-        return turned_upright(ids[found_at], turn)
+        out = np.empty(label_map.shape, np.int32)
+        # By rows, as places take eight bytes a pixel.
+        for rows, row_ids in zip(label_map, out, strict=True):
+            found_at = np.searchsorted(values, rows).clip(max=len(values) - 1)
+            if (values[found_at] != rows).any():
+                raise UserError(f"the label map of {items[place].id} has changed meanwhile")
+            row_ids[:] = ids[found_at]
+        return turned_upright(out, counted[place].orientation if counted[place].turn else 1)
 
     def write(place: int) -> None:
         item, label_map = items[place], class_map(place)
-        label_map = np.where(label_map < 0, void, label_map).astype(dtype)
-        output.write(f"labels/{item.id}.png", _png(label_map))
-        if counted[place].orientation == 1 and item.image.suffix.lower() in IMAGE_SUFFIXES:
-            output.link(f"images/{item.id}{item.image.suffix}", item.image)
+        label_map[label_map < 0] = void
+        output.write(f"labels/{item.id}.png", _png(label_map.astype(dtype)))
+        name, content = item.opened()
+        suffix = Path(name).suffix if content is None else _suffix(content.getvalue())
+        if counted[place].orientation != 1 or suffix.lower() not in IMAGE_SUFFIXES:
+            pixels = read_image(name, content=content, upright=True)
+            output.write(f"images/{item.id}.png", _png(pixels))
+        elif content is None:
+            output.link(f"images/{item.id}{suffix}", Path(name))
         else:
-            output.write(f"images/{item.id}.png", _png(read_image(item.image, upright=True)))
+            output.write(f"images/{item.id}{suffix}", content.getvalue())
 
     def drawn() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         for place in np.unique(np.linspace(0, len(items) - 1, IMAGES).round().astype(int)):
             try:
-                image = read_image(items[place].image, upright=True)
+                name, content = items[place].opened()
+                image = read_image(name, content=content, upright=True)
             except BadImageError as error:
                 notes.append(f"not on the contact sheet: {error}")
                 continue
@@ -167,3 +176,8 @@ def _png(pixels: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, format="PNG")
     return out.getvalue()
+
+
+def _suffix(content: bytes) -> str:
+    """Of an image that is no file; empty where it is to be written as PNG."""
+    return {b"\xff\xd8": ".jpg", b"\x89P": ".png"}.get(content[:2], "")
