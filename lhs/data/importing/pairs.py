@@ -236,7 +236,7 @@ def _pairs(source: Path, options: Options) -> Pairs:
     else:
         suffixes = ("", *SUFFIXES)
     ways = [pairs for suffix in suffixes if (pairs := _matched(files, suffix)).found]
-    if not ways and options.suffix is None:
+    if not ways and options.suffix is None and below is None:
         ways = [pairs for pairs in [_same_names(files)] if pairs.found]
     if len(ways) > 1:
         counts = " or ".join(f"{len(way.found)} with `--suffix={way.suffix}`" for way in ways)

@@ -49,7 +49,7 @@ def test_names_that_are_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("choices", "arguments", "message"),
     [
-        ([0, 1, 2, 3], (), "1 values have no class: 3 (1,440 pixels).*`--ids-from 1 --void 0`"),
+        ([0, 1, 2, 3], (), r"1 values have no class: 3 \(1,440 pixels\).*`--ids-from 1 --void 0`"),
         ([0, 1, 2, 255], (), "255 .*pixels.*give `--void 255`"),
         ([0, 1, 2, 7, 9], (), "2 values have no class: .*give `--void 7,9`"),
         ([1, 2, 3], (), "`--ids-from 0` or `--ids-from 1`"),
@@ -74,7 +74,7 @@ def test_values(
     if message:
         assert code == 2
         assert said.startswith("lhs: ")
-        assert re.search(message.replace("(1,440", r"\(1,440"), said), said
+        assert re.search(message, said), said
         assert not (tmp_path / "out").exists()
     else:
         # A class of the list that is void by request is none.
@@ -109,7 +109,7 @@ def test_colours_without_a_table_of_colours(
     assert "show colours" in capsys.readouterr().err
     (folder / "classes.txt").unlink()
     assert run_import(folder, tmp_path / "out") == 2
-    assert "3 colours #070809, #00ff00, #ff0000 are not known" in capsys.readouterr().err
+    assert "3 colours #00ff00, #070809, #ff0000 are not known" in capsys.readouterr().err
 
 
 def test_two_tables_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
