@@ -13,3 +13,10 @@ STRIDES = (1, 2, 4, 8)
 ClassScores = Literal["w", "best_subclass", "summed_probabilities"]
 CLASS_SCORES: tuple[str, ...] = get_args(ClassScores)
 """How a model of H gets the class of a pixel from its subclass scores."""
+
+ImportFormat = Literal[
+    "cityscapes", "ade20k", "camvid", "coco", "coco-stuff", "cvat", "voc", "labelme",
+    "hugging-face", "matlab", "pairs",
+]  # fmt: skip
+IMPORT_FORMATS: tuple[str, ...] = get_args(ImportFormat)
+"""Formats of `lhs data import` in the order of recognising: the more specific first."""

@@ -25,7 +25,7 @@ from lhs.evaluation.model import ModelDescription, save_model
 from lhs.hierarchy import Hierarchy
 from lhs.loading import load_config, recipes
 from lhs.networks.build import build_network
-from lhs.run import parser
+from lhs.run import main, parser
 from lhs.sweeps import Sweep, read_sweep, search_base, trials_of
 from tests.hierarchy.test_hierarchy import cluster_hierarchy
 
@@ -257,6 +257,37 @@ def test_stages_are_all_in_the_table() -> None:
     }
     table = {row[-1] for row in rows(PAGES["docs/architecture.md"]) if len(row) == 3}
     assert built == {cell for cell in table if "/stages/" in cell}
+
+
+# Examples
+
+
+@pytest.mark.thorough
+def test_the_import_that_the_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = README[README.index("## Your own images") :]
+    command, shown, line = (text.strip() for _, text in BLOCK.findall(section)[:3])
+    label_map = np.array([0, 1, 2, 255], np.uint8).repeat(60)[:, None].repeat(320, 1)
+    for number in range(1, 41):
+        for folder, pixels in (("images", np.dstack([label_map] * 3)), ("masks", label_map)):
+            path = (
+                tmp_path
+                / "photos"
+                / folder
+                / f"{number:04}.{'jpg' if folder == 'images' else 'png'}"
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    (tmp_path / "photos" / "classes.txt").write_text("sky\nsea\nsand\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(shlex.split(command.replace("~", str(tmp_path)))[1:]) == 0
+    printed = capsys.readouterr().out.replace(str(tmp_path), "/home/me").splitlines()
+    assert printed[: len(shown.splitlines())] == shown.splitlines()
+    assert printed[-1] == line
+    # Without the option it stops, as the page says.
+    words = shlex.split(command.replace("~", str(tmp_path)).replace("my-scenes", "other"))[1:]
+    assert main([word for word in words if word not in ("--void", "255")]) == 2
 
 
 # Python

@@ -77,7 +77,7 @@ def unpack(archive: Path, target: Path, *, needed: tuple[str, ...], max_bytes: i
         raise UserError(f"{target} is already there; remove it to unpack {archive.name} again")
     with file_errors(f"unpacking {archive} to {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = _partial_folder(target)
+        partial = partial_folder(target)
         try:
             _extract(archive, partial, max_bytes)
             base = find_base(partial, needed)
@@ -190,7 +190,7 @@ def _check_size(size: int, most: int) -> None:
         )
 
 
-def _partial_folder(target: Path) -> Path:
+def partial_folder(target: Path) -> Path:
     """Make the folder to unpack into; remove what killed processes of this machine have left."""
     prefix = f".partial-{target.name}-{socket.gethostname()}-"
     for path in target.parent.iterdir():

@@ -200,15 +200,15 @@ def read_palette(path: str | Path) -> np.ndarray | None:
     return channels[:, [mode.index(channel) for channel in "RGB"]]
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Read (H, W) from an image's header, without its pixels.
+def image_size(path: str | Path, content: BinaryIO | None = None) -> tuple[int, int]:
+    """Read (H, W) from an image's header, without its pixels; `content` as of `read_image`.
 
     Raises
     ------
     BadImageError
         If the header can't be read.
     """
-    image, _ = _open(path, pixels=False)
+    image, _ = _open(path, content, pixels=False)
     return image.height, image.width
 
 

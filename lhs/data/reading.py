@@ -8,21 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from lhs.data.progress import shown
-from lhs.data.scenes import Scene
 
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 _AHEAD = 64
 
 
 def map_scenes(
-    function: Callable[[Scene], Result], scenes: Sequence[Scene], *, task: str
+    function: Callable[[Part], Result], scenes: Sequence[Part], *, task: str
 ) -> Iterator[Result]:
     """Apply a function to scenes in threads; decoders and numpy work outside Python's lock.
 
     Parameters
     ----------
     function
-        Of one scene.
+        Of one scene, or of another part of a dataset.
     scenes
         In the order of the results.
     task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ class Item:
     id
         Unique in the source, with `/` for subfolders and without suffix; its files' name.
     image
-        The image file.
+        The image file, or a function that gives its content where the source holds it inside.
     read
         Gives the label map, (H, W) int32 of the source's own values: ids as stored, or colours as
         0xRRGGBB. It raises `BadImageError` for a file that can't be read.
@@ -29,10 +30,16 @@ class Item:
     """
 
     id: str
-    image: Path
+    image: Path | Callable[[], bytes]
     read: Callable[[], np.ndarray]
     split: str | None = None
     scene: str | None = None
+
+    def opened(self) -> tuple[str | Path, BytesIO | None]:
+        """The image's name, and its content where it is no file, for the readers of images."""
+        if isinstance(self.image, Path):
+            return self.image, None
+        return self.id, BytesIO(self.image())
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Found:
         Values that stand for "not labelled", as the format or the options say.
     colours
         Whether values are colours.
+    classes
+        The source's own table of classes, used as `--classes` is, in the place of `names`.
     notes
         What the user should be told, a line each: ids dropped, images without labels, overlaps.
     """
@@ -65,6 +74,7 @@ class Found:
     names: Mapping[int, str] | None = None
     void: frozenset[int] = frozenset()
     colours: bool = False
+    classes: Path | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -82,6 +92,10 @@ class Options:
         `--classes`: file with a name a line, or a colour table.
     suffix
         `--suffix`: ending of label files' names before their extension, such as `_mask`.
+    labels
+        `--labels`: the folder of label files below the source.
+    labels_follow_exif
+        `--labels-follow-exif`: whether label maps lie like images turned by their EXIF orientation.
     background
         `--background`: `void` or a class name, for pixels outside all polygons.
     variable
@@ -94,6 +108,8 @@ class Options:
     ids_from: int | None = None
     classes: Path | None = None
     suffix: str | None = None
+    labels: str | None = None
+    labels_follow_exif: bool | None = None
     background: str | None = None
     variable: str | None = None
     columns: tuple[str, str] | None = None
