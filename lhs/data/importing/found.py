@@ -18,7 +18,7 @@ class Item:
     id
         Unique in the source, with `/` for subfolders and without suffix; its files' name.
     image
-        The image file.
+        The image file, or a function that gives its content where the source holds it inside.
     read
         Gives the label map, (H, W) int32 of the source's own values: ids as stored, or colours as
         0xRRGGBB. It raises `BadImageError` for a file that can't be read.
@@ -29,7 +29,7 @@ class Item:
     """
 
     id: str
-    image: Path
+    image: Path | Callable[[], bytes]
     read: Callable[[], np.ndarray]
     split: str | None = None
     scene: str | None = None
