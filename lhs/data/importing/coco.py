@@ -269,69 +269,72 @@ def _number(value: Any, most: int) -> int:
     return value
 
 
-def _outlines(path: Path, spans: list[Span], image: _Image) -> list[tuple[int, Any]]:
-    """Category and run lengths of each object of an image, in the order of painting.
+def _outlines(path: Path, spans: list[Span], image: _Image) -> list[tuple[int, np.ndarray]]:
+    """Category and pixels of each object of an image, in the order of painting.
+
+    Pixels are intervals (N, 2) of places in the image, column after column.
 
     Raises
     ------
     BadImageError
         If an outline is missing or damaged.
     """
-    from pycocotools import mask
-
     found = []
     with path.open("rb") as file:
         for start, end in spans:
             file.seek(start)
             try:
                 value = json.loads(file.read(end - start))
-                runs = _runs(value["segmentation"], image)
-                found.append(
-                    (not value.get("iscrowd"), -int(mask.area(runs)), value["category_id"], runs)
-                )
+                edges = np.cumsum(_counts(value["segmentation"], image))
+                pixels = np.stack([edges[: len(edges) // 2 * 2 : 2], edges[1::2]], axis=1)
+                pixels = pixels[pixels[:, 0] < pixels[:, 1]]
+                order = (not value.get("iscrowd"), -int(np.diff(pixels).sum()))
+                found.append((order, value["category_id"], pixels))
             except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise BadImageError(
                     f"{path}: the annotation at byte {start}, of {image.name!r:.200}: "
                     f"{error!s:.300}"
                 ) from None
-    return [(category, runs) for *_, category, runs in sorted(found, key=lambda each: each[:2])]
+    return [each[1:] for each in sorted(found, key=lambda each: each[0])]
 
 
-def _runs(outline: Any, image: _Image) -> Any:
-    """The run lengths of an outline, checked: pycocotools trusts what it gets."""
-    from pycocotools import mask
-
+def _counts(outline: Any, image: _Image) -> np.ndarray:
+    """Run lengths of an outline, by columns, of outside and inside in turn, checked."""
     height, width = image.height, image.width
     if isinstance(outline, dict):
         counts = outline["counts"]
         counts = np.array(_unpacked(counts) if isinstance(counts, str) else counts)
-        if list(outline["size"]) != [height, width] or counts.dtype.kind != "i" or counts.ndim != 1:
+        if outline["size"] != [height, width] or counts.dtype.kind != "i" or counts.ndim != 1:
             raise ValueError(
                 f"run lengths of size {outline['size']!r:.50}, the image has {height} x {width}"
             )
-        if counts.min() < 0 or counts.sum() != height * width:
+        # Each, too: their sum might begin again at 0.
+        if not (counts >= 0).all() or counts.max() > MAX_PIXELS or counts.sum() != height * width:
             raise ValueError(
                 f"run lengths of {counts.sum()} pixels, the image has {height * width}"
             )
-        return mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+        return counts
     if not isinstance(outline, list) or not outline:
         raise ValueError("no polygon and no run lengths: boxes alone label no pixels")
+    # pycocotools trusts what it gets.
     polygons = [np.array(polygon, np.float64) for polygon in outline]
     for polygon in polygons:
         if polygon.ndim != 1 or len(polygon) % 2:
             raise ValueError(f"a polygon of shape {polygon.shape}; needed: x, y, x, y, ...")
-        points = polygon.reshape(-1, 2) / (width, height)
-        if not (abs(points) <= 2).all():
+        points = polygon.reshape(-1, 2)
+        if not (abs(points / (width, height)) <= 2).all():
             raise ValueError("a polygon with points far outside the image")
-        steps = abs(np.diff(polygon.reshape(-1, 2), axis=0)).max(axis=1, initial=0)
-        if steps.sum() + len(polygon) > MOST_OUTLINE:
+        steps = abs(points - np.roll(points, 1, axis=0)).max(axis=1, initial=1)
+        if steps.sum() > MOST_OUTLINE:
             raise ValueError(f"a polygon with an outline of more than {MOST_OUTLINE} pixels")
     # Of less than three points: no area.
     areas = [polygon.tolist() for polygon in polygons if len(polygon) > 4]
-    return (
-        mask.merge(mask.frPyObjects(areas, height, width))
-        if areas
-        else mask.frPyObjects({"size": [height, width], "counts": [height * width]}, height, width)
+    if not areas:
+        return np.array([height * width])
+    from pycocotools import mask
+
+    return np.array(
+        _unpacked(mask.merge(mask.frPyObjects(areas, height, width))["counts"].decode())
     )
 
 
@@ -354,17 +357,15 @@ def _unpacked(text: str) -> list[int]:
     return counts
 
 
-def _overlap(outlines: list[tuple[int, Any]]) -> bool:
-    from pycocotools import mask
-
-    runs = [each for _, each in outlines]
-    return bool(mask.area(mask.merge(runs)) < mask.area(runs).sum(dtype=np.int64))
+def _overlap(outlines: list[tuple[int, np.ndarray]]) -> bool:
+    pixels = np.concatenate([each for _, each in outlines])
+    starts, ends = pixels[pixels[:, 0].argsort()].T
+    return bool((starts[1:] < np.maximum.accumulate(ends)[:-1]).any())
 
 
 def _label_map(path: Path, spans: list[Span], image: _Image, ground: int) -> np.ndarray:
-    from pycocotools import mask
-
-    labels = np.full((image.height, image.width), ground, np.int32)
-    for category, runs in _outlines(path, spans, image):
-        labels[mask.decode(runs) == 1] = category
-    return labels
+    labels = np.full(image.width * image.height, ground, np.int32)
+    for category, pixels in _outlines(path, spans, image):
+        for start, end in pixels.tolist():
+            labels[start:end] = category
+    return np.ascontiguousarray(labels.reshape(image.width, image.height).T)
