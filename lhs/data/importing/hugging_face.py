@@ -33,6 +33,8 @@ NAME = "hugging-face"
 IMAGES = {"image", "images", "img", "pixel_values"}
 ROWS, KEPT = 16, 4
 """Rows of a parquet file read at a time; readings kept for threads that come a little late."""
+_NAME = re.compile(r"\w[\w.-]{0,99}")
+"""A split's, of which the names of files are made."""
 _PART = re.compile(r"(.+?)-\d+-of-\d+")
 
 
@@ -97,6 +99,13 @@ def _tables(source: Path) -> list[tuple[str, Path]]:
             found.append(
                 (folder if split_of(folder) and not split_of(name) else name, source / path)
             )
+        first: dict[str, Path] = {}
+        for name, path in found:
+            if first.setdefault(name, path.parent) != path.parent:
+                raise UserError(
+                    f"{first[name]} and {path.parent} both hold {name!r}; needed: one of them "
+                    "as the source"
+                )
         return found
     try:
         folders = [source]
@@ -110,9 +119,9 @@ def _tables(source: Path) -> list[tuple[str, Path]]:
                 raise UserError(
                     f"{folder}: a selection of rows; save it again, by a newer version of datasets"
                 )
-            name = folder.name if folder != source else state.get("_split") or "all"
+            name = folder.name if folder != source else str(state.get("_split") or "")
             tables += [
-                (str(name), inside(source, folder, file["filename"]))
+                (name if _NAME.fullmatch(name) else "all", inside(source, folder, file["filename"]))
                 for file in state["_data_files"]
             ]
         return tables

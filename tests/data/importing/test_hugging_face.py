@@ -251,3 +251,15 @@ def test_tables_of_other_columns_are_refused(tmp_path: Path) -> None:
     parquet(tmp_path / "b.parquet", table(range(2)).drop(["label"]))
     with pytest.raises(UserError, match=r"b\.parquet: no column of images 'label'"):
         hugging_face.read(tmp_path, NOTHING)
+
+
+def test_two_datasets_are_not_one(tmp_path: Path) -> None:
+    for folder in ("full", "small"):
+        parquet(tmp_path / folder / "train-00000-of-00001.parquet", table(range(2)))
+    with pytest.raises(UserError, match=r"full and .*small both hold 'train'"):
+        hugging_face.read(tmp_path, NOTHING)
+
+
+def test_names_of_splits_name_no_other_folder(tmp_path: Path) -> None:
+    found = hugging_face.read(saved(tmp_path, table(range(2)), _split="../x"), NOTHING)
+    assert [item.id for item in found.items] == ["all/000000", "all/000001"]
