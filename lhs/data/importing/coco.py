@@ -141,7 +141,9 @@ def elements(text: str) -> Iterator[tuple[str, Span, Any]]:
 
     mark, place = after(0, "{")
     while mark != "}":
-        key, (_, place) = value(place)
+        key, (start, place) = value(place)
+        if not isinstance(key, str):
+            raise ValueError(f"{key!r:.100} in the place of a key, at character {start}")
         _, place = after(place, ":")
         start = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if text[start : start + 1] != "[" or _EMPTY.match(text, start):
@@ -153,6 +155,7 @@ def elements(text: str) -> Iterator[tuple[str, Span, Any]]:
                 yield key, span, found
                 inner, place = after(span[1], ",", "]")
         mark, place = after(place, ",", "}")
+    after(place, "")
 
 
 def _files(source: Path) -> list[Path]:

@@ -162,9 +162,9 @@ def _draw(canvas: Image.Image, path: Path, shape: Any, value: int) -> None:
     points = np.array(shape["points"], np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not (abs(points) < FAR * max(canvas.size)).all():
         raise ValueError("its points are no pairs of numbers, or far outside the image")
-    needed = {"polygon": range(3, len(points) + 1), "oriented_rectangle": [4]}.get(kind, [2])
-    if len(points) not in needed:
-        raise ValueError(f"a {kind} of {len(points)} points; needed are {needed[0]}")
+    needed = {"polygon": 3, "oriented_rectangle": 4}.get(kind, 2)
+    if len(points) < needed or (len(points) > needed and kind != "polygon"):
+        raise ValueError(f"a {kind} of {len(points)} points; needed are {needed}")
     low, high = points.min(axis=0), points.max(axis=0)
     if kind == "rectangle":
         draw.rectangle([*low.tolist(), *high.tolist()], outline=value, fill=value)

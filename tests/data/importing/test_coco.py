@@ -252,6 +252,8 @@ def test_damaged_json_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text + "\n" + " ".join(key.decode() for key in coco.KEYS))
     with pytest.raises(UserError, match=r"instances_train2017\.json: damaged"):
         coco.read(tmp_path, VOID)
+    with pytest.raises((ValueError, RecursionError)):
+        list(coco.elements(text))
 
 
 def test_elements_are_where_they_are_said_to_be() -> None:
