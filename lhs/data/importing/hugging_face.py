@@ -65,14 +65,14 @@ def read(source: Path, options: Options) -> Found:
         raise UserError(f"{source}: no dataset saved by save_to_disk and no parquet file")
     image, mask = columns = _columns(tables[0][1], options)
     items, rows_of = [], Counter[str]()
+    rows = _Rows(source, columns)
     for name, path in tables:
-        rows = _Rows(source, path, columns)
-        for row in range(rows.count()):
+        for row in range(rows.count(path)):
             items.append(
                 Item(
                     f"{name}/{rows_of[name]:06d}",
-                    partial(rows.content, row, image),
-                    partial(rows.label_map, row, mask),
+                    partial(rows.content, path, row, image),
+                    partial(rows.label_map, path, row, mask),
                     split_of(name),
                 )
             )
@@ -204,42 +204,42 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 class _Rows:
-    """Two columns of a table, read forward a few rows at a time.
+    """Two columns of many tables, read forward a few rows at a time.
 
     Parameters
     ----------
     source
         The whole dataset.
-    path
-        The table.
     columns
         Of images and of masks.
     """
 
-    def __init__(self, source: Path, path: Path, columns: tuple[str, str]) -> None:
-        self.source, self.path, self.columns = source, path, columns
+    def __init__(self, source: Path, columns: tuple[str, str]) -> None:
+        self.source, self.columns = source, columns
         self.lock = threading.Lock()
+        self.kept: deque[tuple[Path, int, pa.RecordBatch]] = deque(maxlen=KEPT)
+        # The table that is being read, and the row that comes next.
+        self.path, self.next = source, 0
         self.batches: Iterator[pa.RecordBatch] = iter(())
-        self.kept: deque[tuple[int, pa.RecordBatch]] = deque(maxlen=KEPT)
-        missing = set(columns) - set(_image_columns(path))
+
+    def count(self, path: Path) -> int:
+        """The number of rows of a table."""
+        from pyarrow.parquet import read_metadata
+
+        missing = set(self.columns) - set(_image_columns(path))
         if missing:
             raise UserError(
                 f"{path}: no column of images {some(sorted(missing))!r}, as others have"
             )
-
-    def count(self) -> int:
-        """The number of rows."""
-        from pyarrow.parquet import read_metadata
-
-        with _readable(self.path):
-            if self.path.suffix == ".arrow":
-                return sum(batch.num_rows for batch in _batches(self.path, self.columns))
-            rows, size = read_metadata(self.path).num_rows, self.path.stat().st_size
+        with _readable(path):
+            if path.suffix == ".arrow":
+                return sum(batch.num_rows for batch in _batches(path, self.columns))
+            rows, size = read_metadata(path).num_rows, path.stat().st_size
             if not 0 <= rows <= size:
                 raise ValueError(f"{rows} rows in {size} bytes")
             return rows
 
-    def content(self, row: int, column: str) -> bytes:
+    def content(self, path: Path, row: int, column: str) -> bytes:
         """The encoded picture in a row.
 
         Raises
@@ -247,40 +247,35 @@ class _Rows:
         BadImageError
             If the table is damaged or holds none there.
         """
-        with self.lock, _readable(self.path):
-            found = self._batch(row)
-            if found is None:
-                raise ValueError(f"no row {row}")
-            start, batch = found
+        with self.lock, _readable(path):
+            start, batch = self._batch(path, row)
             value = batch.column(self.columns.index(column))[row - start].as_py()
         name = None
         if isinstance(value, dict):
             value, name = value.get("bytes"), value.get("path")
         if value is None and name:
-            path = inside(self.source, self.path.parent, name)
-            with _readable(path):
-                return path.read_bytes()
+            file = inside(self.source, path.parent, name)
+            with _readable(file):
+                return file.read_bytes()
         if not value:
-            raise BadImageError(f"{self.path}: row {row}: no picture in column {column!r}")
+            raise BadImageError(f"{path}: row {row}: no picture in column {column!r}")
         return value
 
-    def label_map(self, row: int, column: str) -> np.ndarray:
+    def label_map(self, path: Path, row: int, column: str) -> np.ndarray:
         """The label map in a row: (H, W) int32."""
-        content = io.BytesIO(self.content(row, column))
-        return read_label_picture(f"{self.path}: row {row}, column {column!r}", content=content)
+        content = io.BytesIO(self.content(path, row, column))
+        return read_label_picture(f"{path}: row {row}, column {column!r}", content=content)
 
-    def _batch(self, row: int) -> tuple[int, pa.RecordBatch] | None:
-        """The rows around one, and the number of the first; None past the end."""
-        for start, batch in self.kept:
-            if start <= row < start + batch.num_rows:
+    def _batch(self, path: Path, row: int) -> tuple[int, pa.RecordBatch]:
+        """The rows around one, and the number of the first."""
+        for table, start, batch in self.kept:
+            if table == path and start <= row < start + batch.num_rows:
                 return start, batch
-        end = sum((self.kept[-1][0], self.kept[-1][1].num_rows)) if self.kept else 0
-        if row < end or not self.kept:
-            self.kept.clear()
-            self.batches, end = _batches(self.path, self.columns), 0
+        if path != self.path or row < self.next:
+            self.path, self.next, self.batches = path, 0, _batches(path, self.columns)
         for batch in self.batches:
-            self.kept.append((end, batch))
-            end += batch.num_rows
-            if row < end:
-                return self.kept[-1]
-        return None
+            start, self.next = self.next, self.next + batch.num_rows
+            self.kept.append((path, start, batch))
+            if row < self.next:
+                return start, batch
+        raise ValueError(f"no row {row}")
