@@ -74,6 +74,39 @@ def read_variable(path: Path, name: str) -> np.ndarray:
     return np.asarray(found[name])
 
 
+def list_arrays(path: Path) -> dict[str, tuple[int, ...]]:
+    """List the arrays of numbers in a `.mat` file (level 4 or 5), without reading them.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        Their shapes by name; structures, text, cells and sparse arrays are left out.
+
+    Raises
+    ------
+    BadImageError
+        If the file is missing or damaged.
+    """
+    from scipy.io import whosmat
+
+    try:
+        content = path.read_bytes()
+        if 0 in content[:4]:
+            return {
+                name: shape
+                for name, shape, kind in whosmat(io.BytesIO(content))
+                if kind not in ("char", "sparse")
+            }
+        heads = [reader.head() for *_, reader in _matrices(content)]
+    except FileNotFoundError:
+        raise BadImageError(f"{path}: label file is missing") from None
+    except Exception as error:
+        raise BadImageError(f"{path}: unreadable label file: {error or repr(error)}") from error
+    return {
+        name.decode("latin-1"): shape for flags, shape, name in heads if flags & 0xFF in NUMBERS
+    }
+
+
 def _alone(content: bytes, wanted: bytes) -> bytes:
     """A file with the wanted variable alone, if it is there.
 
@@ -82,6 +115,16 @@ def _alone(content: bytes, wanted: bytes) -> bytes:
     ValueError
         If the structure of it, or of the start of one before it, is wrong.
     """
+    for start, end, reader in _matrices(content):
+        if reader.variable(wanted):
+            return content[:HEADER] + content[start:end]
+    return content[:HEADER]
+
+
+def _matrices(content: bytes) -> Iterator[tuple[int, int, _Elements]]:
+    """Start and end of each variable of a file of level 5, and its elements."""
+    if content.startswith(b"MATLAB 7.3"):
+        raise ValueError("MATLAB 7.3's format; needed is an earlier one: save(..., '-v7')")
     order = "<" if content[126:128] == b"IM" else ">"
     place = HEADER
     while place + 8 <= len(content):
@@ -95,9 +138,7 @@ def _alone(content: bytes, wanted: bytes) -> bytes:
             reader = _Elements(order, iter([body]))
         if kind != MATRIX or size == 0:
             raise ValueError(f"an element of type {kind} and {size} bytes, expected a matrix")
-        if reader.variable(wanted):
-            return content[:HEADER] + content[start:place]
-    return content[:HEADER]
+        yield start, place, reader
 
 
 def _inflated(body: memoryview) -> Iterator[bytes]:
@@ -161,13 +202,12 @@ class _Elements:
             self.take(-size % 8)
         return kind, found
 
-    def variable(self, wanted: bytes | None, depth: int = 0) -> bool:
-        """Check a variable if it is the wanted one (None: any); return whether it is."""
+    def head(self) -> tuple[int, tuple[int, ...], bytes]:
+        """Flags, shape and name of a variable; of an opaque one, the flags alone."""
         self.numbers(2)
         flags, _ = self.numbers(2)
-        held = flags & 0xFF
-        if held == OPAQUE and wanted is not None:
-            return False
+        if flags & 0xFF == OPAQUE:
+            return flags, (), b""
         kind, sizes = self.element()
         if kind not in SIZES or len(sizes) % 4 or len(sizes) > 4 * MOST_SIZES:
             raise ValueError(f"sizes of type {kind} in {len(sizes)} bytes")
@@ -175,6 +215,12 @@ class _Elements:
         if min(shape, default=0) < 0:
             raise ValueError(f"sizes below 0: {shape}")
         _, name = self.element()
+        return flags, shape, name
+
+    def variable(self, wanted: bytes | None, depth: int = 0) -> bool:
+        """Check a variable if it is the wanted one (None: any); return whether it is."""
+        flags, shape, name = self.head()
+        held = flags & 0xFF
         if wanted is not None and name != wanted:
             return False
         if held == CELL:
