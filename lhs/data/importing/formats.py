@@ -12,7 +12,19 @@ from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
-from lhs.data.importing import ade20k, camvid, cityscapes, pairs, voc
+from lhs.data.importing import (
+    ade20k,
+    camvid,
+    cityscapes,
+    coco,
+    coco_stuff,
+    cvat,
+    hugging_face,
+    labelme,
+    matlab_masks,
+    pairs,
+    voc,
+)
 from lhs.data.importing.found import Found, Options
 from lhs.errors import UserError
 
@@ -20,9 +32,13 @@ FORMATS: tuple[tuple[str, ModuleType], ...] = (
     ("cityscapes", cityscapes),
     ("ade20k", ade20k),
     ("camvid", camvid),
-    # Place of ("coco", coco), ("coco-stuff", coco_stuff), ("cvat", cvat).
+    (coco.NAME, coco),
+    (coco_stuff.NAME, coco_stuff),
+    (cvat.NAME, cvat),
     ("voc", voc),
-    # Place of ("labelme", labelme), ("hugging-face", hugging_face), ("matlab", matlab_masks).
+    (labelme.NAME, labelme),
+    (hugging_face.NAME, hugging_face),
+    (matlab_masks.NAME, matlab_masks),
     ("pairs", pairs),
 )
 """In the order of recognising: the more specific first, `pairs` last."""
