@@ -79,8 +79,8 @@ class TrainConfig(Section):
     always train on patches around samples."""
     sampling: Literal["all", "balanced"] = "all"
     """Patches: each sample once an epoch (the paper), or all classes equally often."""
-    crop_height: int = Field(192, ge=32)
-    crop_width: int = Field(256, ge=32)
+    crop_height: int = Field(192, ge=32, le=16384)
+    crop_width: int = Field(256, ge=32, le=16384)
     scale_min: float = Field(0.75, gt=0.0, le=1.0)
     scale_max: float = Field(1.25, ge=1.0, le=10.0)
     """Crops are drawn from the image scaled by a factor between the two; its logarithm is uniform,

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from lhs.data.images import IMAGE_SUFFIXES
 from lhs.data.remote import RemotePath, located
+from lhs.errors import UserError
 
 
 def find_base(folder: Path, needed: Iterable[str]) -> Path | None:
@@ -82,10 +83,21 @@ def scene_ids(files: list[PurePosixPath]) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read a list of one entry per line, UTF-8 or UTF-16, without blank lines and outer spaces."""
+    """Read a list of one entry per line, UTF-8 or UTF-16, without blank lines and outer spaces.
+
+    Raises
+    ------
+    UserError
+        If it is in another encoding.
+    """
     content = path.read_bytes()
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: byte {error.start + 1} is not UTF-8; save the file in this encoding"
+        ) from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -311,3 +311,10 @@ def test_two_images_of_one_stem(tmp_path: Path) -> None:
     save_image(tmp_path / "images/beach_1.jpg")
     with pytest.raises(UserError, match=r"beach_1\.jpg and .*beach_1\.png differ only"):
         open_folder(tmp_path)
+
+
+def test_a_list_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    root = plain(tmp_path / "latin")
+    (root / "classes.txt").write_bytes("himmel\nstra\xdfe\nsand\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classes\.txt: byte 12 is not UTF-8"):
+        open_folder(root)
