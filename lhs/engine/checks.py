@@ -8,11 +8,12 @@ from lhs.config import Config
 from lhs.data import open_dataset
 from lhs.engine.runtime.cluster import set_quiet
 from lhs.engine.storage import opened_storage
+from lhs.hierarchy.given import given_sources
 from lhs.networks.weights import weights_digest
 
 
 def check_places(configs: Iterable[Config], *, trained: bool = True) -> None:
-    """Refuse experiments whose storage, dataset, weights or tracking server are not there.
+    """Refuse experiments whose storage, dataset, weights, hierarchy file or tracking server are not there.
 
     Parameters
     ----------
@@ -43,5 +44,7 @@ def check_places(configs: Iterable[Config], *, trained: bool = True) -> None:
                 check_store(tracking_uri(storage))
         if first(config.data.model_dump_json()):
             open_dataset(config.data)
+        if first(f"hierarchy {config.hierarchy.model_dump_json()}"):
+            given_sources(config.hierarchy)
         if trained and first(config.network.model_dump_json()):
             weights_digest(config.network)
