@@ -13,7 +13,8 @@ from lhs.networks.weights import weights_digest
 
 
 def check_places(configs: Iterable[Config], *, trained: bool = True) -> None:
-    """Refuse experiments whose storage, dataset, weights, hierarchy file or tracking server are not there.
+    """Refuse experiments whose storage, dataset, hierarchy file, weights or tracking server are not
+    there.
 
     Parameters
     ----------
