@@ -196,7 +196,7 @@ def test_the_stage_takes_files_with_a_rule_and_without(cluster: None, tmp_path: 
             read.relabel(label_map, image_id=scene.id), hierarchy.relabel(label_map)
         )
     (maps / f"{dataset.split('train')[0].id}.png").unlink()
-    with pytest.raises(UserError, match="1 of 24 maps do not fit:\n.*is missing"):
+    with pytest.raises(UserError, match=r"1 of 24 maps do not fit:\n.*is missing"):
         Stages(Storage(str(tmp_path / "storage"))).make(HIERARCHY, by_map)
     other = given(tmp_path / "storage", tmp_path / "four.json")
     Hierarchy.from_label_maps([blotched(1)], list("abcd"), **CLUSTERS).save(tmp_path / "four.json")
@@ -225,8 +225,7 @@ def test_a_training_takes_the_subclasses_of_the_file(
     if rule:
         # Crops of the same subclass maps, from the same start.
         assert model.key == stage(outcome.stages, "model").key
-    patches = config.model_copy(update={"context": outcome.config.context})
-    index = again.stages.make(SAMPLE_INDEX, patches)
+    index = again.stages.make(SAMPLE_INDEX, config)
     reader = SampleIndexReader(again.stages.storage, f"{index.path}/rows")
     found = reader(0, reader.total)
     np.testing.assert_array_equal(made.parents[found.subclasses], found.labels)
