@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lhs.evaluation.model import Model
+    from lhs.hierarchy import Hierarchy
     from lhs.names import ClassScores
+    from lhs.training.hierarchical_loss import HierarchicalLoss
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["HierarchicalLoss", "Hierarchy", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: `import lhs` loads nothing heavy.
+    if name == "Hierarchy":
+        from lhs.hierarchy import Hierarchy
+
+        return Hierarchy
+    if name == "HierarchicalLoss":
+        from lhs.training.hierarchical_loss import HierarchicalLoss
+
+        return HierarchicalLoss
+    raise AttributeError(f"module 'lhs' has no attribute {name!r}")
 
 
 def load(

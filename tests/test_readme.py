@@ -9,7 +9,6 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +21,7 @@ from pydantic import BaseModel
 import lhs
 from lhs.config import WEIGHTS, Config, HierarchyConfig, NetworkConfig
 from lhs.evaluation.model import ModelDescription, save_model
-from lhs.hierarchy import Hierarchy
+from lhs.hierarchy import Hierarchy, document
 from lhs.loading import load_config, recipes
 from lhs.networks.build import build_network
 from lhs.run import main, parser
@@ -334,13 +333,44 @@ def test_the_python_of_the_readme_runs(beside: Path) -> None:
 
 
 def test_the_two_ways_to_use_a_hierarchy_agree(beside: Path) -> None:
+    [program] = blocks("docs/hierarchy-file.md", "python")
+    assert sum(bool(line.strip()) for line in program.splitlines()) <= 30
+    assert "lhs" not in program
+    torch.manual_seed(0)
     found = executed("docs/hierarchy-file.md")
-    np.testing.assert_array_equal(found["plain"], found["subclass_map"])
-    assert len(np.unique(found["plain"])) > len(found["hierarchy"].classes)
+    hierarchy, plain = Hierarchy.load("hierarchy.json"), found["plain"]
+    relabelled = hierarchy.relabel(found["label_map"])
+    np.testing.assert_array_equal(
+        plain, np.where(relabelled == hierarchy.void_subclass, -100, relabelled.astype(int))
+    )
+    assert len(np.unique(plain)) > len(hierarchy.classes)
+    label = torch.from_numpy(found["label_map"])[None]
+    loss = lhs.HierarchicalLoss(hierarchy)(found["p"], torch.from_numpy(relabelled)[None], label)
+    torch.testing.assert_close(found["loss"], loss)
 
 
 def test_the_fields_of_the_hierarchy_file_are_all_told_of() -> None:
-    tree_keys = {"classes", "void", "made", "subclasses", "digest", "parent", "count", "centre"}
-    named = {name for row in rows(PAGES["docs/hierarchy-file.md"]) for name in ticked(row[0])}
-    assert tree_keys <= named
-    assert {field.name for field in fields(Hierarchy)} - {"dataset"} <= named
+    page = rows(PAGES["docs/hierarchy-file.md"])
+    told = {name for row in page for name in ticked(row[0])}
+    models = (document.Document, document.Made, document.SubclassEntry)
+    wanted = {field.alias or name for one in models for name, field in one.model_fields.items()}
+    assert wanted <= told
+    nested = {name for row in page if "`clusterings`" in row[0] for name in ticked(row[1])}
+    for one in (document.ClusteringEntry, document.TrialEntry):
+        assert set(one.model_fields) <= nested
+
+
+@pytest.mark.thorough
+def test_the_examples_of_other_trainers_run(beside: Path) -> None:
+    found = executed("docs/trainers.md")
+    hierarchy = found["hierarchy"]
+    assert len(hierarchy.subclasses) > 3
+    assert Hierarchy.load("sky-sea-sand.json").digest == hierarchy.digest
+    assert found["predicted"].shape == (8, 64, 80)
+    for losses in (found["losses"], found["unet_losses"]):
+        assert np.isfinite(losses).all()
+    moved = found["criterion"].layer.drift()
+    assert float(moved["w_from_zero"]) > 0
+    assert not any(float(value) for value in found["fixed"].layer.drift().values())
+    torch.testing.assert_close(found["scores"], found["summed"], rtol=1e-4, atol=1e-4)
+    assert found["mine"].by_map

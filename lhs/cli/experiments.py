@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from pathlib import Path
 
 from lhs.cli.options import Group, add_command, add_recipe
 
@@ -19,7 +20,13 @@ def add_commands(commands: Group) -> None:
         help="print what would be made and what exists; run nothing",
     )
     text = "up to the label hierarchy only"
-    add_recipe(add_command(commands, "hierarchy", hierarchy, text))
+    command = add_command(commands, "hierarchy", hierarchy, text)
+    add_recipe(command)
+    command.add_argument(
+        "--export",
+        metavar="FOLDER",
+        help="also write images and subclass label maps for other trainers into a new folder",
+    )
     add_command(commands, "recipes", recipes, "the named experiments, one line each")
 
 
@@ -72,14 +79,27 @@ def hierarchy(options: Namespace) -> int:
     from lhs.engine.tracking.summary import hierarchy_json, print_hierarchy
 
     check_places([config], trained=False)
+    if options.export is not None:
+        from lhs.hierarchy.export import check_target, export_dataset
+
+        check_target(Path(options.export))
     with connected():
-        from lhs.engine.graph import HIERARCHY, annotated_scenes
+        from lhs.engine.graph import HIERARCHY, annotated_scenes, context_scenes
+        from lhs.engine.stages.hierarchy import read_hierarchy
 
         stages = Stages(Storage(config.storage))
         # Reports bad images even if the hierarchy exists already.
         annotated_scenes(stages, config)
         result = stages.make(HIERARCHY, config)
+        if options.export is not None:
+            scenes = context_scenes(stages, config)
     print_hierarchy(stages, result)
+    if options.export is not None:
+        made = read_hierarchy(stages.storage, result.path)
+        chosen = [*scenes.split("train"), *scenes.split("test")]
+        counts = export_dataset(made, chosen, Path(options.export))
+        written = ", ".join(f"{count} {split}" for split, count in counts.items())
+        print(f"exported  {options.export} ({written} images)")
     if options.json:
         print(json.dumps(hierarchy_json(stages, result)))
     return 0

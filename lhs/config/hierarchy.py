@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AllowInfNan, BeforeValidator, Field, field_serializer
+from pydantic import AllowInfNan, BeforeValidator, Field, field_serializer, model_validator
 
 from lhs.config.section import Section
 
@@ -36,11 +36,17 @@ def _odd_or_inf(value: Any) -> float:
 
 class HierarchyConfig(Section):
     kind: Literal[
-        "label_clusters", "scene_names", "image_clusters", "image_embedding", "classes", "random"
-    ] = "label_clusters"
+        "label_clusters", "scene_names", "image_clusters", "image_embedding", "classes", "random",
+        "file",
+    ] = "label_clusters"  # fmt: skip
     like: Literal["label_clusters", "scene_names", "image_clusters"] = "label_clusters"
     """Kind of the hierarchy, made with the other settings, whose numbers of subclasses and shares
     `random` subclasses have."""
+    file: str | None = None
+    """`file`: the path of a hierarchy.json for the dataset's classes, which any program made."""
+    subclass_maps: str | None = None
+    """`file`, where that hierarchy is of kind `subclass_maps`: a folder with IMAGE_ID.png, subclass
+    ids, for every training image."""
     rho: float = Field(0.93, gt=0.0, le=1.0)
     """Share of samples at which classes stop being common."""
     region: Annotated[float, AllowInfNan(True), BeforeValidator(_odd_or_inf)] = 129.0
@@ -56,6 +62,17 @@ class HierarchyConfig(Section):
     """Above this many samples of a class, k-means fits a seeded sample and assigns the rest."""
     backend: Literal["auto", "sklearn", "cuml"] = "auto"
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _file_is_given(self) -> Self:
+        if (self.kind == "file") != (self.file is not None):
+            raise ValueError(
+                "hierarchy.kind = file and hierarchy.file = PATH of a hierarchy.json go together; "
+                f"found kind {self.kind} and file {self.file}"
+            )
+        if self.subclass_maps is not None and self.kind != "file":
+            raise ValueError(f"hierarchy.subclass_maps needs hierarchy.kind file, not {self.kind}")
+        return self
 
     @property
     def source(self) -> str:

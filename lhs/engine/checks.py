@@ -10,13 +10,14 @@ from lhs.data.scenes import SPLITS
 from lhs.engine.runtime.cluster import set_quiet
 from lhs.engine.storage import opened_storage
 from lhs.errors import UserError
+from lhs.hierarchy.given import given_sources
 from lhs.networks.weights import weights_digest
 from lhs.training.losses import class_weights
 
 
 def check_places(configs: Iterable[Config], *, trained: bool = True) -> None:
-    """Refuse experiments whose storage, dataset, weights or tracking server are not there, or
-    whose settings do not fit the dataset's lists.
+    """Refuse experiments whose storage, dataset, hierarchy file, weights or tracking server are not
+    there, or whose settings do not fit the dataset's lists.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ def check_places(configs: Iterable[Config], *, trained: bool = True) -> None:
         if first(data):
             datasets[data] = open_dataset(config.data)
         _check_fits(config, datasets[data], trained=trained)
+        if first(f"hierarchy {config.hierarchy.model_dump_json()}"):
+            given_sources(config.hierarchy)
         if trained and first(config.network.model_dump_json()):
             weights_digest(config.network)
             _check_encoder(config)

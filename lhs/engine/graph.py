@@ -2,7 +2,8 @@
 
 ==========  =====================================================================================
 section 2   scenes -> samples -> histograms of the labels around them
-section 3   histograms, scene names or image descriptors -> hierarchy -> its random control
+section 3   histograms, scene names or image descriptors -> hierarchy -> its random control;
+            or the user's file -> hierarchy
 section 4   scenes, hierarchy -> model; for patch networks sample index between the two
 section 4.4 model of a baseline -> pseudo-labels of unlabelled pixels, added to the scenes
 section 5   model -> evaluation
@@ -29,6 +30,7 @@ from lhs.engine.stages.checked_scenes import (
 )
 from lhs.engine.stages.descriptors import build_descriptors, descriptor_settings, descriptor_weights
 from lhs.engine.stages.evaluation import build_evaluation, evaluation_settings
+from lhs.engine.stages.given_hierarchy import file_sources
 from lhs.engine.stages.hierarchy import build_hierarchy, digest_of, hierarchy_settings
 from lhs.engine.stages.pseudo_labels import (
     build_pseudo_labels,
@@ -152,6 +154,8 @@ def _histogram_inputs(config: Config, samples: Config) -> list[Input]:
 
 def _hierarchy_inputs(config: Config) -> list[Input]:
     settings = config.hierarchy
+    if settings.kind == "file":
+        return _context_inputs(config)
     if settings.kind == "random":
         like = settings.model_copy(update={"kind": settings.like})
         source = config.model_copy(update={"hierarchy": like})
@@ -176,8 +180,8 @@ def _sample_index_inputs(config: Config) -> list[Input]:
         stage = ANNOTATED_HISTOGRAMS if only_context else HISTOGRAMS
         rows = Input(role="rows", stage=stage, config=config)
     inputs = [rows, *_hierarchy(config)]
-    if only_context and config.hierarchy.kind == "random":
-        # Regions are found in label maps with pseudo-labels.
+    if only_context and config.hierarchy.kind in ("random", "file"):
+        # Regions are found, and windows counted, in label maps with pseudo-labels.
         inputs.append(Input(role="pseudo_labels", stage=PSEUDO_LABELS, config=config))
     return inputs
 
@@ -245,6 +249,7 @@ DESCRIPTORS = Stage(
 HIERARCHY = Stage(
     name="hierarchy",
     settings=hierarchy_settings,
+    sources=file_sources,
     inputs=_hierarchy_inputs,
     build=_build(build_hierarchy, context_scenes),
 )

@@ -39,6 +39,7 @@ REQUIRED = {
     **dict.fromkeys(IMAGE_KINDS, _OF_IMAGES),
     "classes": set[str](),
     "random": {"rho", "seed", "like", "like_digest"},
+    "subclass_maps": set[str](),
 }
 """Fields that `made` has only for a kind of hierarchy."""
 
@@ -86,8 +87,9 @@ class Made(_Entry):
     """How a hierarchy was made; the fields from `region` on belong to clusters and controls."""
 
     kind: Literal[
-        "scene_names", "label_clusters", "image_clusters", "image_embedding", "classes", "random"
-    ]
+        "scene_names", "label_clusters", "image_clusters", "image_embedding", "classes", "random",
+        "subclass_maps",
+    ]  # fmt: skip
     rho: Annotated[float, Field(gt=0, le=1)] | None = None
     common_classes: list[ClassId]
     class_counts: list[Count]
@@ -100,6 +102,8 @@ class Made(_Entry):
     seed: int | None = None
     backend: Literal["sklearn", "cuml"] | None = None
     max_fit_samples: Count | None = None
+    grid: Annotated[int, Field(ge=1)] | None = None
+    """Label clusters of label maps alone: pixels between two samples, down and across."""
     clusterings: list[ClusteringEntry] | None = None
     described_by: Name | None = None
     """Image clusters: the kind of descriptors."""

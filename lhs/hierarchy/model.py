@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from os import PathLike
-from typing import Any
+from functools import cached_property, partial
+from os import PathLike, fspath
+from typing import Any, Self
 
 import numpy as np
 
-from lhs.config import IMAGE_KINDS
+from lhs.config import IMAGE_KINDS, Config
 from lhs.context.histograms import class_counts, normalise, pixel_histograms
+from lhs.data.dataset import Dataset
 from lhs.data.scenes import Scene, void_of
 from lhs.errors import UserError
 from lhs.hierarchy import document
 from lhs.hierarchy.kmeans import nearest_centres
+from lhs.hierarchy.making import Parts, parts_from_label_maps, parts_from_scenes
 from lhs.hierarchy.regions import draw_subclasses, region_numbers
+from lhs.hierarchy.subclass_maps import read_subclass_map, subclass_map_problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +42,9 @@ class Subclass:
 class Hierarchy:
     """A two-level label hierarchy (METHOD section 3).
 
-    Made by `lhs.hierarchy.scene_names`, `lhs.hierarchy.label_clusters`,
-    `lhs.hierarchy.image_clusters` and `lhs.hierarchy.controls`, or read from its file. Hierarchies
-    with the same `digest` are the same.
+    Made by `from_label_maps` and `from_scenes`, by `lhs.hierarchy.scene_names`,
+    `lhs.hierarchy.label_clusters`, `lhs.hierarchy.image_clusters` and `lhs.hierarchy.controls`, or
+    read from its file. Hierarchies with the same `digest` are the same.
     """
 
     dataset: str
@@ -54,11 +57,13 @@ class Hierarchy:
     """n subclasses, ordered by class; every class has at least one."""
     made: dict[str, Any] = field(repr=False)
     """How it was made, as in the file: see `lhs.hierarchy.document.Made`."""
+    subclass_map_of: Callable[[str], np.ndarray] | None = field(default=None, repr=False)
+    """For hierarchies `by_map`: reads the stored subclass map (H, W) of an image's id."""
 
     @property
     def kind(self) -> str:
-        """`scene_names`, `label_clusters`, `image_clusters`, `image_embedding`, or one of the
-        controls `classes` and `random`."""
+        """`scene_names`, `label_clusters`, `image_clusters`, `image_embedding`, `subclass_maps`, or
+        one of the controls `classes` and `random`."""
         return self.made["kind"]
 
     @property
@@ -70,6 +75,22 @@ class Hierarchy:
     def by_region(self) -> bool:
         """Whether a class has the same subclass in a connected region, drawn at random."""
         return self.kind == "random"
+
+    @property
+    def by_map(self) -> bool:
+        """Whether it has no rule, and a stored map of each training image says the subclasses."""
+        return self.kind == "subclass_maps"
+
+    @property
+    def of_whole_images(self) -> bool:
+        """Whether subclass maps are made of whole images by id, then augmented as label maps."""
+        return self.by_region or self.by_map
+
+    @property
+    def region(self) -> float:
+        """R of label clusters: the side of the window whose labels are counted, or inf."""
+        region = self.made["region"]
+        return math.inf if region == "inf" else region
 
     @property
     def common(self) -> np.ndarray:
@@ -135,8 +156,9 @@ class Hierarchy:
             (H, W) the label map that histograms are counted and regions found in, if it is not
             `label_map` itself.
         image_id
-            The scene's id; hierarchies `by_region` need it, others do not use it. They are drawn in
-            the image itself: augment the subclass map as the label map, do not relabel a variant.
+            The scene's id; hierarchies `of_whole_images` need it, others do not use it. Their maps
+            are for the image itself: augment the subclass map as the label map, do not relabel a
+            variant.
 
         Returns
         -------
@@ -144,18 +166,20 @@ class Hierarchy:
             (H, W) uint8 subclass ids (uint16 above 255 subclasses), `void_subclass` where
             unlabelled. With label clusters: the nearest centre of the pixel's class to the
             normalised histogram of the window around the pixel. With random subclasses: what the
-            connected region of the pixel's class draws.
+            connected region of the pixel's class draws. With subclass maps: the stored one.
 
         Raises
         ------
         lhs.errors.UserError
-            If the label map holds an id that is no class, or a scene name or an image's id is
-            needed and missing.
+            If the label map holds an id that is no class, a scene name or an image's id is needed
+            and missing, or a stored subclass map does not fit the label map.
         """
-        if self.by_region and image_id is None:
-            raise UserError("a hierarchy of random subclasses needs the image's id")
+        if self.of_whole_images and image_id is None:
+            raise UserError(f"a hierarchy of kind {self.kind} needs the image's id")
         label_map = np.asarray(label_map)
         counts = class_counts(label_map, len(self.classes), self.void)
+        if self.by_map:
+            return self._stored(label_map, str(image_id))
         dtype = np.uint8 if self.void_subclass <= 255 else np.uint16
         table = np.full(max(len(self.classes), self.void + 1), self.void_subclass, dtype)
         table[: len(self.classes)] = self._whole_class(scene_name)
@@ -170,7 +194,7 @@ class Hierarchy:
                 regions = region_numbers(pixels | (counted == label))[pixels]
                 subclass_map[pixels] = self._drawn(label, regions, image_id)
             return subclass_map
-        present, windows = pixel_histograms(counted, self._region, len(self.classes), self.void)
+        present, windows = pixel_histograms(counted, self.region, len(self.classes), self.void)
         for label in split:
             ids, centres, squares = self._centres[label]
             pixels = label_map == label
@@ -209,6 +233,8 @@ class Hierarchy:
             (N,) int64.
         """
         classes = np.asarray(classes, np.int64)
+        if self.by_map:
+            raise UserError("subclass maps have no rule for samples: take them from `relabel`")
         if self.by_scene:
             if scene_names is None:
                 raise UserError(f"a hierarchy of {self.kind} needs the samples' scene names")
@@ -244,8 +270,96 @@ class Hierarchy:
         document.write(document.to_document(self), path)
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> Hierarchy:
+    def from_label_maps(
+        cls,
+        label_maps: Iterable[np.ndarray],
+        classes: Sequence[str],
+        *,
+        dataset: str = "label maps",
+        step: int = 16,
+        rho: float = 0.93,
+        region: float = 129,
+        k_scale: float = 1.0,
+        n_star: int | str = "largest_rare",
+        seed: int = 0,
+        backend: str = "sklearn",
+        max_fit_samples: int = 200_000,
+    ) -> Self:
+        """Make label clusters (paper section 3.1.2) from label maps alone, in this process.
+
+        Samples are the labelled pixels of a grid, where the paper takes centres of superpixels, and
+        maps are not augmented; so the digest is not that of `from_scenes`.
+
+        Parameters
+        ----------
+        label_maps
+            (H, W) each, of any sizes: class ids, 255 where unlabelled (65535 above 255 classes).
+        classes
+            L class names.
+        dataset
+            Its name, for people.
+        step
+            Pixels between two samples, down and across, at least 1.
+        rho, region, k_scale, n_star, seed, backend, max_fit_samples
+            As the settings of `hierarchy`.
+
+        Raises
+        ------
+        lhs.errors.UserError
+            If a setting is out of range, a map holds an id that is no class, or none has a label.
+
+        Examples
+        --------
+        >>> maps = np.random.default_rng(0).integers(0, 3, (4, 40, 50))
+        >>> made = Hierarchy.from_label_maps(maps, ["sky", "sea", "sand"], region=9, n_star=5)
+        >>> made.relabel(maps[0]).shape
+        (40, 50)
+        """
+        parts = parts_from_label_maps(
+            label_maps, classes, step=step, rho=rho, region=region, k_scale=k_scale, n_star=n_star,
+            seed=seed, backend=backend, max_fit_samples=max_fit_samples,
+        )  # fmt: skip
+        return cls.of_parts(dataset, classes, parts)
+
+    @classmethod
+    def from_scenes(cls, scenes: Dataset, config: Config) -> Self:
+        """Make label clusters as the paper does (section 3.1.2), in this process, without Ray.
+
+        Samples are superpixel centres of the training images and their augmented variants. The
+        digest is that of `lhs hierarchy` with the same settings and backend.
+
+        Parameters
+        ----------
+        scenes
+            A dataset, such as `lhs.data.open_dataset(config.data)`; its training split is used.
+        config
+            Its sections `context` and `hierarchy`.
+
+        Raises
+        ------
+        lhs.errors.UserError
+            If `hierarchy.kind` is another, a file is bad, or no sample carries a label.
+        """
+        return cls.of_parts(scenes.name, scenes.classes, parts_from_scenes(scenes, config))
+
+    @classmethod
+    def of_parts(cls, dataset: str, classes: Sequence[str], parts: Parts) -> Self:
+        """Assemble a hierarchy of L classes."""
+        subclasses = tuple(Subclass(**fields) for fields in parts.subclasses)
+        return cls(dataset, tuple(classes), void_of(len(classes)), subclasses, parts.made)
+
+    @classmethod
+    def load(
+        cls, path: str | PathLike[str], subclass_maps: str | PathLike[str] | None = None
+    ) -> Hierarchy:
         """Read and check a hierarchy file.
+
+        Parameters
+        ----------
+        path
+            The file.
+        subclass_maps
+            Of hierarchies `by_map`: the folder of their maps, `IMAGE_ID.png`.
 
         Raises
         ------
@@ -270,6 +384,7 @@ class Hierarchy:
             content["void"],
             subclasses,
             content["made"],
+            None if subclass_maps is None else partial(read_subclass_map, fspath(subclass_maps)),
         )
         if hierarchy.digest != content["digest"]:
             raise UserError(
@@ -278,10 +393,21 @@ class Hierarchy:
             )
         return hierarchy
 
-    @property
-    def _region(self) -> float:
-        region = self.made["region"]
-        return math.inf if region == "inf" else region
+    def _stored(self, label_map: np.ndarray, image_id: str) -> np.ndarray:
+        if self.subclass_map_of is None:
+            raise UserError(
+                f"the hierarchy of {self.dataset} has no rule for pixels: give it the folder of "
+                "its subclass maps, as Hierarchy.load(path, subclass_maps=FOLDER)"
+            )
+        stored = self.subclass_map_of(image_id)
+        void = self.void_subclass
+        problem = subclass_map_problem(
+            stored, label_map, self.parents, void=self.void, void_subclass=void
+        )
+        if problem:
+            raise UserError(f"subclass map of {image_id}: {problem}")
+        dtype = np.uint8 if void <= 255 else np.uint16
+        return np.where(label_map == self.void, void, stored).astype(dtype)
 
     @cached_property
     def _members(self) -> list[np.ndarray]:

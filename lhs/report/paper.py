@@ -31,6 +31,7 @@ USUAL = (0.93, 1.0)
 LETTERS = {
     "label_clusters": "LC", "scene_names": "SN", "image_clusters": "IC",
     "image_embedding": "IC of the encoder's features", "classes": "classes",
+    "file": "a given hierarchy",
     "random label_clusters": "random as LC", "random scene_names": "random as SN",
     "random image_clusters": "random as IC",
 }  # fmt: skip

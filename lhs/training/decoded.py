@@ -85,13 +85,14 @@ class TrainingScenes:
     def variant(self, index: int, number: int, *, seed: int, void: int) -> Example:
         """An augmented variant, see `lhs.data.augmentation.variant`; 0 is the image itself.
 
-        Subclasses are those of the augmented label map; random ones, those of the image itself.
+        Subclasses are those of the augmented label map; random and stored ones, those of the image
+        itself.
         """
         image, label_map, context_map = self._decoded(index)
         chosen: dict[str, Any] = {
             "seed": seed, "image_id": self.scenes[index].id, "number": number
         }  # fmt: skip
-        if self.hierarchy is not None and self.hierarchy.by_region:
+        if self.hierarchy is not None and self.hierarchy.of_whole_images:
             # A region keeps its subclass where a rotation cuts it.
             whole = self._subclass_map(index, 0, label_map, context_map)
             subclass_map = variant_label_map(whole, void=self.hierarchy.void_subclass, **chosen)

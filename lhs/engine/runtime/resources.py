@@ -148,7 +148,7 @@ def preflight(config: Config) -> str:
     parts = []
     if config.train.strategy != "baseline" or config.network.patches:
         parts.append(f"samples on {cpus}")
-    clustered = config.hierarchy.source not in ("scene_names", "classes")
+    clustered = config.hierarchy.source not in ("scene_names", "classes", "file")
     if config.train.strategy != "baseline" and clustered:
         backend = clustering_backend(config.hierarchy.backend)
         parts.append(f"clustering by {backend} on {'GPUs' if backend == 'cuml' else 'CPUs'}")

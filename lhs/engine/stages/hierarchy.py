@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from lhs.engine.runtime.resources import clustering_backend
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.descriptors import read_descriptors
+from lhs.engine.stages.given_hierarchy import take_given
+from lhs.engine.stages.pseudo_label_maps import MAPS, map_path, read_map
 from lhs.engine.stages.samples import class_histograms, group_counts
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
@@ -39,11 +43,15 @@ def build_hierarchy(work: Work, scenes: CheckedScenes, path: str) -> dict[str, A
     """Common classes and their subclasses (METHOD section 3).
 
     Label clusters are made from the input `histograms`, image clusters from `descriptors`, random
-    subclasses from the hierarchy `like`, others from `samples` alone. The folder holds
-    `hierarchy.json`; the facts, what `lhs hierarchy` prints.
+    subclasses from the hierarchy `like`, others from `samples` alone, or the user gives one. The
+    folder holds `hierarchy.json`, and `maps/IMAGE.png` if it is given by subclass maps; the facts,
+    what `lhs hierarchy` prints.
     """
     config, storage, inputs = work.config, work.storage, work.inputs
-    if "like" in inputs:
+    facts: dict[str, Any] = {}
+    if config.hierarchy.kind == "file":
+        hierarchy, facts = take_given(work, scenes, path)
+    elif "like" in inputs:
         like = read_hierarchy(storage, inputs["like"].path)
         hierarchy = from_random(like, seed=config.hierarchy.seed)
     else:
@@ -51,7 +59,7 @@ def build_hierarchy(work: Work, scenes: CheckedScenes, path: str) -> dict[str, A
     with tempfile.TemporaryDirectory() as scratch:
         hierarchy.save(Path(scratch) / HIERARCHY_FILE)
         storage.put_folder(Path(scratch), path)
-    return _facts(hierarchy)
+    return _facts(hierarchy) | facts
 
 
 def _from_samples(work: Work, scenes: CheckedScenes) -> Hierarchy:
@@ -76,7 +84,8 @@ def hierarchy_settings(config: Config) -> dict[str, Any]:
     settings = config.hierarchy
     if settings.kind == "scene_names":
         return {"kind": settings.kind, "rho": settings.rho}
-    if settings.kind == "classes":
+    if settings.kind in ("classes", "file"):
+        # A file's content is in the key (`file_sources`), not its path.
         return {"kind": settings.kind}
     if settings.kind == "random":
         return settings.model_dump(include={"kind", "like", "seed"})
@@ -84,20 +93,35 @@ def hierarchy_settings(config: Config) -> dict[str, Any]:
         used = settings.model_dump(include={"kind", "rho", "image_clusters", "seed"})
     else:
         # R is in the histograms' key.
-        unused = {"backend", "region", "image_clusters", "like"}
+        unused = {"backend", "region", "image_clusters", "like", "file", "subclass_maps"}
         used = settings.model_dump(mode="json", exclude=unused)
     return used | {"backend": clustering_backend(settings.backend)}
 
 
 def digest_of(result: StageResult) -> str:
-    """The digest of a finished hierarchy; later stages depend on nothing else of it."""
-    return str(result.facts["digest"])
+    """The digest of a finished hierarchy and its subclass maps, where it has some; later stages
+    depend on nothing else of it."""
+    digest, maps = str(result.facts["digest"]), result.facts.get("subclass_maps")
+    return digest if maps is None else hashlib.sha256(f"{digest}\n{maps}".encode()).hexdigest()
 
 
 def read_hierarchy(storage: Storage, path: str) -> Hierarchy:
     """The hierarchy in a stage's folder."""
-    with storage.as_local(path) as folder:
-        return Hierarchy.load(folder / HIERARCHY_FILE)
+    if storage.local:
+        hierarchy = Hierarchy.load(f"{path}/{HIERARCHY_FILE}")
+    else:
+        # Not the whole folder, which may hold maps.
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / HIERARCHY_FILE
+            copy.write_bytes(storage.read(f"{path}/{HIERARCHY_FILE}"))
+            hierarchy = Hierarchy.load(copy)
+    if not hierarchy.by_map:
+        return hierarchy
+    return replace(hierarchy, subclass_map_of=partial(_stored_map, storage, f"{path}/{MAPS}"))
+
+
+def _stored_map(storage: Storage, maps: str, image: str) -> np.ndarray:
+    return read_map(storage, map_path(maps, image))
 
 
 def _facts(hierarchy: Hierarchy) -> dict[str, Any]:

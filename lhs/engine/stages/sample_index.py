@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import ray
 
 from lhs.config import Config, DataConfig
-from lhs.context.histograms import from_sparse
+from lhs.context.histograms import from_sparse, label_histograms
 from lhs.data.augmentation import variant_label_map
 from lhs.data.scenes import Scene
 from lhs.engine.runtime.progress import Progress, followed
@@ -90,18 +90,42 @@ def index_batch(
         image = np.array([places[name] for name in ids], np.int32)[images.indices.to_numpy()]
         columns = {name: table[name].to_numpy() for name in ("variant", "y", "x", "label")}
         subclass = columns["label"].astype(np.uint16)
-        if hierarchy is not None and hierarchy.by_region:
-            scene = worker_dataset(data, pseudo_labels).scene
-            subclass = drawn_subclasses(hierarchy, table, scene, variants_seed).astype(np.uint16)
-        elif hierarchy is not None:
+        if hierarchy is not None:
             scene_names = [names[place] for place in image]
-            subclass = subclasses_of(hierarchy, table, scene_names, classes).astype(np.uint16)
+            subclass = row_subclasses(
+                hierarchy, table, scene_names, classes,
+                lambda name: worker_dataset(data, pseudo_labels).scene(name), variants_seed,
+            ).astype(np.uint16)  # fmt: skip
         key = np.array([_key(seed, name) for name in ids], np.uint64)[images.indices.to_numpy()]
         for name in ("variant", "y", "x"):
             key = _mixed(key ^ columns[name].astype(np.uint64))
         tables.append(pa.table({"image": image, **columns, "subclass": subclass, "order": key}))
         progress.add(1)
     return pa.concat_tables(tables)
+
+
+def row_subclasses(
+    hierarchy: Hierarchy,
+    table: pa.Table,
+    scene_names: Sequence[str | None],
+    classes: int,
+    scene: Callable[[str], Scene],
+    seed: int,
+) -> np.ndarray:
+    """Subclasses (N,) of rows of samples, with histograms or without.
+
+    Parameters
+    ----------
+    hierarchy, table, scene_names, classes
+        As of `subclasses_of`.
+    scene, seed
+        As of `drawn_subclasses`.
+    """
+    if hierarchy.of_whole_images:
+        return drawn_subclasses(hierarchy, table, scene, seed)
+    if hierarchy.kind == "label_clusters" and "bins" not in table.column_names:
+        return counted_subclasses(hierarchy, table, scene, seed)
+    return subclasses_of(hierarchy, table, scene_names, classes)
 
 
 def subclasses_of(
@@ -122,7 +146,7 @@ def subclasses_of(
 def drawn_subclasses(
     hierarchy: Hierarchy, table: pa.Table, scene: Callable[[str], Scene], seed: int
 ) -> np.ndarray:
-    """Subclasses (N,) of rows of samples by a hierarchy `by_region`: those of their pixels.
+    """Subclasses (N,) of rows of samples by a hierarchy `of_whole_images`: those of their pixels.
 
     Parameters
     ----------
@@ -142,6 +166,27 @@ def drawn_subclasses(
         void = hierarchy.void_subclass
         pixels = variant_label_map(whole, seed=seed, image_id=image, number=number, void=void)
         found.append(pixels[rows["y"].to_numpy(), rows["x"].to_numpy()].astype(np.int64))
+    return np.concatenate(found)
+
+
+def counted_subclasses(
+    hierarchy: Hierarchy, table: pa.Table, scene: Callable[[str], Scene], seed: int
+) -> np.ndarray:
+    """Subclasses (N,) of rows of samples by label clusters that the user gives: no stage has
+    counted histograms in windows of their size. Parameters as of `drawn_subclasses`."""
+    found = [np.empty(0, np.int64)]
+    for image, number, rows in by_variant(table):
+        shown = scene(image)
+        context_map = shown.context_label_map()
+        label_map = variant_label_map(
+            shown.label_map() if context_map is None else context_map,
+            seed=seed, image_id=image, number=number, void=hierarchy.void,
+        )  # fmt: skip
+        centres = np.stack([rows["y"].to_numpy(), rows["x"].to_numpy()], axis=1)
+        histograms = label_histograms(
+            label_map, centres, hierarchy.region, len(hierarchy.classes), hierarchy.void
+        )
+        found.append(hierarchy.subclass_of(rows["label"].to_numpy(), histograms))
     return np.concatenate(found)
 
 

@@ -37,7 +37,10 @@ def subclass_patches(
         Subclass name to up to eight (S, S, 3) uint8 patches; S is R, at most 227.
     """
     label = int(np.bincount(hierarchy.parents).argmax())
-    size = int(min(config.hierarchy.region, 227))
+    settings = config.hierarchy
+    given = settings.kind == "file" and hierarchy.kind == "label_clusters"
+    region = hierarchy.region if given else settings.region
+    size = int(min(region, 227))
     rng = np.random.default_rng(config.hierarchy.seed)
     train = {scene.id: scene for scene in scenes.split("train")}
     chosen = rng.choice(sorted(train), size=min(IMAGES, len(train)), replace=False)
@@ -57,12 +60,10 @@ def subclass_patches(
         if image_id not in places:
             continue
         scene, centres = train[image_id], places[image_id]
-        histograms = histogram_rows(
-            scenes.dataset, scene, 0, centres, region=config.hierarchy.region, seed=0
-        )
+        histograms = histogram_rows(scenes.dataset, scene, 0, centres, region=region, seed=0)
         classes = np.full(len(centres), label)
         names = [hierarchy.scene_of(scene) or ""] * len(classes)
-        if hierarchy.by_region:
+        if hierarchy.of_whole_images:
             subclass_map = hierarchy.relabel(scene.label_map(), image_id=scene.id)
             subclasses = subclass_map[centres[:, 0], centres[:, 1]]
         else:

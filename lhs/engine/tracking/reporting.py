@@ -183,6 +183,8 @@ def _hierarchy_arrays(
     elif settings.source in IMAGE_KINDS:
         described_by = hierarchy.made.get("described_by", "gist")
         how = f"{settings.image_clusters} image clusters ({described_by})"
+    if settings.kind == "file":
+        how = f"{hierarchy.kind.replace('_', ' ')} of {settings.file}"
     if settings.kind == "random":
         how = f"random, with the numbers and shares of {how}"
     return HierarchyArrays(
@@ -191,7 +193,9 @@ def _hierarchy_arrays(
         subclass_names=[subclass.name for subclass in hierarchy.subclasses],
         subclass_counts=np.array([subclass.count for subclass in hierarchy.subclasses]),
         parents=hierarchy.parents,
-        description="" if settings.kind == "classes" else f"{how}, rho = {settings.rho:g}",
+        description={"classes": "", "file": how}.get(
+            settings.kind, f"{how}, rho = {settings.rho:g}"
+        ),
         patch_class=patch_class,
         patches=patches,
     )

@@ -76,10 +76,11 @@ def print_hierarchy(stages: Stages, result: StageResult) -> None:
     print()
     for name, count in facts["subclasses_per_class"].items():
         print(f"{name:<18}{count:>4} subclasses")
-    print(
-        f"{facts['common_classes']} common classes, {facts['subclasses']} subclasses in all, "
-        f"{facts['samples']} samples, {facts['mean_superpixel_size']:.1f} pixels a superpixel"
-    )
+    line = f"{facts['common_classes']} common classes, {facts['subclasses']} subclasses in all"
+    if "samples" in facts:
+        line += f", {facts['samples']} samples"
+        line += f", {facts['mean_superpixel_size']:.1f} pixels a superpixel"
+    print(line)
     print()
     print_stages(stages)
     print(f"hierarchy {facts['path']}")
@@ -87,11 +88,11 @@ def print_hierarchy(stages: Stages, result: StageResult) -> None:
 
 def hierarchy_json(stages: Stages, result: StageResult) -> dict[str, Any]:
     """The object that `lhs hierarchy --json` prints."""
-    samples = next(stage for stage in stages.done if stage.name == "samples").facts
+    # A hierarchy that the user gives is made of no samples.
+    samples = [stage.facts for stage in stages.done if stage.name == "samples"][:1]
     return {
         **result.facts,
-        "samples": samples["samples"],
-        "mean_superpixel_size": samples["mean_superpixel_size"],
+        **{key: facts[key] for facts in samples for key in ("samples", "mean_superpixel_size")},
         "path": stages.storage.address(f"{result.path}/hierarchy.json"),
         "seconds": stages.seconds(),
         "reused": [stage.name for stage in stages.done if stage.reused],

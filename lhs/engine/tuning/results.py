@@ -17,7 +17,7 @@ from pyarrow import fs as arrow_fs
 from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
-from lhs.engine.stages.sample_index import drawn_subclasses, subclasses_of
+from lhs.engine.stages.sample_index import row_subclasses
 from lhs.engine.storage import Storage
 from lhs.engine.tuning.sweep import SweepOutcome
 from lhs.report.sensitivity import (
@@ -132,7 +132,8 @@ def agreement_of(
     """
     first: dict[str, Trial] = {}
     for trial in trials:
-        if "hierarchy" in trial.keys:
+        # A hierarchy that the user gives needs no samples.
+        if {"hierarchy", "samples"} <= set(trial.keys):
             first.setdefault(trial.keys["hierarchy"], trial)
     samples = next((trial.keys["samples"] for trial in first.values()), None)
     compared = [trial for trial in first.values() if trial.keys["samples"] == samples]
@@ -151,17 +152,16 @@ def agreement_of(
         hierarchy = read_hierarchy(
             storage, storage.path("stages", "hierarchy", trial.keys["hierarchy"])
         )
-        if hierarchy.by_region:
-            dataset = scenes.dataset
-            if "pseudo_labels" in trial.keys:
-                maps = storage.path("stages", "pseudo_labels", trial.keys["pseudo_labels"])
-                dataset = PseudoLabelMaps(storage, maps).add_to(dataset)
-            # The rows are of unaugmented images, so no seed is used.
-            found[trial.name] = drawn_subclasses(hierarchy, table, dataset.scene, 0)
-            continue
+        dataset = scenes.dataset
+        if "pseudo_labels" in trial.keys:
+            maps = storage.path("stages", "pseudo_labels", trial.keys["pseudo_labels"])
+            dataset = PseudoLabelMaps(storage, maps).add_to(dataset)
         names = {image: hierarchy.scene_of(scene) for image, scene in places.items()}
         images = [names[image] for image in table["image"].to_pylist()]
-        found[trial.name] = subclasses_of(hierarchy, table, images, len(scenes.dataset.classes))
+        # The rows are of unaugmented images, so no seed is used.
+        found[trial.name] = row_subclasses(
+            hierarchy, table, images, len(dataset.classes), dataset.scene, 0
+        )
     return agreement(found)
 
 
