@@ -136,6 +136,14 @@ def _init() -> None:
     except ConnectionError as error:
         named = os.environ.get("RAY_ADDRESS") or "that of `ray start`"
         raise UserError(f"RAY_ADDRESS = {named}: no cluster there: {error}") from None
+    except Exception as error:
+        # Ray's own class of error has no name.
+        if "timed out during startup" not in str(error):
+            raise
+        raise UserError(
+            "Ray did not start on this machine in the time that it allows itself; other processes "
+            "may keep all its CPUs busy: start again when there are fewer"
+        ) from None
 
 
 def _own_imports() -> Any:
