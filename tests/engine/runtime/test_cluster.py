@@ -242,3 +242,16 @@ def test_a_machine_too_busy_for_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(UserError, match="Ray did not start on this machine"):
         _init()
+
+
+def test_a_cluster_that_ray_cannot_join_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray refuses resources for a cluster that is named, and then does not find it."""
+    import ray
+
+    def init(**options: object) -> None:
+        raise ValueError("num_cpus") if "num_cpus" in options else ConnectionError("Failed")
+
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UserError, match=r"RAY_ADDRESS = 192\.0\.2\.1:6379: no cluster there"):
+        _init()
