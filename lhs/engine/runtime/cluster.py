@@ -127,15 +127,24 @@ def _init() -> None:
     if "://" not in os.environ.get("RAY_ADDRESS", ""):
         options["job_config"] = _own_imports()
     try:
-        # Not address="auto": it would join any Ray of this machine, even one that another run
-        # started for itself.
-        ray.init(num_cpus=_own_cpus(), include_dashboard=False, **options)
-    except ValueError:
-        # A cluster is running (RAY_ADDRESS or `ray start`) with its own resources.
-        ray.init(**options)
+        try:
+            # Not address="auto": it would join any Ray of this machine, even one that another run
+            # started for itself.
+            ray.init(num_cpus=_own_cpus(), include_dashboard=False, **options)
+        except ValueError:
+            # A cluster is running (RAY_ADDRESS or `ray start`) with its own resources.
+            ray.init(**options)
     except ConnectionError as error:
         named = os.environ.get("RAY_ADDRESS") or "that of `ray start`"
         raise UserError(f"RAY_ADDRESS = {named}: no cluster there: {error}") from None
+    except Exception as error:
+        # Ray's own class of error has no name.
+        if "timed out during startup" not in str(error):
+            raise
+        raise UserError(
+            "Ray did not start on this machine in the time that it allows itself; other processes "
+            "may keep all its CPUs busy: start again when there are fewer"
+        ) from None
 
 
 def _own_imports() -> Any:

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from lhs.cli.main import user_error
-from lhs.engine.runtime.cluster import _own_imports, _without_line_of_log_level, check_sockets
+from lhs.engine.runtime.cluster import (
+    _init,
+    _own_imports,
+    _without_line_of_log_level,
+    check_sockets,
+)
 from lhs.errors import BadImageError, UserError
 from tests.engine.conftest import isolated
 
@@ -226,3 +231,27 @@ def test_no_port_of_a_ray_of_our_own_shows_a_page() -> None:
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers
     assert not {port: text for port, text in answers.items() if "<html" in text.lower()}
+
+
+def test_a_machine_too_busy_for_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def init(**options: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UserError, match="Ray did not start on this machine"):
+        _init()
+
+
+def test_a_cluster_that_ray_cannot_join_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray refuses resources for a cluster that is named, and then does not find it."""
+    import ray
+
+    def init(**options: object) -> None:
+        raise ValueError("num_cpus") if "num_cpus" in options else ConnectionError("Failed")
+
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UserError, match=r"RAY_ADDRESS = 192\.0\.2\.1:6379: no cluster there"):
+        _init()
