@@ -277,7 +277,7 @@ def asked(path: RemotePath, request: Callable[[], Result]) -> Result:
             raise
         except (ArrowException, OSError, ValueError) as error:
             text = " ".join(str(error).split())
-        if not re.search(_PASSING, text) or time.monotonic() - started > _TIMEOUT_SECONDS:
+        if not re.search(_PASSING, text) or time.monotonic() - started > _TIMEOUT_SECONDS + 1:
             break
         time.sleep(wait)
     advice = [advice for pattern, advice in _ADVICE if re.search(pattern, text)]
