@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from filelock import FileLock
 
@@ -43,7 +42,7 @@ def cache_folder() -> Path:
     return Path(os.path.expanduser(os.environ.get("LHS_CACHE", "~/.cache/lhs"))) / "data"
 
 
-def kept_copy(name: str, size: int, fetch: Callable[[BinaryIO], None]) -> Path:
+def kept_copy(name: str, size: int, fetch: Callable[[], bytes]) -> Path:
     """Find the copy of a file, or make it.
 
     Parameters
@@ -53,7 +52,7 @@ def kept_copy(name: str, size: int, fetch: Callable[[BinaryIO], None]) -> Path:
     size
         Its bytes.
     fetch
-        Writes them into an open file.
+        Gives them.
 
     Returns
     -------
@@ -75,13 +74,10 @@ def kept_copy(name: str, size: int, fetch: Callable[[BinaryIO], None]) -> Path:
                 return place
         place.parent.mkdir(parents=True, exist_ok=True)
         _make_room(folder, size)
-        with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as file:
-            try:
-                fetch(file)  # type: ignore[arg-type]
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, place)
+        content = fetch()
+        half = place.with_name(f"{digest}.{uuid.uuid4().hex[:8]}")
+        half.write_bytes(content)
+        os.replace(half, place)
     except FileNotFoundError:
         # The remote file's.
         raise

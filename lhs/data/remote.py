@@ -14,31 +14,36 @@ import re
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PosixPath, PurePath, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from lhs.data.file_cache import bound, kept_copy, set_bound
 from lhs.errors import UnreachableError, UserError
 
+Result = TypeVar("Result")
+
 _URI = re.compile(r"([a-z][a-z0-9+]*)://([^/?]+)/*(.*?)(\?[^/?=]+=[^/?]*)?", re.DOTALL)
-_TIMEOUT_SECONDS, _ATTEMPTS = 8.0, 3
-"""Of a request: a server that takes connections and is silent is an error after 25 seconds."""
+_TIMEOUT_SECONDS = 8.0
+"""A server is silent for so long, and curl notices up to six seconds later. It is not asked a third
+time then, so that an error is told within half a minute."""
+_WAITS = (0.5, 1.0, 2.0, 0.0)
+"""Seconds after each attempt."""
+_PASSING = r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|INTERNAL_FAILURE|UNAVAILABLE|\b50[0-9]\b"
+"""Errors that may not come again."""
 _LOST_SECONDS = 5.0
 """So long after an error a bucket is not asked again: other threads would wait once more."""
 _MOST_LISTINGS = 4
 UNFINISHED = ".unfinished"
 """Lies in a folder while files are copied into it."""
-_CHUNK = 1 << 20
 _CREDENTIALS = (
     "give this node credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
     "GOOGLE_APPLICATION_CREDENTIALS, or a role of its own"
 )
 _ADVICE = (
-    (r"NO_SUCH_BUCKET|[Bb]ucket.* not found|does not exist", "correct the bucket's name"),
+    (r"NO_SUCH_BUCKET|[Bb]ucket '[^']*' not found", "correct the bucket's name"),
     (r"DENIED|INVALID_|SIGNATURE|\b40[13]\b|[Cc]redential|OAuth|UNAUTH", _CREDENTIALS),
     (r"NETWORK_CONNECTION|UNAVAILABLE|curl|CURL", "check the network, and start again: what was "
      "read is kept"),
@@ -90,11 +95,8 @@ class RemotePath(PosixPath):
             If the store can't be reached, or the file is not as it was listed.
         """
         entry = self._found()
-        return str(
-            kept_copy(f"{self} {entry.size} {entry.modified}", entry.size, functools.partial(
-                self._fetch, size=entry.size
-            ))
-        )  # fmt: skip
+        version = f"{self} {entry.size} {entry.modified}"
+        return str(kept_copy(version, entry.size, lambda: self._content(entry.size)))
 
     def __truediv__(self, key: Any) -> Any:
         # As pathlib: an absolute path replaces what is before it.
@@ -155,12 +157,14 @@ class RemotePath(PosixPath):
         """
         from pyarrow.fs import FileSelector, FileType
 
-        with reached(self):
+        def find() -> tuple[Any, str]:
             filesystem, place = self.place()
-            try:
-                found = filesystem.get_file_info(FileSelector(place, recursive=True))
-            except FileNotFoundError:
-                found = []
+            return filesystem.get_file_info(FileSelector(place, recursive=True)), place
+
+        try:
+            found, place = asked(self, find)
+        except FileNotFoundError:
+            found, place = [], ""
         entries: dict[str, Entry] = {}
         names: dict[str, list[str]] = defaultdict(list)
 
@@ -184,7 +188,7 @@ class RemotePath(PosixPath):
         _listings[self] = _Listing(entries, dict(names))
 
     def place(self) -> tuple[Any, str]:
-        """The `pyarrow.fs.FileSystem`, and the path as it wants it; to be used while `reached`."""
+        """The `pyarrow.fs.FileSystem`, and the path as it wants it; to be called while `asked`."""
         head, bucket, *rest = self.parts
         filesystem, base = _filesystem(head, bucket)
         return filesystem, "/".join([base.rstrip("/"), *rest])
@@ -203,22 +207,19 @@ class RemotePath(PosixPath):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
         return entry
 
-    def _fetch(self, file: BinaryIO, size: int) -> None:
-        with reached(self):
+    def _content(self, size: int) -> bytes:
+        def read() -> bytes:
             filesystem, place = self.place()
-            stream = filesystem.open_input_stream(place)
-        with stream:
-            while True:
-                with reached(self):
-                    chunk = stream.read(_CHUNK)
-                if not chunk:
-                    break
-                file.write(chunk)
-        if file.tell() != size:
+            with filesystem.open_input_stream(place) as stream:
+                return bytes(stream.read())
+
+        content = asked(self, read)
+        if len(content) != size:
             raise UnreachableError(
-                f"{self}: {file.tell()} bytes, but {size} when the folder was listed: it was "
+                f"{self}: {len(content)} bytes, but {size} when the folder was listed: it was "
                 "changed meanwhile; start again"
             )
+        return content
 
 
 def located(path: str | Path) -> Path:
@@ -253,26 +254,36 @@ def local_copy(path: str | Path) -> str | Path:
     return os.fspath(located(path)) if "://" in str(path) else path
 
 
-@contextmanager
-def reached(path: RemotePath) -> Iterator[None]:
-    """Report what pyarrow's filesystems raise as an `UnreachableError` that says what to do; a
-    `FileNotFoundError` stays as it is."""
+def asked(path: RemotePath, request: Callable[[], Result]) -> Result:
+    """The result of a request to a store, which is repeated where that may help.
+
+    Raises
+    ------
+    FileNotFoundError
+        If pyarrow raises it.
+    UnreachableError
+        For all else that its filesystems raise; it says what to do.
+    """
     from pyarrow import ArrowException
 
-    bucket = path.parts[:2]
+    bucket, started = path.parts[:2], time.monotonic()
     when, message = _lost.get(bucket, (-math.inf, ""))
-    if time.monotonic() - when < _LOST_SECONDS:
+    if started - when < _LOST_SECONDS:
         raise UnreachableError(message)
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (ArrowException, OSError, ValueError) as error:
-        text = " ".join(str(error).split())
-        advice = [advice for pattern, advice in _ADVICE if re.search(pattern, text)]
-        message = f"{path}: can't be reached: {text[:300]}; {[*advice, 'start again'][0]}"
-        _lost[bucket] = time.monotonic(), message
-        raise UnreachableError(message) from None
+    for wait in _WAITS:
+        try:
+            return request()
+        except FileNotFoundError:
+            raise
+        except (ArrowException, OSError, ValueError) as error:
+            text = " ".join(str(error).split())
+        if not re.search(_PASSING, text) or time.monotonic() - started > _TIMEOUT_SECONDS + 1:
+            break
+        time.sleep(wait)
+    advice = [advice for pattern, advice in _ADVICE if re.search(pattern, text)]
+    message = f"{path}: can't be reached: {text[:300]}; {[*advice, 'start again'][0]}"
+    _lost[bucket] = time.monotonic(), message
+    raise UnreachableError(message)
 
 
 @dataclass(frozen=True)
@@ -333,9 +344,12 @@ def _entry(path: RemotePath) -> Entry | None:
     known = _known(path)
     if known is not None or _root(path) is not None:
         return known
-    with reached(path):
+
+    def find() -> Any:
         filesystem, place = path.place()
-        info = filesystem.get_file_info(place)
+        return filesystem.get_file_info(place)
+
+    info = asked(path, find)
     if info.type == FileType.NotFound:
         return None
     if info.type == FileType.Directory:
@@ -360,7 +374,7 @@ def _filesystem(head: str, bucket: str) -> tuple[Any, str]:
         options |= {
             "connect_timeout": _TIMEOUT_SECONDS,
             "request_timeout": _TIMEOUT_SECONDS,
-            "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+            "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=1),
         }
         filesystem = fs.S3FileSystem(**options)
     return filesystem, base

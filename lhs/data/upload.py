@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from lhs.data.archive import file_errors
 from lhs.data.layout import files_below
 from lhs.data.progress import shown
-from lhs.data.remote import UNFINISHED, RemotePath, located, reached
+from lhs.data.remote import UNFINISHED, RemotePath, asked, located
 from lhs.errors import UserError
 
 THREADS = 16
 """Files at a time: most of the time is waiting."""
-_CHUNK = 1 << 20
 
 
 def check_target(address: str) -> None:
@@ -51,17 +49,20 @@ def put_folder(source: Path, address: str) -> None:
     files = sorted(files_below(source))
 
     def put(path: PurePosixPath) -> None:
-        with (
-            (source / path).open("rb") as file,
-            reached(target),
-            filesystem.open_output_stream(f"{place}/{path}") as stream,
-        ):
-            shutil.copyfileobj(file, stream, _CHUNK)
+        content = (source / path).read_bytes()
+        asked(target, lambda: write(path, content))
 
-    with reached(target):
+    def write(path: PurePosixPath, content: bytes) -> None:
         filesystem, place = target.place()
-        with filesystem.open_output_stream(f"{place}/{UNFINISHED}") as stream:
-            stream.write(b"lhs is copying a dataset here\n")
+        with filesystem.open_output_stream(f"{place}/{path}") as stream:
+            stream.write(content)
+
+    def finish() -> None:
+        filesystem, place = target.place()
+        filesystem.delete_file(f"{place}/{UNFINISHED}")
+
+    mark = PurePosixPath(UNFINISHED)
+    asked(target, lambda: write(mark, b"lhs is copying a dataset here\n"))
     with (
         file_errors(f"copying {source} to {target}"),
         ThreadPoolExecutor(THREADS) as pool,
@@ -69,8 +70,7 @@ def put_folder(source: Path, address: str) -> None:
     ):
         for number, _ in enumerate(pool.map(put, files), start=1):
             show(number)
-    with reached(target):
-        filesystem.delete_file(f"{place}/{UNFINISHED}")
+    asked(target, finish)
     target.refresh()
 
 

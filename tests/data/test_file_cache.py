@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -29,7 +28,7 @@ def copies() -> list[Path]:
 
 
 def put(name: str, size: int = 100, *, unused_for: float = 0) -> Path:
-    place = kept_copy(name, size, lambda file: file.write(b"x" * size) and None)
+    place = kept_copy(name, size, lambda: b"x" * size)
     last = time.time() - unused_for
     os.utime(place, (last, last))
     return place
@@ -38,9 +37,9 @@ def put(name: str, size: int = 100, *, unused_for: float = 0) -> Path:
 def test_a_copy_is_made_once_and_is_another_of_another_version() -> None:
     calls = []
 
-    def fetch(file: BinaryIO) -> None:
+    def fetch() -> bytes:
         calls.append(1)
-        file.write(b"abc")
+        return b"abc"
 
     place = kept_copy("one", 3, fetch)
     assert kept_copy("one", 3, fetch) == place
@@ -58,7 +57,7 @@ def test_those_used_longest_ago_go_first_and_those_in_use_stay() -> None:
     set_bound(1000 / GB)
     old = [put(f"old {n}", unused_for=1000 - n) for n in range(8)]
     used = [put(f"used {n}") for n in range(2)]
-    kept_copy("old 0", 100, lambda file: None)
+    kept_copy("old 0", 100, lambda: b"")
     put("new")
     left = copies()
     # 900 bytes at most with the new one: the two that were unused longest are gone.
@@ -82,8 +81,7 @@ def test_threads_count_every_byte() -> None:
 
 
 def test_a_fetch_that_fails_leaves_nothing() -> None:
-    def fetch(file: BinaryIO) -> None:
-        file.write(b"x")
+    def fetch() -> bytes:
         raise UserError("the store is gone")
 
     with pytest.raises(UserError, match="the store is gone"):

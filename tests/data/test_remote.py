@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import pickle
 import shutil
 import socket
@@ -269,14 +270,41 @@ def test_a_wrong_bucket(store: ObjectStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+def test_wrong_credentials(tmp_path: Path) -> None:
+    # One action, making the bucket, is allowed to all; then this server knows no key.
+    with (
+        object_store(tmp_path / "log", INITIAL_NO_AUTH_ACTION_COUNT="1") as strict,
+        at_once(),
+        pytest.raises(UnreachableError, match=r"s3://bucket/x.*AWS_ACCESS_KEY_ID"),
+    ):
+        open_dataset(folder_config(strict.uri("x")))
+
+
 def test_missing_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    # One action, making the bucket, is allowed to all.
-    with object_store(tmp_path / "log", INITIAL_NO_AUTH_ACTION_COUNT="1") as strict:  # noqa: SIM117
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        uri = f"s3://bucket/x?endpoint_override=127.0.0.1:{port}&scheme=http&region=x"
         with at_once(), pytest.raises(UnreachableError, match=r"bucket/x.*AWS_ACCESS_KEY_ID"):
-            open_dataset(folder_config(strict.uri("x")))
+            open_dataset(folder_config(uri))
+        server.shutdown()
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers unsigned requests as Amazon does; moto fails at them."""
+
+    def do_GET(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(400 if self.headers["Authorization"] else 403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 def test_nobody_there_is_no_bad_image(tmp_path: Path) -> None:

@@ -66,15 +66,20 @@ def test_damaged_sources(name: str, data: st.DataObject, place: Path, sources: d
     folder, contents, options = sources[name]
     out = place / f"{name} out"
     shutil.rmtree(out, ignore_errors=True)
-    changed = data.draw(st.lists(st.sampled_from(sorted(contents)), min_size=1, max_size=2))
-    for path in changed:
-        # Linked files would change with the copies.
-        path.unlink()
-        path.write_bytes(
-            edited(contents[path], data.draw(edits), data.draw(st.sampled_from([99, 10**9])))
+    changed = data.draw(
+        st.dictionaries(
+            st.sampled_from(sorted(contents)),
+            st.tuples(edits, st.sampled_from([99, 10**9])),
+            min_size=1,
+            max_size=2,
         )
+    )
     dry = data.draw(st.booleans())
     try:
+        for path, (damage, most) in changed.items():
+            # Linked files would change with the copies.
+            path.unlink()
+            path.write_bytes(edited(contents[path], damage, most))
         done = ends_well(
             lambda: import_source(folder, out, options=options, dry_run=dry), MEGABYTES, place
         )

@@ -40,7 +40,8 @@ def read(source: Path, options: Options) -> Found:
         raise UserError(f"{table}: no ids of classes; needed: the columns Idx and Name")
     scenes = _scenes(base / "sceneCategories.txt")
     items: list[Item] = []
-    notes, without = [], 0
+    notes: list[str] = []
+    without = 0
     for folder, split in _SPLITS.items():
         if not (base / "annotations" / folder).is_dir():
             continue

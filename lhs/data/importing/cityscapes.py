@@ -32,7 +32,8 @@ def read(source: Path, options: Options) -> Found:
     base, why = find_base(source, NEEDED), recognise(source, options)
     if base is None or why is None:
         raise UserError(f"{source}: not Cityscapes; needed: leftImg8bit/ and gtFine/ side by side")
-    items, without = [], 0
+    items: list[Item] = []
+    without = 0
     for path in find_files(base / "gtFine", {".png"}):
         if not path.name.endswith(_LABEL) or path.parts[0] not in ("train", "val", "test"):
             continue

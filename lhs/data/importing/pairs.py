@@ -156,7 +156,8 @@ def listed_splits(
     UserError
         If an image is in two lists.
     """
-    known, chosen, notes = set(names), {}, []
+    known, notes = set(names), []
+    chosen: dict[str, str] = {}
     for split, entries in lists.items():
         unknown = 0
         for entry in entries:
@@ -207,7 +208,9 @@ def own_table(source: Path) -> Path | None:
 
 def _file(path: PurePosixPath, labels: PurePosixPath | None) -> File:
     """What the folders of a picture say; `labels` is the folder given with `--labels`."""
-    label, split, rest = labels is not None and path.is_relative_to(labels), None, []
+    label = labels is not None and path.is_relative_to(labels)
+    split: str | None = None
+    rest: list[str] = []
     parts = (path.relative_to(labels) if label and labels else path).parent.parts
     for part in parts:
         low = part.lower()
