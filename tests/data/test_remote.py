@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import pickle
+import shlex
 import shutil
 import socket
 import struct
@@ -25,7 +26,10 @@ from lhs.data.images import read_image
 from lhs.data.remote import UNFINISHED, Carried, RemotePath, adopt, located
 from lhs.data.upload import check_target, put_folder
 from lhs.errors import BadImageError, UnreachableError, UserError
+from lhs.loading import load_config
+from lhs.run import main
 from tests.data.builders import plain, save_image, stanford, superparsing
+from tests.data.importing.sources import two_folders
 from tests.serving import SECRETS, ObjectStore, free_port, object_store
 
 QUERY = "?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
@@ -178,6 +182,25 @@ def test_what_was_read_is_read_from_the_disk_here_and_in_other_processes(
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_an_import_to_a_bucket_is_that_to_a_folder(
+    store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = two_folders(tmp_path / "source")
+    source, told = str(made.folder), made.arguments
+    assert main(["data", "import", source, "--out", str(tmp_path / "out"), *told]) == 0
+    here = capsys.readouterr().out.splitlines()[-1]
+    assert main(["data", "import", source, "--out", store.uri("new/out"), *told]) == 0
+    there = capsys.readouterr().out.splitlines()[-1]
+    assert not list(file_cache.cache_folder().glob("importing-*"))
+    local, bucket = (
+        open_dataset(load_config("folder", shlex.split(line)[4::2]).data) for line in (here, there)
+    )
+    assert bucket.fingerprint() == local.fingerprint()
+    assert contents(bucket) == contents(local)
+    assert main(["data", "import", source, "--out", store.uri("new/out"), *told]) == 2
+    assert "files lie there already" in capsys.readouterr().err
 
 
 @pytest.mark.thorough

@@ -7,12 +7,15 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import psutil
 
 import lhs
 from lhs.data.archive import file_errors
+from lhs.data.file_cache import cache_folder
 from lhs.data.importing.classes import Classes, resolve, table_lines
 from lhs.data.importing.counting import Counted, check_ids, count_values, sum_counts
 from lhs.data.importing.formats import find, given
@@ -21,7 +24,9 @@ from lhs.data.importing.proposal import proposed
 from lhs.data.importing.splits import split_items
 from lhs.data.importing.writing import check_empty, write_folder
 from lhs.data.reading import map_scenes
+from lhs.data.remote import RemotePath, located
 from lhs.data.scenes import void_of
+from lhs.data.upload import check_target, put_folder
 from lhs.errors import UserError
 
 
@@ -43,7 +48,7 @@ def import_source(
     source
         Folder or file of the data.
     out
-        The folder to make.
+        The folder to make, here or in a bucket.
     format
         One of `lhs.names.IMPORT_FORMATS`, or "auto".
     options
@@ -65,11 +70,16 @@ def import_source(
         the option to give.
     """
     options = options or Options()
-    place, target = (Path(os.path.expanduser(path)) for path in (source, out))
+    place, target = Path(os.path.expanduser(source)), located(os.path.expanduser(out))
+    if "://" in str(source):
+        raise UserError(f"{source}: the source must lie on this machine; --out may be a bucket")
     with file_errors(f"importing {place} to {target}"):
         if not place.exists():
             raise UserError(f"{place} is not there; needed is the folder or file of the data")
-        check_empty(target)
+        if isinstance(target, RemotePath):
+            check_target(str(target))
+        else:
+            check_empty(target)
         found = find(place, format, options)
         check_ids(found.items)
         _say(f"{found.format}: {found.why}", *(f"note: {note}" for note in found.notes))
@@ -103,7 +113,7 @@ def import_source(
                 ],
                 "version": lhs.__version__,
             }  # fmt: skip
-            notes += write_folder(target, found.items, counted, classes, splits, report)
+            notes += _write(target, found.items, counted, classes, splits, report)
     _say(*(f"note: {note}" for note in notes))
     if not dry_run:
         _say(f"written to {target}; look at {target / 'contact_sheet.png'}")
@@ -111,6 +121,18 @@ def import_source(
     _say(*(f"  {f'{name}={value}':<{width}}  {why}" for name, value, why in settings))
     _say(_run_line(target, settings))
     return 0
+
+
+def _write(target: Path, *content: Any) -> list[str]:
+    """As `write_folder`; for a bucket the folder is made on this machine and copied."""
+    if not isinstance(target, RemotePath):
+        return write_folder(target, *content)
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="importing-", dir=cache_folder()) as scratch:
+        made = Path(scratch) / "folder"
+        notes = write_folder(made, *content)
+        put_folder(made, str(target))
+    return notes
 
 
 def _say(*lines: str) -> None:
@@ -162,7 +184,8 @@ def _settings(
 
 def _run_line(target: Path, settings: Sequence[tuple[str, str, str]]) -> str:
     # Quotes inside the shell's, as `--set` takes YAML.
-    path = json.dumps(str(target.resolve()), ensure_ascii=False)
+    place = str(target if isinstance(target, RemotePath) else target.resolve())
+    path = json.dumps(place, ensure_ascii=False)
     if not set(" #:\"'\\{}[],&*!|>%@`") & set(path[1:-1]):
         path = path[1:-1]
     pairs = [("data.folder.path", path), *((name, value) for name, value, _ in settings)]

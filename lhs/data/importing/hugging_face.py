@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -90,23 +90,26 @@ def read(source: Path, options: Options) -> Found:
 
 def _tables(source: Path) -> list[tuple[str, Path]]:
     """Each table's split or name, and its file."""
-    if not (source / "dataset_dict.json").is_file() and not (source / "state.json").is_file():
-        found = []
-        for path in find_files(source, {".parquet"}):
-            part = _PART.fullmatch(path.stem)
-            name = part[1] if part else path.stem
-            folder = path.parent.name
-            found.append(
-                (folder if split_of(folder) and not split_of(name) else name, source / path)
+    if (source / "dataset_dict.json").is_file() or (source / "state.json").is_file():
+        return _saved_tables(source)
+    found = []
+    for path in find_files(source, {".parquet"}):
+        part = _PART.fullmatch(path.stem)
+        name = part[1] if part else path.stem
+        folder = path.parent.name
+        found.append((folder if split_of(folder) and not split_of(name) else name, source / path))
+    first: dict[str, Path] = {}
+    for name, table in found:
+        if first.setdefault(name, table.parent) != table.parent:
+            raise UserError(
+                f"{first[name]} and {table.parent} both hold {name!r}; needed: one of them "
+                "as the source"
             )
-        first: dict[str, Path] = {}
-        for name, path in found:
-            if first.setdefault(name, path.parent) != path.parent:
-                raise UserError(
-                    f"{first[name]} and {path.parent} both hold {name!r}; needed: one of them "
-                    "as the source"
-                )
-        return found
+    return found
+
+
+def _saved_tables(source: Path) -> list[tuple[str, Path]]:
+    """The same of what `save_to_disk` wrote, by its own files."""
     try:
         folders = [source]
         if (source / "dataset_dict.json").is_file():
@@ -249,10 +252,9 @@ class _Rows:
         """
         with self.lock, _readable(path):
             start, batch = self._batch(path, row)
-            value = batch.column(self.columns.index(column))[row - start].as_py()
-        name = None
-        if isinstance(value, dict):
-            value, name = value.get("bytes"), value.get("path")
+            cell: Any = batch.column(self.columns.index(column))[row - start].as_py()
+        held = cell if isinstance(cell, dict) else {"bytes": cell}
+        value, name = held.get("bytes"), held.get("path")
         if value is None and name:
             file = inside(self.source, path.parent, name)
             with _readable(file):

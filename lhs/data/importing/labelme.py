@@ -128,10 +128,11 @@ def _image(source: Path, path: Path, tree: Any) -> tuple[Path | Callable[[], byt
             raise UserError(f"its image {tree['imagePath']!r:.200} is missing, and it holds none")
     height, width = tree.get("imageHeight"), tree.get("imageWidth")
     if height is None or width is None:
-        content = None if isinstance(image, Path) else io.BytesIO(image())
-        height, width, _ = read_image(
-            path if content else image, content=content, upright=True
-        ).shape
+        if isinstance(image, Path):
+            pixels = read_image(image, upright=True)
+        else:
+            pixels = read_image(path, content=io.BytesIO(image()), upright=True)
+        height, width, _ = pixels.shape
     if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
         raise UserError(f"an image of {width!r:.30} x {height!r:.30} pixels")
     if height * width > MAX_PIXELS:

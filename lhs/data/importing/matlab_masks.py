@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def read(source: Path, options: Options) -> Found:
     )
 
 
-def _variable(source: Path, path: Path, image: Path) -> str:
+def _variable(source: Path, path: PurePath, image: PurePath) -> str:
     """The only array that has the size of the image."""
     size, arrays = image_size(source / image), list_arrays(source / path)
     fit = [name for name, shape in arrays.items() if shape == size]

@@ -21,9 +21,6 @@ from tests.data.builders import noise_image, plain
 from tests.data.importing.sources import SOURCES, Source, made, one_folder, two_folders
 from tests.data.test_orientation import quarters, save_turned
 
-OUTSIDE = ("data.long_side",)
-"""Settings of a later version, which the printed line may have."""
-
 
 def run_import(source: Source | Path, out: Path, *arguments: str) -> int:
     folder, own = (source, ()) if isinstance(source, Path) else (source.folder, source.arguments)
@@ -35,8 +32,7 @@ def opened(printed: str, *more: str) -> Dataset:
     words = shlex.split(printed.splitlines()[-1])
     assert words[:3] == ["lhs", "run", "folder"]
     assert set(words[3::2]) == {"--set"}
-    settings = [text for text in words[4::2] if not text.startswith(OUTSIDE)]
-    return open_dataset(load_config("folder", [*settings, *more]).data)
+    return open_dataset(load_config("folder", [*words[4::2], *more]).data)
 
 
 @pytest.mark.parametrize("name", SOURCES)
