@@ -152,6 +152,14 @@ def test_hierarchy(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert (stage.name, config.hierarchy.rho) == ("hierarchy", 0.5)
     assert calls.given("print_hierarchy")[1] == "made"
     assert json.loads(capsys.readouterr().out) == {"some": 1}
+    calls.replace("lhs.engine.cache.Stages.make", SimpleNamespace(path="p"))
+    calls.replace("lhs.engine.graph.context_scenes", SimpleNamespace(split=lambda name: [name]))
+    calls.replace("lhs.engine.stages.hierarchy.read_hierarchy")
+    calls.replace("lhs.hierarchy.export.check_target")
+    calls.replace("lhs.hierarchy.export.export_dataset", {"train": 1})
+    calls.type("hierarchy", "demo", "--export", "o")
+    assert calls.given("check_target") == (Path("o"),)
+    assert calls.given("export_dataset")[-1] == Path("o")
     calls.made.clear()
     calls.type("hierarchy", "demo", "--print-config")
     assert calls.made == {}

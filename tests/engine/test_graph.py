@@ -167,6 +167,8 @@ ELSEWHERE = {
     # Other stages come in or go; and what needs a GPU, or another setting beside it.
     "unlabelled.mode", "network.name", "train.strategy", "hierarchy.backend", "train.gpu",
     "train.validate_every", "network.encoder",
+    # Refused with a kind other than `file`.
+    "hierarchy.file", "hierarchy.subclass_maps",
     # Refused for S, with another strategy's or step's settings.
     "train.subclass_head", "train.subclass_context", "train.optimizer_state",
     "evaluation.class_scores",

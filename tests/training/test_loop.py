@@ -469,8 +469,8 @@ def test_void_pixels_teach_nothing():
 # Optimizer and schedule
 
 
-def rates(steps: int, **settings) -> np.ndarray:
-    phases = {"new_layers": {"epochs": 0}, "all_layers": {"epochs": 100, "learning_rate": 0.02}}
+def rates(steps: int, peak: float = 0.02, **settings) -> np.ndarray:
+    phases = {"new_layers": {"epochs": 0}, "all_layers": {"epochs": 100, "learning_rate": peak}}
     _, history = trained("baseline", baseline=phases, max_steps=steps, **settings)
     return np.array([row["learning_rate"] for row in history])
 
@@ -505,8 +505,8 @@ def test_a_cycle_of_few_steps_works(steps):
 
 
 def test_steps_are_a_tenth_every_step_size():
-    rate = rates(8, schedule="steps", step_size=3, optimizer="sgd")
-    np.testing.assert_allclose(rate, [0.02] * 3 + [0.002] * 3 + [0.0002] * 2)
+    rate = rates(8, schedule="steps", step_size=3, optimizer="sgd", peak=1e-4)
+    np.testing.assert_allclose(rate, [1e-4] * 3 + [1e-5] * 3 + [1e-6] * 2)
 
 
 def test_sgd_is_the_papers_weight_decay_and_momentum():
