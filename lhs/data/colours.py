@@ -9,7 +9,8 @@ import numpy as np
 
 _NAMES = (
     "sky", "tree", "road", "grass", "field", "plant", "water", "sea", "river", "building",
-    "mountain", "foreground", "sand", "desert", "rock", "car", "person", "sidewalk", "window", "sun",
+    "mountain", "foreground", "sand", "desert", "rock", "car", "person", "sidewalk", "window",
+    "sun",
 )  # fmt: skip
 """Classes with the same colour in every dataset: the first of the table."""
 

@@ -33,6 +33,8 @@ class Subclass:
     """The scene name or image cluster, for hierarchies `by_scene`."""
     centre: np.ndarray | None = None
     """(L,) float32 mean histogram, for hierarchies from label clusters."""
+    title: str = ""
+    """What surrounds its samples, for people: see `lhs.hierarchy.titles`. Not in the digest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +243,7 @@ class Hierarchy:
         lhs.errors.UserError
             If the file cannot be written.
         """
-        document.write(document.to_document(self), path)
+        document.write(self, path)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Hierarchy:
@@ -261,6 +263,7 @@ class Hierarchy:
                 entry["count"],
                 entry.get("scene"),
                 None if (centre := entry.get("centre")) is None else np.array(centre, np.float32),
+                entry.get("title", ""),
             )
             for entry in content["subclasses"]
         )
