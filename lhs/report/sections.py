@@ -70,8 +70,8 @@ def scores_section(
             key="classes", title="Every class",
             caption=f"{first} come first. Accuracy is the share of a class's pixels that are "
             "found; IoU also counts the pixels that other classes lost to it. A dash stands for a "
-            "class without a test pixel. Of a class in few test images little can be said, whatever "
-            "its interval.",
+            "class without a test pixel. Of a class in few test images little can be said, "
+            "whatever its interval.",
             frame=by_class,
             folded=len(class_names) > figures.MOST,
             formats=formats,

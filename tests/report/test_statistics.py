@@ -12,6 +12,7 @@ from lhs.evaluation.metrics import scores
 from lhs.report.statistics import (
     RESAMPLES,
     bootstrap,
+    changes,
     holm,
     images_of_classes,
     paired_t,
@@ -124,3 +125,45 @@ def test_the_bootstrap_s_p_value() -> None:
 
 def test_images_of_classes() -> None:
     assert images_of_classes(drawn_counts(0)).tolist() == [40, 40, 2]
+
+
+@pytest.mark.parametrize("images", [8, 60])
+def test_intervals_of_changes_are_scipy_s(images: int) -> None:
+    rng = np.random.default_rng(5)
+    shape = (images, 3, 3)
+    own, other = (
+        rng.integers(0, 30, shape) + rng.integers(20, 90, shape) * np.eye(3, dtype=int)
+        for _ in range(2)
+    )
+    found = changes(own, other)
+
+    def change(name: str) -> tuple[float, float]:
+        def statistic(places: np.ndarray) -> float:
+            one, two = (scores(counts[places.astype(int)].sum(axis=0)) for counts in (own, other))
+            if name in ("per_pixel", "per_class", "mean_iou"):
+                return float(getattr(one, name) - getattr(two, name))
+            return float((one.per_class_accuracy - two.per_class_accuracy)[int(name)])
+
+        theirs = stats.bootstrap(
+            (np.arange(images),), statistic, method="percentile", n_resamples=10_000,
+            vectorized=False, rng=np.random.default_rng(1),
+        ).confidence_interval  # fmt: skip
+        return float(theirs.low), float(theirs.high)
+
+    mine = {"per_class": (found.scores["per_class"].low, found.scores["per_class"].high)}
+    mine |= {"1": (found.low[1], found.high[1])}
+    if images == 8:
+        mine |= {name: (found.scores[name].low, found.scores[name].high)
+                 for name in ("per_pixel", "mean_iou")}  # fmt: skip
+    for name, ends in mine.items():
+        low, high = change(name)
+        assert np.abs(np.subtract(ends, (low, high))).max() < 0.05 * (high - low), name
+
+
+def test_a_class_without_a_test_pixel_has_no_interval() -> None:
+    counts = drawn_counts(0)
+    counts[:, 1] = 0
+    found = changes(counts, counts)
+    assert math.isnan(found.low[1])
+    assert math.isnan(found.high[1])
+    assert (found.low[0], found.high[0]) == (0, 0)
