@@ -7,8 +7,10 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from io import BytesIO
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -28,7 +30,6 @@ from lhs.report.content import (
 from lhs.report.summary import summary
 from lhs.report.tables import differing_settings, settings_table
 
-KINDS = {"figure": ReportFigure, "pictures": ReportPictures, "hierarchy": ReportHierarchy}
 HEADLINES = (
     ("per_pixel", "Per-pixel accuracy", "labelled test pixels that are right"),
     ("per_class", "Per-class accuracy", "mean over the classes with test pixels"),
@@ -190,17 +191,24 @@ def _data_uri(kind: str, content: bytes) -> str:
 
 def _picture_uri(picture: Picture | bytes) -> str:
     """A picture, or a figure's PNG, as WebP: photographs with slight loss, a tenth of the size."""
-    drawn = isinstance(picture, bytes)
-    image = Image.open(BytesIO(picture)) if drawn else Image.fromarray(picture.pixels)
-    lossless = {"lossless": True, "quality": 30, "method": 1}
+    options: dict[str, Any] = {"lossless": True, "quality": 30, "method": 1}
+    if isinstance(picture, bytes):
+        image: Image.Image = Image.open(BytesIO(picture))
+    else:
+        image = Image.fromarray(picture.pixels)
+        if picture.photograph:
+            options = {"quality": 80}
     with BytesIO() as out:
-        photograph = not drawn and picture.photograph
-        image.save(out, format="WEBP", **({"quality": 80} if photograph else lossless))
+        image.save(out, format="WEBP", **options)
         return _data_uri("image/webp", out.getvalue())
 
 
 def _csv_uri(frame: pd.DataFrame) -> str:
     return _data_uri("text/csv", frame.to_csv(index=False).encode())
+
+
+def _is_a(kind: type, item: object) -> bool:
+    return isinstance(item, kind)
 
 
 def _png_size(png: bytes) -> tuple[int, int]:
@@ -222,8 +230,8 @@ def render(template: str, **values: object) -> str:
         "picture_uri": _picture_uri, "csv_uri": _csv_uri, "png_size": _png_size,
         "table_of": table_of, "percent": wording.share,
     }  # fmt: skip
-    for name, kind in KINDS.items():
-        environment.tests[name] = lambda item, kind=kind: isinstance(item, kind)
+    for kind in (ReportFigure, ReportPictures, ReportHierarchy):
+        environment.tests[kind.__name__] = partial(_is_a, kind)
     script = (files("lhs.report") / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return environment.get_template(template).render(
