@@ -73,7 +73,7 @@ def hierarchy(options: Namespace) -> int:
     check_places([config], trained=False)
     with connected():
         from lhs.engine.graph import HIERARCHY, annotated_scenes
-        from lhs.engine.tracking.reporting import write_hierarchy_page
+        from lhs.engine.tracking.hierarchy_page import write_hierarchy_page
 
         stages = Stages(Storage(config.storage))
         # Reports bad images even if the hierarchy exists already.

@@ -68,7 +68,8 @@ def placed_names(label_map: np.ndarray, class_names: Sequence[str]) -> tuple[Pla
     found = []
     for label in np.unique(label_map[label_map < len(class_names)]).tolist():
         name = class_names[label]
-        box = np.ones((round(LINE * width) | 1, round((LETTER * len(name) + 0.04) * width) | 1))
+        size = round(LINE * width) | 1, round((LETTER * len(name) + 0.04) * width) | 1
+        box = np.ones(size, np.uint8)
         region = np.pad((label_map == label).astype(np.uint8), 1)
         inside = cv2.erode(region, box, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         if not inside.any():

@@ -14,7 +14,6 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
 from PIL import Image
 
 from lhs.report import wording
@@ -235,5 +234,5 @@ def render(template: str, **values: object) -> str:
     script = (files("lhs.report") / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return environment.get_template(template).render(
-        values | {"script": Markup(script), "script_digest": digest}
+        values | {"script": script, "script_digest": digest}
     )

@@ -19,10 +19,8 @@ from lhs.engine.graph import (
     EVALUATION,
     HIERARCHY,
     MODEL,
-    SAMPLES,
     SCENES,
     annotated_scenes,
-    context_scenes,
     data_alone,
     has_hierarchy,
 )
@@ -35,11 +33,10 @@ from lhs.engine.stages.evaluation import (
     read_image_counts,
     read_predictions,
 )
-from lhs.engine.stages.hierarchy import read_hierarchy
-from lhs.engine.stages.subclass_samples import SubclassSamples, subclass_samples
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.examples import hierarchy_arrays
+from lhs.engine.tracking.hierarchy_page import samples_of
 from lhs.engine.tracking.learned import learned
 from lhs.engine.tracking.provenance import repeat_facts
 from lhs.engine.tracking.tracker import Tracker
@@ -50,8 +47,7 @@ from lhs.report.assemble import Examples, ImageCounts, assemble
 from lhs.report.content import ReportData, ReportFigure, ReportPictures, ReportTable
 from lhs.report.drawing import mosaic
 from lhs.report.groups import HIERARCHY_SEED, used
-from lhs.report.hierarchy import hierarchy_section
-from lhs.report.page import render_hierarchy, render_page
+from lhs.report.page import render_page
 from lhs.report.statistics import Difference, paired_t
 from lhs.sweeps import FOLD, SEED
 
@@ -112,7 +108,7 @@ def write_report(
     moved = [] if images is None or baseline is None else images.extremes()
     arrays, w, variation = None, None, None
     if hierarchy is not None:
-        context, found = _samples(stages, config, hierarchy)
+        context, found = samples_of(stages, config, hierarchy)
         arrays = hierarchy_arrays(config, context, found)
         w, variation = learned(storage, f"{model.path}/model", found, context)
     folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")
@@ -282,30 +278,3 @@ def _chosen(config: Config, scenes: CheckedScenes) -> list[str]:
     test = scenes.split("test")
     count = min(config.report.scenes, len(test))
     return [test[round(place)].id for place in np.linspace(0, len(test) - 1, count)]
-
-
-def write_hierarchy_page(stages: Stages, config: Config, name: str, result: StageResult) -> str:
-    """Write the page of a hierarchy to `hierarchies/`; returns its path."""
-    storage, digest = stages.storage, str(result.facts["digest"])
-    scenes, found = _samples(stages, config, result)
-    number = f"{result.facts['subclasses']} subclasses of {len(found.hierarchy.classes)} classes"
-    html = render_hierarchy(
-        f"{name}: hierarchy",
-        f"{scenes.dataset.name}, {number}",
-        hierarchy_section(hierarchy_arrays(config, scenes, found)),
-        {"hierarchy": storage.address(f"{result.path}/{HIERARCHY_FILE}"), "digest": digest},
-    )
-    page = storage.path("hierarchies", f"{name.replace(' ', '-')}-{digest[:8]}.html")
-    storage.make_folder(storage.path("hierarchies"))
-    storage.write(page, html.encode())
-    return storage.address(page)
-
-
-def _samples(
-    stages: Stages, config: Config, result: StageResult
-) -> tuple[CheckedScenes, SubclassSamples]:
-    """The scenes that a hierarchy was made from, and some of their samples."""
-    storage, scenes = stages.storage, context_scenes(stages, config)
-    hierarchy = read_hierarchy(storage, result.path)
-    samples = stages.make(SAMPLES, config)
-    return scenes, subclass_samples(storage, scenes, hierarchy, samples.path)
