@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lhs.report.content import ReportData
 from lhs.report.page import render_page
 from tests.browser import needs_chromium, opened
-
-from .test_page import report  # noqa: F401
 
 CUT = """[...document.querySelectorAll(".scroll")].filter(
     (one) => one.scrollWidth > one.clientWidth + 1).length"""
@@ -20,7 +19,7 @@ pytestmark = [needs_chromium, pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")
-def path(report, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def path(report: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(render_page(report), encoding="utf-8")
     return path
