@@ -9,8 +9,8 @@ import numpy as np
 
 from lhs.hierarchy.model import Hierarchy
 
-NAMED, LISTED = 0.1, 0.03
-"""Least share of a class that is named, and of one that is listed."""
+NAMED, LISTED, ALONE = 0.1, 0.03, 0.8
+"""Least share of a class that is named, of one that is listed, and of one that is alone."""
 MOST_NAMED, MOST_LISTED = 2, 4
 
 
@@ -27,11 +27,14 @@ def subclass_title(label: int, shares: np.ndarray, classes: Sequence[str]) -> st
         L class names.
     """
     order = np.argsort(-np.asarray(shares), kind="stable").tolist()
-    around = [classes[i] for i in order if i != label and shares[i] >= NAMED][:MOST_NAMED]
+    others = [i for i in order if i != label and shares[i] >= LISTED]
+    # One that is mostly something else is not alone, however mixed that is.
+    around = [i for i in others if shares[i] >= NAMED] or others[: int(shares[label] < ALONE)]
     listed = [f"{classes[i]} {100 * shares[i]:.0f} %" for i in order if shares[i] >= LISTED]
     if not listed:
         return classes[label]
-    name = f"{classes[label]} {'with ' + ' and '.join(around) if around else 'alone'}"
+    named = " and ".join(classes[i] for i in around[:MOST_NAMED])
+    name = f"{classes[label]} {'with ' + named if named else 'alone'}"
     return f"{name}: {', '.join(listed[:MOST_LISTED])}"
 
 

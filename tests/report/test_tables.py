@@ -129,8 +129,9 @@ def test_summary_of_equal_runs_claims_nothing():
 
 def test_summary_of_a_loss_says_worse():
     paragraphs = summary(
-        "sequential", scores(np.array([[5, 5], [5, 5]])), scores(np.eye(2, dtype=int)), "ab", [0, 1]
-    )
+        "sequential", scores(np.array([[5, 5], [5, 5]])), scores(np.eye(2, dtype=int)), "ab",
+        [0, 1], {},
+    )  # fmt: skip
     assert "Both accuracies are worse than the baseline's." in paragraphs[1]
     assert paragraphs[2] == "The scores rest on 2 seeds (0, 1)."
 
