@@ -73,5 +73,5 @@ def class_colours(classes: Sequence[str]) -> np.ndarray:
         step += 1
     others = iter(spare)
     # A name may differ from another in case alone: the second gets a colour of its own.
-    colours = [fixed.pop(name, None) or next(others) for name in names]
+    colours = [fixed.pop(name) if name in fixed else next(others) for name in names]
     return np.array(colours, np.uint8).reshape(-1, 3)

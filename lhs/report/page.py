@@ -7,7 +7,6 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from io import BytesIO
 from typing import Any
@@ -206,10 +205,6 @@ def _csv_uri(frame: pd.DataFrame) -> str:
     return _data_uri("text/csv", frame.to_csv(index=False).encode())
 
 
-def _is_a(kind: type, item: object) -> bool:
-    return isinstance(item, kind)
-
-
 def _png_size(png: bytes) -> tuple[int, int]:
     """Read width and height from the PNG header, so that the page does not jump as it loads."""
     return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
@@ -230,7 +225,7 @@ def render(template: str, **values: object) -> str:
         "table_of": table_of, "percent": wording.share,
     }  # fmt: skip
     for kind in (ReportFigure, ReportPictures, ReportHierarchy):
-        environment.tests[kind.__name__] = partial(_is_a, kind)
+        environment.tests[kind.__name__] = lambda item, kind=kind: isinstance(item, kind)
     script = (files("lhs.report") / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return environment.get_template(template).render(

@@ -118,7 +118,7 @@ def style_axes(axes: Axes, theme: Theme, *, grid: Literal["x", "y"] | None = Non
 
 def heading(axes: Axes, text: str, theme: Theme) -> None:
     """Set a panel's heading, left-aligned."""
-    text = "\n".join(wrap(text, max(20, round(9 * axes.figure.get_figwidth()))))
+    text = "\n".join(wrap(text, max(20, round(9 * axes.figure.bbox.width / DPI))))
     axes.set_title(text, loc="left", fontsize=10.5, color=theme.ink, pad=10, parse_math=False)
 
 
