@@ -41,9 +41,8 @@ def run(options: Namespace) -> int:
         return 0
     from lhs.training.checking import check_batch_norm
 
-    known = options.recipe in loading.recipes()
     check_batch_norm(config)
-    run_name = options.recipe if known else loading.recipe_path(options.recipe).stem
+    run_name = _name_of(options.recipe)
     from lhs.engine.checks import check_places
     from lhs.engine.runtime.cluster import connected
     from lhs.engine.tracking.summary import outcome_json, print_summary
@@ -86,14 +85,16 @@ def hierarchy(options: Namespace) -> int:
     with connected():
         from lhs.engine.graph import HIERARCHY, annotated_scenes, context_scenes
         from lhs.engine.stages.hierarchy import read_hierarchy
+        from lhs.engine.tracking.hierarchy_page import write_hierarchy_page
 
         stages = Stages(Storage(config.storage))
         # Reports bad images even if the hierarchy exists already.
         annotated_scenes(stages, config)
         result = stages.make(HIERARCHY, config)
+        page = write_hierarchy_page(stages, config, _name_of(options.recipe), result)
         if options.export is not None:
             scenes = context_scenes(stages, config)
-    print_hierarchy(stages, result)
+    print_hierarchy(stages, result, page)
     if options.export is not None:
         made = read_hierarchy(stages.storage, result.path)
         chosen = [*scenes.split("train"), *scenes.split("test")]
@@ -101,8 +102,15 @@ def hierarchy(options: Namespace) -> int:
         written = ", ".join(f"{count} {split}" for split, count in counts.items())
         print(f"exported  {options.export} ({written} images)")
     if options.json:
-        print(json.dumps(hierarchy_json(stages, result)))
+        print(json.dumps(hierarchy_json(stages, result) | {"page": page}))
     return 0
+
+
+def _name_of(recipe: str) -> str:
+    """What a recipe's results are called: its name, or that of its file."""
+    from lhs import loading
+
+    return recipe if recipe in loading.recipes() else loading.recipe_path(recipe).stem
 
 
 def recipes(options: Namespace) -> int:

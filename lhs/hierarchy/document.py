@@ -1,8 +1,9 @@
 """The hierarchy file: one JSON that any trainer can read, checked in full when it is read.
 
-{"format": "lhs-hierarchy", "schema": 1, "dataset", "classes", "void", "made": how it was made,
-"subclasses": [{"name", "parent", "count", "scene" or "centre"}, ...], "digest"}. The digest is the
-sha256 of the JSON of all else, keys sorted, without spaces, ASCII only.
+{"format": "lhs-hierarchy", "schema": 2, "dataset", "classes", "void", "made": how it was made,
+"subclasses": [{"name", "title", "parent", "count", "scene" or "centre"}, ...], "digest"}. The
+digest is the sha256 of the JSON of all else without the titles and with schema 1, which had none:
+keys sorted, without spaces, ASCII only.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lhs.untrusted import parse_json, shortened
 if TYPE_CHECKING:
     from lhs.hierarchy.model import Hierarchy
 
-SCHEMA = 1
+SCHEMA, FIRST_SCHEMA = 2, 1
 HIERARCHY_FILE = "hierarchy.json"
 """Name of the file in the folders of a hierarchy and of a model."""
 LARGEST_FILE = 64 * 2**20
@@ -60,6 +61,8 @@ class SubclassEntry(_Entry):
     count: Count
     scene: Name | None = None
     centre: Annotated[list[Coordinate], Field(max_length=65535)] | None = None
+    title: Annotated[str, Field(max_length=5000)] = ""
+    """For people; not in the digest."""
 
 
 class TrialEntry(_Entry):
@@ -121,7 +124,7 @@ class Made(_Entry):
 
 class Document(_Entry):
     format: Literal["lhs-hierarchy"]
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Literal[1, 2] = Field(alias="schema")
     dataset: Annotated[str, Field(max_length=500)]
     classes: Annotated[list[Name], Field(min_length=1, max_length=65535)]
     void: Annotated[int, Field(ge=0, le=65535)]
@@ -208,7 +211,7 @@ def _once(what: str, values: list[Any]) -> None:
 
 
 def to_document(hierarchy: Hierarchy) -> dict[str, Any]:
-    """The content of a hierarchy's file, without the digest."""
+    """What the digest is made from: the content of a file of schema 1, without titles."""
     subclasses = []
     for subclass in hierarchy.subclasses:
         entry: dict[str, Any] = {
@@ -224,7 +227,7 @@ def to_document(hierarchy: Hierarchy) -> dict[str, Any]:
         subclasses.append(entry)
     return {
         "format": "lhs-hierarchy",
-        "schema": SCHEMA,
+        "schema": FIRST_SCHEMA,
         "dataset": hierarchy.dataset,
         "classes": list(hierarchy.classes),
         "void": hierarchy.void,
@@ -239,8 +242,8 @@ def digest_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write(content: dict[str, Any], path: str | PathLike[str]) -> None:
-    """Write a document with its digest, to a temporary file that is then renamed.
+def write(hierarchy: Hierarchy, path: str | PathLike[str]) -> None:
+    """Write a hierarchy with its digest and titles, to a temporary file that is then renamed.
 
     Raises
     ------
@@ -248,7 +251,11 @@ def write(content: dict[str, Any], path: str | PathLike[str]) -> None:
         If the file cannot be written, or the hierarchy contradicts itself.
     """
     path = Path(path)
-    content = {**content, "digest": digest_of(content)}
+    content = to_document(hierarchy)
+    content |= {"schema": SCHEMA, "digest": digest_of(content)}
+    for entry, subclass in zip(content["subclasses"], hierarchy.subclasses, strict=True):
+        if subclass.title:
+            entry["title"] = subclass.title
     _check(content, path)
     # One subclass per line, for people and for diffs.
     lines = ",\n".join("  " + json.dumps(entry) for entry in content["subclasses"])

@@ -36,6 +36,8 @@ class Subclass:
     """The scene name or image cluster, for hierarchies `by_scene`."""
     centre: np.ndarray | None = None
     """(L,) float32 mean histogram, for hierarchies from label clusters."""
+    title: str = ""
+    """What surrounds its samples, for people: see `lhs.hierarchy.titles`. Not in the digest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,7 +269,7 @@ class Hierarchy:
         lhs.errors.UserError
             If the file cannot be written.
         """
-        document.write(document.to_document(self), path)
+        document.write(self, path)
 
     @classmethod
     def from_label_maps(
@@ -375,6 +377,7 @@ class Hierarchy:
                 entry["count"],
                 entry.get("scene"),
                 None if (centre := entry.get("centre")) is None else np.array(centre, np.float32),
+                entry.get("title", ""),
             )
             for entry in content["subclasses"]
         )

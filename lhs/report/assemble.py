@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lhs.evaluation.metrics import scores
-from lhs.report.content import ReportData
-from lhs.report.sections import (
+from lhs.report.changes import (
     Examples,
-    HierarchyArrays,
+    ImageCounts,
+    LearnedW,
+    features_table,
+    repetitions_table,
+    w_figure,
+)
+from lhs.report.content import ReportData
+from lhs.report.hierarchy import HierarchyArrays, hierarchy_section
+from lhs.report.sections import (
     confusion_section,
     examples_section,
-    hierarchy_section,
     scores_section,
     training_section,
 )
+from lhs.report.statistics import Difference, changes
 
-__all__ = ["Examples", "HierarchyArrays", "assemble"]
+__all__ = ["Examples", "HierarchyArrays", "ImageCounts", "LearnedW", "assemble"]
 
 
 def assemble(
@@ -32,7 +39,12 @@ def assemble(
     confusion: np.ndarray,
     baseline_confusion: np.ndarray | None = None,
     hierarchy: HierarchyArrays | None = None,
+    images: ImageCounts | None = None,
     examples: Examples | None = None,
+    extremes: Examples | None = None,
+    repetitions: Mapping[str, Difference] | None = None,
+    learned: LearnedW | None = None,
+    variation: pd.DataFrame | None = None,
     history: pd.DataFrame | None = None,
     stages: Iterable[tuple[str, bool, float]] = (),
     **page: Any,
@@ -53,8 +65,16 @@ def assemble(
         (L, L) test pixel counts, rows truth.
     hierarchy
         Of the run, or of the run it is compared with; None for a baseline alone.
-    examples
-        A few test images with predictions.
+    images
+        Counts of each test image, of the run and of what it is compared with.
+    examples, extremes
+        A few test images with predictions; those that changed most.
+    repetitions
+        Changes over seeds and folds, by score.
+    learned
+        W, of a run that learned it.
+    variation
+        Of features, see `lhs.evaluation.variation`.
     history
         The logged training steps, as `figures.curves` takes them.
     stages
@@ -69,16 +89,34 @@ def assemble(
     """
     own = scores(confusion)
     baseline = None if baseline_confusion is None else scores(baseline_confusion)
-    sections = [scores_section(strategy, class_names, confusion, own, baseline, hierarchy)]
-    if examples is not None:
-        sections.append(examples_section(strategy, examples, class_names, colours, void))
+    changed = None
+    if images is not None and images.baseline is not None:
+        changed = changes(images.counts, images.baseline)
+    sections = [
+        scores_section(
+            strategy, class_names, confusion, own, baseline,
+            None if hierarchy is None else hierarchy.common,
+            images=images, changed=changed,
+            repetitions=repetitions_table(repetitions) if repetitions else None,
+        )
+    ]  # fmt: skip
     if hierarchy is not None:
-        sections.append(hierarchy_section(class_names, hierarchy))
-    sections.append(confusion_section(confusion, class_names))
-    training = training_section(history, list(stages))
+        sections.append(hierarchy_section(hierarchy))
+    if examples is not None or images is not None:
+        sections.append(
+            examples_section(
+                strategy, class_names, colours, void,
+                examples=examples, extremes=extremes, images=images,
+            )
+        )  # fmt: skip
+    sections.append(confusion_section(confusion, class_names, baseline_confusion))
+    parts = [] if learned is None else [w_figure(learned, class_names, history)]
+    tables = [] if variation is None or not len(variation) else [features_table(variation)]
+    training = training_section(history, list(stages), [*parts, *tables])
     if training.items:
         sections.append(training)
     return ReportData(
         strategy=strategy, class_names=tuple(class_names), scores=own, baseline=baseline,
-        sections=tuple(sections), **page,
+        sections=tuple(sections),
+        intervals={} if changed is None else changed.scores, **page,
     )  # fmt: skip

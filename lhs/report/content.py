@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from lhs.evaluation.metrics import Scores
+from lhs.report.statistics import Difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +22,12 @@ class ReportFigure:
         Short name, unique on the page; names its file and its anchor.
     title, caption, alt
         Heading; what the reader sees and how to read it; what it shows for those who can't see.
-    png
-        The picture on a light ground.
-    png_dark
-        The same on a dark ground; None shows the light one everywhere.
-    photographs
-        Mostly photographs: the page holds them compressed with slight loss, a tenth of the size.
+    data
+        The numbers that it shows.
+    png, png_dark
+        The picture on a light and on a dark ground.
+    narrow, narrow_dark
+        The same for screens as narrow as a phone's; None shows the wide ones everywhere.
     """
 
     key: str
@@ -33,8 +35,99 @@ class ReportFigure:
     caption: str
     alt: str
     png: bytes
+    data: pd.DataFrame
     png_dark: bytes | None = None
-    photographs: bool = False
+    narrow: bytes | None = None
+    narrow_dark: bytes | None = None
+
+
+@dataclass(frozen=True)
+class PlacedName:
+    """A class's name on a label map, centred at `x`, `y`: shares of its width and height."""
+
+    name: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels (H, W, 3) or (H, W, 4) uint8, in words for those who can't see; photographs are
+    stored with slight loss. Clear pixels show the ground."""
+
+    pixels: np.ndarray
+    alt: str
+    photograph: bool = False
+    names: tuple[PlacedName, ...] = ()
+    heading: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportPictures:
+    """Rows of pictures, each under a heading, with a legend; other fields as in `ReportFigure`.
+
+    Attributes
+    ----------
+    rows
+        Heading and pictures.
+    legend
+        Names and CSS colours.
+    """
+
+    key: str
+    title: str
+    caption: str
+    rows: tuple[tuple[str, tuple[Picture, ...]], ...]
+    legend: tuple[tuple[str, str], ...]
+    data: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubclassPart:
+    """A subclass on the page.
+
+    Attributes
+    ----------
+    id, title
+        Its name in the hierarchy's file, and for people.
+    samples, share
+        Number, and share of its class's.
+    around
+        Name, CSS colour and share of the classes around its samples, descending.
+    rows
+        What kind of patches, the photographs, their label maps.
+    """
+
+    id: str
+    title: str
+    samples: int
+    share: float
+    around: tuple[tuple[str, str, float], ...]
+    rows: tuple[tuple[str, Picture, Picture], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPart:
+    """A class on the page: CSS colour, number of samples and share of all, its subclasses."""
+
+    name: str
+    colour: str
+    samples: int
+    share: float
+    common: bool
+    subclasses: tuple[SubclassPart, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportHierarchy:
+    """A hierarchy whose classes open; the fields as in `ReportFigure`."""
+
+    key: str
+    title: str
+    caption: str
+    classes: tuple[ClassPart, ...]
+    data: pd.DataFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +143,8 @@ class ReportTable:
     frame
         The numbers, unrounded.
     formats
-        From column to how it is written: `text` (default), `count`, `score`, `change`, `seconds`.
+        From column to how it is written: `text` (default), `count`, `score`, `change`, `number`,
+        `seconds`.
     folded
         Show only the heading until the reader opens it.
     """
@@ -70,7 +164,7 @@ class Section:
     key: str
     title: str
     intro: str
-    items: tuple[ReportFigure | ReportTable, ...]
+    items: tuple[ReportFigure | ReportTable | ReportPictures | ReportHierarchy, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +187,14 @@ class ReportData:
         The baseline's scores, None where there is none to compare with.
     sections
         Figures and tables.
+    intervals
+        Changes of the scores against the baseline, by field of `Scores`.
     config
         Settings, nested or dotted.
+    repeat
+        What it takes to repeat the run: a label and a text each.
+    recipe
+        The settings as YAML, for `lhs run`.
     paths
         From a short label (model, hierarchy, tracking store) to the path.
     seeds
@@ -118,6 +218,9 @@ class ReportData:
     config: Mapping[str, object]
     paths: Mapping[str, str]
     seeds: Sequence[int]
+    intervals: Mapping[str, Difference] = field(default_factory=dict)
+    repeat: Mapping[str, str] = field(default_factory=dict)
+    recipe: str = ""
     notes: Sequence[str] = ()
     created: str = ""
     href: str | None = None

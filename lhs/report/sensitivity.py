@@ -12,10 +12,10 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
 from lhs.report.content import ReportFigure, ReportTable, Section
+from lhs.report.drawing import draw
 from lhs.report.figures.sensitivity import sensitivity
 from lhs.report.groups import HIERARCHY_SEED, Group, grouped, labels, varied
 from lhs.report.page import render
-from lhs.report.sections import draw
 from lhs.report.statistics import Difference, paired_t
 from lhs.report.tables import mean_and_std
 from lhs.report.wording import NOTHING, with_interval
@@ -237,6 +237,15 @@ def sensitivity_figure(
         if search
         else f"{first if held else ''}Each dot is one trial, the line their mean.",
         alt=f"{what} at each value of {', '.join(panels) or 'no number'}",
+        data=pd.DataFrame(
+            [
+                (key, value, result)
+                for key, points in panels.items()
+                for value, found in points.items()
+                for result in found
+            ],
+            columns=["setting", "value", what],
+        ),
     )  # fmt: skip
 
 

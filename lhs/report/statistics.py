@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import ttest_rel
 
-from lhs.evaluation.metrics import scores
-
 SCORES = ("per_pixel", "per_class")
-RESAMPLES = 2000
+RESAMPLES, PAGE_RESAMPLES = 2000, 10_000
 FEW_IMAGES = 5
 
 
@@ -54,7 +52,9 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference(mean, float(low), float(high), float(result.pvalue), count)
 
 
-def resampled(counts: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+def resampled(
+    counts: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, np.ndarray]:
     """Scores of a model on resamples of its test images, drawn with replacement.
 
     Parameters
@@ -63,19 +63,67 @@ def resampled(counts: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
         (N, L, L) counts of each image, rows truth.
     seed
         Of the draws; the same images are drawn for every model on as many images.
+    resamples
+        Number of draws.
 
     Returns
     -------
     dict of str to ndarray
-        For each of `SCORES` (1 + RESAMPLES,): on all images, then on each resample. A class that a
-        resample lacks is left out of its mean.
+        The fields of `Scores` (1 + resamples,), those of classes (1 + resamples, L): on all images,
+        then on each resample. A class that a resample lacks is nan, and left out of its mean.
     """
     images, classes, _ = counts.shape
-    drawn = np.random.default_rng(seed).integers(0, images, (RESAMPLES, images))
+    drawn = np.random.default_rng(seed).integers(0, images, (resamples, images))
     weights = np.array([np.ones(images), *(np.bincount(d, minlength=images) for d in drawn)])
-    totals = weights @ counts.reshape(images, -1).astype(np.float64)
-    found = [scores(total) for total in totals.reshape(-1, classes, classes)]
-    return {name: np.array([getattr(one, name) for one in found]) for name in SCORES}
+    parts = (np.einsum("nll->nl", counts), counts.sum(axis=2), counts.sum(axis=1))
+    correct, labelled, found = (weights @ part.astype(np.float64) for part in parts)
+    present = labelled > 0
+    accuracy, iou = (
+        np.divide(correct, whole, out=np.full_like(correct, np.nan), where=present)
+        for whole in (labelled, labelled + found - correct)
+    )
+    number = present.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "per_pixel": correct.sum(axis=1) / labelled.sum(axis=1),
+            "per_class": np.nansum(accuracy, axis=1) / number,
+            "per_class_over_L": np.nansum(accuracy, axis=1) / classes,
+            "mean_iou": np.nansum(iou, axis=1) / number,
+            "per_class_accuracy": accuracy,
+            "iou": iou,
+        }
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What changed between two models on the same test images, with 95 % intervals.
+
+    Attributes
+    ----------
+    scores
+        By the names of the four single numbers of `Scores`.
+    low, high
+        (L,) of the change of each class's accuracy; nan for a class without a test pixel.
+    """
+
+    scores: dict[str, Difference]
+    low: np.ndarray
+    high: np.ndarray
+
+
+def changes(counts: np.ndarray, baseline: np.ndarray) -> Changes:
+    """The change against a baseline by the bootstrap over N test images, (N, L, L) counts each."""
+    own, other = (resampled(one, resamples=PAGE_RESAMPLES) for one in (counts, baseline))
+    images = len(counts)
+    numbers = {
+        name: bootstrap(own[name], other[name], images) for name in own if own[name].ndim == 1
+    }
+    drawn = own["per_class_accuracy"][1:] - other["per_class_accuracy"][1:]
+    low = np.full((2, drawn.shape[1]), np.nan)
+    # A class with test pixels may be in none of few resamples.
+    present = ~np.isnan(drawn).all(axis=0)
+    low[:, present] = np.nanquantile(drawn[:, present], [0.025, 0.975], axis=0)
+    return Changes(numbers, low[0], low[1])
 
 
 def bootstrap(first: np.ndarray, second: np.ndarray, count: int) -> Difference:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from lhs.evaluation.metrics import Scores
-from lhs.report.wording import direction, plural, score, signed
+from lhs.report.statistics import Difference
+from lhs.report.wording import direction, plural, score, signed, with_interval
 
 
 def summary(
@@ -16,6 +18,7 @@ def summary(
     baseline: Scores | None,
     class_names: Sequence[str],
     seeds: Sequence[int],
+    intervals: Mapping[str, Difference],
 ) -> tuple[str, ...]:
     """Describe the scores, the changes by class, and how far they can be trusted.
 
@@ -29,6 +32,8 @@ def summary(
         L names.
     seeds
         The seeds that the scores rest on.
+    intervals
+        Changes against the baseline, by field of `Scores`, where they are known.
 
     Returns
     -------
@@ -36,7 +41,8 @@ def summary(
         Paragraphs of plain text.
     """
     pixel, mean, iou = (
-        _beside(scores, baseline, field) for field in ("per_pixel", "per_class", "mean_iou")
+        _beside(scores, baseline, field, intervals)
+        for field in ("per_pixel", "per_class", "mean_iou")
     )
     reached = (
         f"{strategy.capitalize()} training reached {pixel} of the labelled test pixels right, "
@@ -48,12 +54,18 @@ def summary(
     return reached, change, _trust(seeds, compared=True)
 
 
-def _beside(scores: Scores, baseline: Scores | None, field: str) -> str:
+def _beside(
+    scores: Scores, baseline: Scores | None, field: str, intervals: Mapping[str, Difference]
+) -> str:
     value = float(getattr(scores, field))
     if baseline is None:
         return score(value)
     other = float(getattr(baseline, field))
-    return f"{score(value)} (baseline {score(other)}, {signed(value - other)})"
+    low, high = math.nan, math.nan
+    if field in intervals:
+        low, high = intervals[field].low, intervals[field].high
+    change = with_interval(value - other, low, high)
+    return f"{score(value)} (baseline {score(other)}, {change})"
 
 
 def _verdict(scores: Scores, baseline: Scores) -> str:

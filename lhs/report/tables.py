@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from lhs.evaluation.metrics import Scores
+from lhs.report.statistics import Changes, Difference
 
 COMMON, RARE = "common", "rare"
+LOW, HIGH = "95 % from", "95 % to"
 
 
 def per_class_table(
@@ -20,8 +22,11 @@ def per_class_table(
     scores: Scores,
     baseline: Scores | None,
     common: np.ndarray | None,
+    *,
+    test_images: np.ndarray | None = None,
+    changed: Changes | None = None,
 ) -> pd.DataFrame:
-    """List every class with its scores, the one with most test pixels first.
+    """List every class with its scores.
 
     Parameters
     ----------
@@ -33,34 +38,47 @@ def per_class_table(
         Scores of this run and of the baseline; without a baseline its columns are left out.
     common
         (C,) ids of the common classes, or None where the run has no hierarchy.
+    test_images
+        (L,) test images that the class occurs in, where they are known.
+    changed
+        Intervals of the changes, where they are known.
 
     Returns
     -------
     pandas.DataFrame
-        L rows: `class`, `common or rare`, `test pixels`, `accuracy`, `IoU`, `baseline accuracy`,
-        `change`. Scores of absent classes are nan.
+        L rows: `class`, `common or rare`, `test images`, `test pixels`, `accuracy`, `IoU`,
+        `baseline accuracy`, `change`, `95 % from`, `95 % to`. The largest gain comes first, without
+        a baseline the class with the most test pixels. Scores of absent classes are nan.
     """
     frame = pd.DataFrame({"class": list(class_names)})
     if common is not None:
         frequent = np.isin(np.arange(len(class_names)), np.asarray(common, dtype=int))
         frame["common or rare"] = np.where(frequent, COMMON, RARE)
+    if test_images is not None:
+        frame["test images"] = np.asarray(test_images, dtype=np.int64)
     frame["test pixels"] = np.asarray(test_pixels, dtype=np.int64)
     frame["accuracy"] = np.asarray(scores.per_class_accuracy, dtype=float)
     frame["IoU"] = np.asarray(scores.iou, dtype=float)
+    order = "test pixels"
     if baseline is not None:
+        order = "change"
         frame["baseline accuracy"] = np.asarray(baseline.per_class_accuracy, dtype=float)
         frame["change"] = frame["accuracy"] - frame["baseline accuracy"]
-    return frame.sort_values("test pixels", ascending=False, kind="stable", ignore_index=True)
+        if changed is not None:
+            frame[LOW], frame[HIGH] = changed.low, changed.high
+    return frame.sort_values(order, ascending=False, kind="stable", ignore_index=True)
 
 
-def scores_table(name: str, scores: Scores, baseline: Scores | None) -> pd.DataFrame:
+def scores_table(
+    name: str, scores: Scores, baseline: Scores | None, intervals: Mapping[str, Difference]
+) -> pd.DataFrame:
     """Set the run's scores beside the baseline's.
 
     Returns
     -------
     pandas.DataFrame
-        Four rows; columns `score`, then `baseline`, the run's name and `change`, or the run's
-        name alone.
+        Four rows; columns `score`, then `baseline`, the run's name, `change` and (where there are
+        intervals) `95 % from` and `95 % to`, or the run's name alone.
     """
     labels = {
         "per-pixel accuracy": "per_pixel",
@@ -74,6 +92,9 @@ def scores_table(name: str, scores: Scores, baseline: Scores | None) -> pd.DataF
     frame[name] = [float(getattr(scores, field)) for field in labels.values()]
     if baseline is not None:
         frame["change"] = frame[name] - frame["baseline"]
+        if intervals:
+            frame[LOW] = [intervals[field].low for field in labels.values()]
+            frame[HIGH] = [intervals[field].high for field in labels.values()]
     return frame
 
 
@@ -93,50 +114,6 @@ def stage_table(stages: Iterable[tuple[str, bool, float]]) -> pd.DataFrame:
     """
     rows = [(name, "reused" if reused else "made", seconds) for name, reused, seconds in stages]
     return pd.DataFrame(rows, columns=["stage", "reused or made", "seconds"])
-
-
-def hierarchy_table(
-    class_names: Sequence[str],
-    class_counts: np.ndarray,
-    common: np.ndarray,
-    subclass_counts: np.ndarray,
-    parents: np.ndarray,
-) -> pd.DataFrame:
-    """List the common classes with their subclasses, and the rare ones in one last row.
-
-    Parameters
-    ----------
-    class_names
-        L names.
-    class_counts
-        (L,) samples per class.
-    common
-        (C,) ids of the common classes, most frequent first.
-    subclass_counts
-        (n,) samples per subclass.
-    parents
-        (n,) class id of each subclass.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `class`, `samples`, `subclasses`, `smallest`, `largest`, `sizes` (descending, as text).
-    """
-    subclass_counts, parents = np.asarray(subclass_counts), np.asarray(parents)
-    rare = np.setdiff1d(np.arange(len(class_names)), common)
-    groups = [(class_names[int(i)], np.array([i])) for i in common]
-    if rare.size:
-        label = "1 rare class" if rare.size == 1 else f"{rare.size} rare classes"
-        groups.append((label, rare))
-    rows = []
-    for name, members in groups:
-        sizes = np.sort(subclass_counts[np.isin(parents, members)])[::-1]
-        listed = ", ".join(f"{size:,}" for size in sizes)
-        smallest, largest = (int(sizes[-1]), int(sizes[0])) if sizes.size else (0, 0)
-        samples = int(np.asarray(class_counts)[members].sum())
-        rows.append((name, samples, int(sizes.size), smallest, largest, listed))
-    columns = ["class", "samples", "subclasses", "smallest", "largest", "sizes"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def dotted(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:

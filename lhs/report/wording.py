@@ -39,6 +39,11 @@ def count(value: float) -> str:
     return f"{int(value):,}"
 
 
+def number(value: float) -> str:
+    """Write a positive number with three digits."""
+    return NOTHING if math.isnan(value) else f"{value:.3g}"
+
+
 def share(value: float) -> str:
     """Write a share in [0, 1] as a percentage with one decimal."""
     return NOTHING if math.isnan(value) else f"{100 * value:.1f} %"

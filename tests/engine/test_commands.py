@@ -80,6 +80,11 @@ def test_hierarchy_json(recipe: str, outcome: Outcome, capsys: pytest.CaptureFix
     assert tree["mean_superpixel_size"] == samples["mean_superpixel_size"]
     assert list(tree["seconds"]) == ["scenes", "samples", "histograms", "hierarchy"]
     assert sum(tree["subclasses_per_class"].values()) <= tree["subclasses"]
+    entries = json.loads(Path(tree["path"]).read_text())["subclasses"]
+    assert all(entry["title"] for entry in entries)
+    page = Path(tree["page"]).read_text()
+    assert tree["digest"] in page
+    assert all(entry["title"] in page for entry in entries)
 
 
 def test_evaluate_json(outcome: Outcome, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,6 +119,21 @@ def test_report_files_agree_with_the_stored_predictions(finished: list[Outcome])
         assert list((folder / "tables").glob("*.csv"))
 
 
+def test_the_report_says_what_changed(outcome: Outcome) -> None:
+    folder = Path(outcome.report).parent
+    facts = json.loads((folder / "run.json").read_text())
+    assert outcome.baseline is not None
+    for name, (low, high) in facts["change_intervals"].items():
+        change = getattr(outcome.evaluation.scores, name) - getattr(outcome.baseline.scores, name)
+        assert low - 1e-9 <= change <= high + 1e-9
+    tables = {path.stem for path in (folder / "tables").glob("*.csv")}
+    assert {"hierarchy", "images", "extremes", "confusion_change", "w", "features"} <= tables
+    page = Path(outcome.report).read_text()
+    assert "Repeat this run" in page
+    assert "digest of hierarchy" in page
+    assert "nearest to the centre" in page
+
+
 def test_model_folder(outcome: Outcome) -> None:
     folder = Path(outcome.model.path) / "model"
     assert sorted(path.name for path in folder.iterdir()) == [

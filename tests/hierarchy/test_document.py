@@ -11,8 +11,10 @@ from lhs.context.histograms import normalise
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
 from lhs.hierarchy.clustering import cluster_class
+from lhs.hierarchy.document import to_document
 from lhs.hierarchy.label_clusters import from_label_clusters
 from lhs.hierarchy.scene_names import from_scene_names
+from lhs.hierarchy.titles import titled
 
 from .test_hierarchy import CLASSES, cluster_hierarchy, scene_hierarchy
 
@@ -69,8 +71,32 @@ def test_anyone_can_read_it(tmp_path):
     assert content["made"]["kind"] == "label_clusters"
     assert content["subclasses"][3]["name"] == "sea/1"
     digest = content.pop("digest")
+    content["schema"] = 1
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(text.encode()).hexdigest() == digest
+
+
+def test_titles_are_in_the_file_and_not_in_the_digest(tmp_path):
+    hierarchy = cluster_hierarchy()
+    shares = np.full((len(hierarchy.subclasses), len(CLASSES)), 1 / len(CLASSES))
+    named = titled(hierarchy, shares)
+    named.save(tmp_path / "h.json")
+    content = json.loads((tmp_path / "h.json").read_text())
+    assert content["schema"] == 2
+    assert content["subclasses"][0]["title"] == named.subclasses[0].title != ""
+    assert content["digest"] == hierarchy.digest
+    assert Hierarchy.load(tmp_path / "h.json").subclasses[0].title == named.subclasses[0].title
+
+
+def test_files_of_schema_1_are_read(tmp_path):
+    hierarchy = cluster_hierarchy()
+    # As version 1 wrote it.
+    content = to_document(hierarchy) | {"digest": hierarchy.digest}
+    assert content["schema"] == 1
+    (tmp_path / "h.json").write_text(json.dumps(content))
+    read = Hierarchy.load(tmp_path / "h.json")
+    assert read.digest == hierarchy.digest
+    assert {subclass.title for subclass in read.subclasses} == {""}
 
 
 def test_names_in_any_script(tmp_path):
@@ -92,7 +118,7 @@ DELETE = object()
 DAMAGES = {
     "no format": (["format"], DELETE, "format"),
     "another format": (["format"], "coco", "format"),
-    "a newer schema": (["schema"], 2, "schema 2 .* newer"),
+    "a newer schema": (["schema"], 3, "schema 3 .* newer"),
     "an unknown key": (["extra"], 1, "extra"),
     "no classes": (["classes"], [], "classes"),
     "a class twice": (["classes"], ["a", "a", "b", "c", "d"], "stands there 2 times"),

@@ -12,6 +12,7 @@ from lhs.evaluation.metrics import scores
 from lhs.report.statistics import (
     RESAMPLES,
     bootstrap,
+    changes,
     holm,
     images_of_classes,
     paired_t,
@@ -124,3 +125,50 @@ def test_the_bootstrap_s_p_value() -> None:
 
 def test_images_of_classes() -> None:
     assert images_of_classes(drawn_counts(0)).tolist() == [40, 40, 2]
+
+
+@pytest.mark.parametrize("images", [8, 60])
+def test_intervals_of_changes_are_scipy_s(images: int) -> None:
+    rng = np.random.default_rng(5)
+    shape = (images, 3, 3)
+    own, other = (
+        rng.integers(0, 30, shape) + rng.integers(20, 90, shape) * np.eye(3, dtype=int)
+        for _ in range(2)
+    )
+    found = changes(own, other)
+
+    def change(name: str) -> tuple[float, float]:
+        def statistic(places: np.ndarray, axis: int) -> np.ndarray:
+            def score(counts: np.ndarray) -> np.ndarray:
+                total = counts[places.astype(int)].sum(axis=axis - 2 if axis < 0 else axis)
+                correct, labelled = np.einsum("...ll->...l", total), total.sum(axis=-1)
+                if name == "per_pixel":
+                    return correct.sum(axis=-1) / labelled.sum(axis=-1)
+                if name == "mean_iou":
+                    return (correct / (labelled + total.sum(axis=-2) - correct)).mean(axis=-1)
+                accuracy = correct / labelled
+                return accuracy.mean(axis=-1) if name == "per_class" else accuracy[..., int(name)]
+
+            return score(own) - score(other)
+
+        theirs = stats.bootstrap(
+            (np.arange(images),), statistic, method="percentile", n_resamples=10_000,
+            vectorized=True, rng=np.random.default_rng(1),
+        ).confidence_interval  # fmt: skip
+        return float(theirs.low), float(theirs.high)
+
+    names = ("per_pixel", "per_class", "mean_iou")
+    mine = {name: (found.scores[name].low, found.scores[name].high) for name in names}
+    mine["1"] = (float(found.low[1]), float(found.high[1]))
+    for name, ends in mine.items():
+        low, high = change(name)
+        assert np.abs(np.subtract(ends, (low, high))).max() < 0.05 * (high - low), name
+
+
+def test_a_class_without_a_test_pixel_has_no_interval() -> None:
+    counts = drawn_counts(0)
+    counts[:, 1] = 0
+    found = changes(counts, counts)
+    assert math.isnan(found.low[1])
+    assert math.isnan(found.high[1])
+    assert (found.low[0], found.high[0]) == (0, 0)

@@ -14,14 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lhs.data.colours import class_colours
 from lhs.data.dataset import Dataset
 from lhs.data.scenes import SPLITS, Scene, void_of
 from lhs.data.synthetic.canvas import (
     CLASSES,
     Array,
     Canvas,
-    Label,
     Rng,
     draw_light,
     noise_tile,
@@ -109,11 +107,8 @@ def synthetic_dataset(
                     **shared,
                 )
             )
-    colours = class_colours(CLASSES)
-    # Three without a fixed colour elsewhere; they lie on sand, water and grass.
-    colours[[Label.FENCE, Label.BOAT, Label.SIGN]] = (122, 72, 36), (120, 50, 190), (250, 180, 30)
     identity = {"generator": GENERATOR, **shared}
-    return Dataset("synthetic", CLASSES, scenes, colours=colours, identity=identity)
+    return Dataset("synthetic", CLASSES, scenes, identity=identity)
 
 
 def _names(seed: int, part: int, count: int) -> list[str]:

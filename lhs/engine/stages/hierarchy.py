@@ -23,6 +23,7 @@ from lhs.engine.stages.descriptors import read_descriptors
 from lhs.engine.stages.given_hierarchy import take_given
 from lhs.engine.stages.pseudo_label_maps import MAPS, map_path, read_map
 from lhs.engine.stages.samples import class_histograms, group_counts
+from lhs.engine.stages.subclass_samples import subclass_samples
 from lhs.engine.storage import Storage
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
@@ -35,6 +36,7 @@ from lhs.hierarchy.kmeans import Backend
 from lhs.hierarchy.label_clusters import from_label_clusters
 from lhs.hierarchy.scene_names import from_scene_names
 from lhs.hierarchy.sparse_rows import SparseRows
+from lhs.hierarchy.titles import titled
 
 logger = logging.getLogger("lhs")
 
@@ -56,6 +58,8 @@ def build_hierarchy(work: Work, scenes: CheckedScenes, path: str) -> dict[str, A
         hierarchy = from_random(like, seed=config.hierarchy.seed)
     else:
         hierarchy = _from_samples(work, scenes)
+        found = subclass_samples(storage, scenes, hierarchy, inputs["samples"].path)
+        hierarchy = titled(hierarchy, found.shares)
     with tempfile.TemporaryDirectory() as scratch:
         hierarchy.save(Path(scratch) / HIERARCHY_FILE)
         storage.put_folder(Path(scratch), path)

@@ -1,78 +1,109 @@
-"""Example patches of a class's subclasses, for the report (the paper's Fig. 4)."""
+"""What the report shows of a hierarchy: subclasses, what surrounds them, patches of each."""
 
 from __future__ import annotations
 
+import math
+
+import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from lhs.config import Config
-from lhs.context.extraction import histogram_rows
+from lhs.config import IMAGE_KINDS, Config
 from lhs.data.patches import cut_patch
-from lhs.engine.stage import StageResult
 from lhs.engine.stages.checked_scenes import CheckedScenes
-from lhs.engine.stages.samples import row_tables
-from lhs.engine.storage import Storage
+from lhs.engine.stages.subclass_samples import SubclassSamples
 from lhs.hierarchy import Hierarchy
+from lhs.hierarchy.titles import titled
+from lhs.report.hierarchy import HierarchyArrays, Patches
 
-PER_SUBCLASS = 8
-IMAGES = 400
-"""Training images to search: enough for a figure, for any size of dataset."""
+PER_ROW = 4
+"""Patches nearest to the centre, and as many random ones."""
+SIDE = 84
+"""Pixels of a patch on the page."""
+MOST_PATCHES = 400
+"""Subclasses with patches, the largest ones: a page of more would be too large to send."""
 
 
-def subclass_patches(
-    storage: Storage,
-    config: Config,
-    scenes: CheckedScenes,
-    hierarchy: Hierarchy,
-    samples: StageResult,
-) -> tuple[str, dict[str, list[np.ndarray]]]:
-    """Patches of the class with the most subclasses, each from a different unaugmented image.
+def hierarchy_arrays(
+    config: Config, scenes: CheckedScenes, found: SubclassSamples
+) -> HierarchyArrays:
+    """A hierarchy with patches of its subclasses, for the report."""
+    hierarchy = found.hierarchy
+    if not all(subclass.title for subclass in hierarchy.subclasses):
+        # Made by an earlier version, or a control.
+        hierarchy = titled(hierarchy, found.shares)
+    counts = np.array([subclass.count for subclass in hierarchy.subclasses])
+    shown = np.argsort(-counts, kind="stable")[:MOST_PATCHES].tolist()
+    patches = _patches(scenes, found, shown, _window(hierarchy, config))
+    return HierarchyArrays(
+        classes=hierarchy.classes,
+        colours=scenes.dataset.colours,
+        class_counts=np.array(hierarchy.made["class_counts"]),
+        common=hierarchy.common,
+        names=[subclass.name for subclass in hierarchy.subclasses],
+        titles=[subclass.title for subclass in hierarchy.subclasses],
+        counts=counts,
+        parents=hierarchy.parents,
+        shares=found.shares,
+        patches=patches,
+        description=_description(hierarchy, config),
+    )
 
-    Returns
-    -------
-    str
-        The class.
-    dict
-        Subclass name to up to eight (S, S, 3) uint8 patches; S is R, at most 227.
-    """
-    label = int(np.bincount(hierarchy.parents).argmax())
-    settings = config.hierarchy
-    given = settings.kind == "file" and hierarchy.kind == "label_clusters"
-    region = hierarchy.region if given else settings.region
-    size = int(min(region, 227))
-    rng = np.random.default_rng(config.hierarchy.seed)
+
+def _window(hierarchy: Hierarchy, config: Config) -> int:
+    """Side of the patches: R, and at most that of the paper's largest networks."""
+    region = hierarchy.made.get("region", config.hierarchy.region)
+    return int(min(math.inf if region == "inf" else region, 227))
+
+
+def _patches(
+    scenes: CheckedScenes, found: SubclassSamples, shown: list[int], size: int
+) -> dict[int, tuple[Patches, Patches]]:
+    dataset, by_image = scenes.dataset, dict[str, list[int]]()
+    rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for subclass in shown:
+        nearest = found.nearest(subclass, PER_ROW)
+        rows[subclass] = nearest, found.random(subclass, PER_ROW, nearest)
+        for sample in np.concatenate(rows[subclass]).tolist():
+            by_image.setdefault(str(found.images[sample]), []).append(sample)
+    cut: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     train = {scene.id: scene for scene in scenes.split("train")}
-    chosen = rng.choice(sorted(train), size=min(IMAGES, len(train)), replace=False)
-    keep = (pc.field("variant") == 0) & (pc.field("label") == label)
-    keep &= pc.field("image").isin(chosen.tolist())
-    columns = ["image", "variant", "y", "x", "label"]
-    tables = row_tables(storage, samples.path, columns)
-    rows = pa.concat_tables(table.filter(keep) for table in tables)
-    rows = rows.sort_by([("image", "ascending"), ("y", "ascending"), ("x", "ascending")])
-    names = [hierarchy.subclasses[i].name for i in np.flatnonzero(hierarchy.parents == label)]
-    patches: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    groups = rows.to_pandas().groupby("image")
-    places = {image: group[["y", "x"]].to_numpy() for image, group in groups}
-    for image_id in chosen.tolist():
-        if all(len(found) >= PER_SUBCLASS for found in patches.values()):
-            break
-        if image_id not in places:
-            continue
-        scene, centres = train[image_id], places[image_id]
-        histograms = histogram_rows(scenes.dataset, scene, 0, centres, region=region, seed=0)
-        classes = np.full(len(centres), label)
-        names = [hierarchy.scene_of(scene) or ""] * len(classes)
-        if hierarchy.of_whole_images:
-            subclass_map = hierarchy.relabel(scene.label_map(), image_id=scene.id)
-            subclasses = subclass_map[centres[:, 0], centres[:, 1]]
-        else:
-            subclasses = hierarchy.subclass_of(classes, histograms, names)
-        # One patch per image and subclass, so that a row shows different places.
-        image = scene.image()
-        for subclass in np.unique(subclasses):
-            row_of = patches[hierarchy.subclasses[subclass].name]
-            if len(row_of) < PER_SUBCLASS:
-                y, x = centres[rng.choice(np.flatnonzero(subclasses == subclass))]
-                row_of.append(cut_patch(image, (int(y), int(x)), size))
-    return hierarchy.classes[label], patches
+    for image_id, samples in by_image.items():
+        image, label_map = train[image_id].load()
+        for sample in samples:
+            centre = (int(found.centres[sample, 0]), int(found.centres[sample, 1]))
+            small = cv2.resize(
+                cut_patch(image, centre, size), (SIDE, SIDE), interpolation=cv2.INTER_AREA
+            )
+            cut[sample] = small, _cut_labels(label_map, centre, size, dataset.void)
+    return {
+        subclass: (
+            Patches([cut[i] for i in nearest.tolist()]), Patches([cut[i] for i in random.tolist()])
+        )
+        for subclass, (nearest, random) in rows.items()
+    }  # fmt: skip
+
+
+def _cut_labels(label_map: np.ndarray, centre: tuple[int, int], size: int, void: int) -> np.ndarray:
+    """(SIDE, SIDE) class ids of the square around a pixel, void beyond the border."""
+    reach = size // 2
+    padded = np.pad(label_map, reach, constant_values=void)
+    square = padded[centre[0] : centre[0] + size, centre[1] : centre[1] + size]
+    return cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+
+
+def _description(hierarchy: Hierarchy, config: Config) -> str:
+    """How it was made, in short."""
+    settings = config.hierarchy
+    if settings.kind == "classes":
+        return ""
+    how = "scene names"
+    if settings.source == "label_clusters":
+        how = f"label-map clusters, R = {settings.region:g}"
+    elif settings.source in IMAGE_KINDS:
+        described_by = hierarchy.made.get("described_by", "gist")
+        how = f"{settings.image_clusters} image clusters ({described_by})"
+    if settings.kind == "file":
+        return f"{hierarchy.kind.replace('_', ' ')} of {settings.file}"
+    if settings.kind == "random":
+        how = f"random, with the numbers and shares of {how}"
+    return f"{how}, rho = {settings.rho:g}"

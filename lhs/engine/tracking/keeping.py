@@ -8,6 +8,7 @@ from lhs.engine.cache import SUCCESS
 from lhs.engine.stages.evaluation import read_image_counts
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.comparison import find_runs
+from lhs.engine.tracking.provenance import run_digests, stage_paths
 from lhs.engine.tracking.reporting import FACTS
 from lhs.loading import build_config
 from lhs.report.evidence import KeptRun, write_run
@@ -35,10 +36,8 @@ def kept_run(storage: Storage, name: str) -> KeptRun:
     """A run, by the name of its folder below `runs/`, with the counts of its test images."""
     facts = storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
     stages = {row["stage"]: row for row in facts["stages"]}
-    paths = {stage: storage.path("stages", stage, row["key"]) for stage, row in stages.items()}
-    scenes, model = (
-        storage.read_json(f"{paths[stage]}/{SUCCESS}") for stage in ("scenes", "model")
-    )
+    paths = stage_paths(storage, facts["stages"])
+    model = storage.read_json(f"{paths['model']}/{SUCCESS}")
     settings = build_config(facts["config"]).dotted()
     images, counts = read_image_counts(storage, paths["evaluation"], len(facts["classes"]))
     return KeptRun(
@@ -48,11 +47,7 @@ def kept_run(storage: Storage, name: str) -> KeptRun:
         dataset=facts["dataset"],
         classes=facts["classes"],
         settings={key: value for key, value in settings.items() if key not in PLACES},
-        digests={
-            "data": scenes["inputs"]["dataset"],
-            "hierarchy": model["inputs"].get("hierarchy"),
-            "weights": model["inputs"].get("weights"),
-        },
+        digests=run_digests(storage, paths["scenes"], paths["model"]),
         versions=model["facts"].get("versions", {}),
         device=model["facts"].get("device", ""),
         seconds={stage: row["seconds"] for stage, row in stages.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,29 +13,44 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from lhs.config import IMAGE_KINDS, Config
+from lhs.config import Config
 from lhs.data.resizing import resized_nearest
 from lhs.engine.cache import Stages
 from lhs.engine.graph import (
     EVALUATION,
     HIERARCHY,
     MODEL,
-    SAMPLES,
+    SCENES,
     annotated_scenes,
-    context_scenes,
+    data_alone,
     has_hierarchy,
 )
 from lhs.engine.stage import StageResult
 from lhs.engine.stages.checked_scenes import CheckedScenes
-from lhs.engine.stages.evaluation import Evaluation, read_evaluation, read_predictions
-from lhs.engine.stages.hierarchy import read_hierarchy
+from lhs.engine.stages.evaluation import (
+    IMAGE_COUNTS,
+    Evaluation,
+    read_evaluation,
+    read_image_counts,
+    read_predictions,
+)
 from lhs.engine.stages.training import baseline_of
-from lhs.engine.tracking.examples import subclass_patches
+from lhs.engine.storage import Storage
+from lhs.engine.tracking.examples import hierarchy_arrays
+from lhs.engine.tracking.hierarchy_page import samples_of
+from lhs.engine.tracking.learned import learned
+from lhs.engine.tracking.provenance import repeat_facts
 from lhs.engine.tracking.tracker import Tracker
+from lhs.evaluation.metrics import Scores
 from lhs.hierarchy.document import HIERARCHY_FILE
-from lhs.report.assemble import Examples, HierarchyArrays, assemble
-from lhs.report.content import ReportData, ReportFigure, ReportTable
+from lhs.loading import build_config
+from lhs.report.assemble import Examples, ImageCounts, assemble
+from lhs.report.content import ReportData, ReportFigure, ReportPictures, ReportTable
+from lhs.report.drawing import mosaic
+from lhs.report.groups import HIERARCHY_SEED, used
 from lhs.report.page import render_page
+from lhs.report.statistics import Difference, paired_t
+from lhs.sweeps import FOLD, SEED
 
 logger = logging.getLogger("lhs")
 
@@ -89,6 +105,13 @@ def write_report(
         logger.warning(note)
     with storage.filesystem.open_input_file(f"{model.path}/history.parquet") as stream:
         history = pq.read_table(stream).to_pandas()
+    images = _image_counts(storage, scored, baseline_result, len(dataset.classes))
+    moved = [] if images is None or baseline is None else images.extremes()
+    arrays, w, variation = None, None, None
+    if hierarchy is not None:
+        context, found = samples_of(stages, config, hierarchy)
+        arrays = hierarchy_arrays(config, context, found)
+        w, variation = learned(storage, f"{model.path}/model", found, context)
     folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")
     shown: dict[str, Any] = {
         "title": name,
@@ -113,8 +136,15 @@ def write_report(
         void=dataset.void,
         confusion=evaluation.counts,
         baseline_confusion=None if baseline is None else baseline.counts,
-        hierarchy=_hierarchy_arrays(stages, config, hierarchy),
-        examples=_examples(stages, config, scenes, scored, baseline_result),
+        hierarchy=arrays,
+        images=images,
+        examples=_examples(storage, scenes, _chosen(config, scenes), scored, baseline_result),
+        extremes=_examples(storage, scenes, moved, scored, baseline_result),
+        repetitions=_repetitions(
+            storage, config, evaluation.scores, None if baseline is None else baseline.scores
+        ),
+        learned=w,
+        variation=variation,
         history=history,
         stages=[(stage.name, stage.reused, stage.seconds) for stage in stages.done],
         paths={
@@ -126,8 +156,15 @@ def write_report(
             "tracking store": tracker.uri,
             "MLflow run": tracker.run_id,
         },
+        repeat=repeat_facts(
+            storage, stages.make(SCENES, data_alone(config)).path, model.path, name
+        ),
+        recipe=config.yaml(),
         notes=notes,
     )
+    facts["change_intervals"] = {
+        key: [change.low, change.high] for key, change in data.intervals.items()
+    }
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
         _write_files(local, data, facts, evaluation.counts)
@@ -149,8 +186,10 @@ def _write_files(folder: Path, data: ReportData, facts: dict[str, Any], counts: 
         for item in section.items:
             if isinstance(item, ReportFigure):
                 (folder / "figures" / f"{item.key}.png").write_bytes(item.png)
-            elif isinstance(item, ReportTable):
-                item.frame.to_csv(folder / "tables" / f"{item.key}.csv", index=False)
+            elif isinstance(item, ReportPictures):
+                (folder / "figures" / f"{item.key}.png").write_bytes(mosaic(item))
+            frame = item.frame if isinstance(item, ReportTable) else item.data
+            frame.to_csv(folder / "tables" / f"{item.key}.csv", index=False)
 
 
 def _pseudo_label_note(stages: Stages, config: Config) -> str:
@@ -167,67 +206,84 @@ def _pseudo_label_note(stages: Stages, config: Config) -> str:
     )
 
 
-def _hierarchy_arrays(
-    stages: Stages, config: Config, result: StageResult | None
-) -> HierarchyArrays | None:
-    if result is None:
+def _image_counts(
+    storage: Storage, scored: StageResult, baseline: StageResult | None, classes: int
+) -> ImageCounts | None:
+    """Counts of each test image; None where an earlier version kept none of them."""
+    results = [scored] if baseline is None else [scored, baseline]
+    if not all(storage.exists(f"{result.path}/{IMAGE_COUNTS}") for result in results):
         return None
-    storage = stages.storage
-    hierarchy = read_hierarchy(storage, result.path)
-    scenes, samples = context_scenes(stages, config), stages.make(SAMPLES, config)
-    patch_class, patches = subclass_patches(storage, config, scenes, hierarchy, samples)
-    settings = config.hierarchy
-    how = "scene names"
-    if settings.source == "label_clusters":
-        how = f"label-map clusters, R = {settings.region:g}"
-    elif settings.source in IMAGE_KINDS:
-        described_by = hierarchy.made.get("described_by", "gist")
-        how = f"{settings.image_clusters} image clusters ({described_by})"
-    if settings.kind == "file":
-        how = f"{hierarchy.kind.replace('_', ' ')} of {settings.file}"
-    if settings.kind == "random":
-        how = f"random, with the numbers and shares of {how}"
-    return HierarchyArrays(
-        class_counts=np.array(hierarchy.made["class_counts"]),
-        common=hierarchy.common,
-        subclass_names=[subclass.name for subclass in hierarchy.subclasses],
-        subclass_counts=np.array([subclass.count for subclass in hierarchy.subclasses]),
-        parents=hierarchy.parents,
-        description={"classes": "", "file": how}.get(
-            settings.kind, f"{how}, rho = {settings.rho:g}"
-        ),
-        patch_class=patch_class,
-        patches=patches,
-    )
+    (ids, own), *others = (read_image_counts(storage, one.path, classes) for one in results)
+    return ImageCounts(ids=ids, counts=own, baseline=others[0][1] if others else None)
+
+
+def _repetitions(
+    storage: Storage, config: Config, own: Scores, baseline: Scores | None
+) -> dict[str, Difference]:
+    """Changes over this run and the stored ones that differ from it in seed and fold alone; empty
+    where there are none."""
+    if baseline is None:
+        return {}
+    pairs = {_repeat(config)[1]: (own.headline(), baseline.headline())}
+    for name in storage.list(storage.path("runs")):
+        path = f"{storage.path('runs', name)}/{FACTS}"
+        if not storage.exists(path):
+            continue
+        facts = storage.read_json(path)
+        if facts["baseline_scores"] is not None:
+            settings, repeat = _repeat(build_config(facts["config"]))
+            if settings == _repeat(config)[0]:
+                pairs.setdefault(repeat, (facts["scores"], facts["baseline_scores"]))
+    if len(pairs) < 2:
+        return {}
+    first, second = zip(*pairs.values(), strict=True)
+    return {
+        key: paired_t([one[key] for one in first], [one[key] for one in second])
+        for key in ("per_pixel", "per_class", "mean_iou")
+    }
+
+
+def _repeat(config: Config) -> tuple[dict[str, Any], tuple[Any, Any]]:
+    """The settings of a run, and its seed and fold."""
+    settings = used(config.dotted())
+    seed, fold = settings.pop(SEED), settings.pop(FOLD)
+    if settings.get(HIERARCHY_SEED) == seed:
+        settings[HIERARCHY_SEED] = SEED
+    return settings, (seed, fold)
 
 
 def _examples(
-    stages: Stages,
-    config: Config,
+    storage: Storage,
     scenes: CheckedScenes,
+    ids: Sequence[str],
     scored: StageResult,
     baseline: StageResult | None,
 ) -> Examples | None:
-    test = scenes.split("test")
-    count = min(config.report.scenes, len(test))
-    if not count:
+    """Some test images with what was predicted."""
+    if not ids:
         return None
-    # Evenly through the sorted ids: the same images for every run on a dataset, not picked.
-    chosen = [test[round(place)] for place in np.linspace(0, len(test) - 1, count)]
-    predictions = read_predictions(stages.storage, scored)
-    before = None if baseline is None else read_predictions(stages.storage, baseline)
-    truths = [scene.label_map() for scene in chosen]
+    predictions = read_predictions(storage, scored)
+    before = None if baseline is None else read_predictions(storage, baseline)
+    pairs = [scenes.dataset.scene(id).load() for id in ids]
+    truths = [truth for _, truth in pairs]
 
     def drawn(found: dict[str, np.ndarray]) -> list[np.ndarray]:
         # Predictions have the full size, images that of `data.long_side`.
         return [
-            resized_nearest(found[scene.id], truth.shape)
-            for scene, truth in zip(chosen, truths, strict=True)
+            resized_nearest(found[id], truth.shape) for id, truth in zip(ids, truths, strict=True)
         ]
 
     return Examples(
-        images=[scene.image() for scene in chosen],
+        ids=ids,
+        images=[image for image, _ in pairs],
         truths=truths,
         predictions=drawn(predictions),
         baseline_predictions=None if before is None else drawn(before),
     )
+
+
+def _chosen(config: Config, scenes: CheckedScenes) -> list[str]:
+    """Ids evenly through the sorted test images: the same for every run on a dataset."""
+    test = scenes.split("test")
+    count = min(config.report.scenes, len(test))
+    return [test[round(place)].id for place in np.linspace(0, len(test) - 1, count)]

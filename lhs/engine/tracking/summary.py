@@ -70,8 +70,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def print_hierarchy(stages: Stages, result: StageResult) -> None:
-    """Print the common classes with their numbers of subclasses, stages, the file."""
+def print_hierarchy(stages: Stages, result: StageResult, page: str) -> None:
+    """Print the common classes with their numbers of subclasses, stages, the file, its page."""
     facts = hierarchy_json(stages, result)
     print()
     for name, count in facts["subclasses_per_class"].items():
@@ -84,6 +84,7 @@ def print_hierarchy(stages: Stages, result: StageResult) -> None:
     print()
     print_stages(stages)
     print(f"hierarchy {facts['path']}")
+    print(f"page      {page}")
 
 
 def hierarchy_json(stages: Stages, result: StageResult) -> dict[str, Any]:

@@ -5,11 +5,11 @@ They use matplotlib's object API only: no pyplot, no global state, safe in threa
 
 from lhs.report.figures.bars import class_frequencies, per_class_change
 from lhs.report.figures.history import curves
-from lhs.report.figures.matrix import MOST, confusion
-from lhs.report.figures.pictures import label_overlay, legend, qualitative, subclass_patches
-from lhs.report.figures.style import DARK, LIGHT, Theme, to_png
+from lhs.report.figures.matrix import MOST, confusion, confusion_change, learned_w
+from lhs.report.figures.pictures import legend
+from lhs.report.figures.style import DARK, LIGHT, NARROW, WIDE, Theme, to_png
 
 __all__ = [
-    "DARK", "LIGHT", "MOST", "Theme", "class_frequencies", "confusion", "curves", "label_overlay",
-    "legend", "per_class_change", "qualitative", "subclass_patches", "to_png",
+    "DARK", "LIGHT", "MOST", "NARROW", "WIDE", "Theme", "class_frequencies", "confusion",
+    "confusion_change", "curves", "learned_w", "legend", "per_class_change", "to_png",
 ]  # fmt: skip

@@ -9,9 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from lhs.report.figures.style import (
     LIGHT,
+    NARROW,
+    SMALL,
+    WIDE,
     Theme,
     add_legend,
     heading,
@@ -22,7 +26,8 @@ from lhs.report.figures.style import (
 from lhs.report.wording import count, plural, share, signed
 
 _SQUARE = {"handlelength": 1.0, "handleheight": 1.0}
-MOST_NAMES = 64
+LEAST_STEP = 0.19
+"""Inches from one named bar to the next."""
 MOST_BARS = 60
 """Classes of which the change is drawn; more would be a figure of several pages."""
 
@@ -36,6 +41,7 @@ def class_frequencies(
     common: np.ndarray,
     *,
     theme: Theme = LIGHT,
+    width: float = WIDE,
 ) -> Figure:
     """Draw how often each class and each subclass occurs (the paper's Fig. 2).
 
@@ -56,8 +62,8 @@ def class_frequencies(
         (n,) class id of each subclass.
     common
         (C,) ids of the common classes.
-    theme
-        Colours.
+    theme, width
+        Colours; inches.
 
     Returns
     -------
@@ -66,9 +72,8 @@ def class_frequencies(
     """
     class_counts, subclass_counts = np.asarray(class_counts), np.asarray(subclass_counts)
     parents, common = np.asarray(parents, dtype=int), np.asarray(common, dtype=int)
-    many = len(class_names) > MOST_NAMES
-    width = float(np.clip(0.11 * len(class_names), 11, 27))
     figure = new_figure(width, 7.4, theme, constrained=True)
+    room = int(width / LEAST_STEP)
     top, bottom = figure.subplots(2, 1, sharey=True)
 
     is_common = np.zeros(len(class_names), dtype=bool)
@@ -77,13 +82,12 @@ def class_frequencies(
     _frequency_bars(top, class_counts[order], is_common[order], theme)
     split = np.bincount(parents, minlength=len(class_names))
     for place, class_id in enumerate(order):
-        if split[class_id] > 1:
+        if split[class_id] > 1 and len(order) <= room:
             top.annotate(
                 f"{split[class_id]}", (place, class_counts[class_id]), xytext=(0, 2),
-                textcoords="offset points", ha="center", fontsize=6 if many else 8,
-                color=theme.common,
+                textcoords="offset points", ha="center", fontsize=SMALL, color=theme.common,
             )  # fmt: skip
-    _name_bars(top, [class_names[i] for i in order], len(common))
+    _name_bars(top, [class_names[i] for i in order], room)
     total = class_counts.sum()
     covered = share(class_counts[common].sum() / total if total else float("nan"))
     heading(
@@ -95,7 +99,7 @@ def class_frequencies(
 
     order = np.argsort(-subclass_counts, kind="stable")
     _frequency_bars(bottom, subclass_counts[order], is_common[parents[order]], theme)
-    _name_bars(bottom, [subclass_names[i] for i in order], 0)
+    _name_bars(bottom, [subclass_names[i] for i in order], room)
     heading(bottom, f"{plural(len(subclass_names), 'subclass', 'subclasses')}", theme)
 
     occurring = np.concatenate([class_counts[class_counts > 0], [1.0]])
@@ -105,7 +109,7 @@ def class_frequencies(
         Patch(color=theme.common, label="common (above: its number of subclasses)"),
         Patch(color=theme.rare, label="rare, not split"),
     ]
-    add_legend(top, theme, handles=handles, loc="upper right", **_SQUARE)
+    add_legend(figure, theme, handles=handles, loc="outside lower left", **_SQUARE)
     return figure
 
 
@@ -117,19 +121,17 @@ def _frequency_bars(axes: Axes, counts: np.ndarray, common: np.ndarray, theme: T
     heights = np.where(counts > 0, counts, np.nan).astype(float)
     axes.bar(np.arange(len(counts)), heights, width=0.78, color=colours)
     axes.set_xlim(-0.7, len(counts) - 0.3)
-    axes.set_ylabel("samples", fontsize=9, color=theme.muted)
+    axes.set_ylabel("samples", fontsize=SMALL, color=theme.muted)
     axes.yaxis.set_major_formatter(lambda value, _: count(value) if value >= 1 else "")
     axes.minorticks_off()
 
 
-def _name_bars(axes: Axes, names: Sequence[str], at_least: int) -> None:
-    shown = len(names) if len(names) <= MOST_NAMES else min(at_least, MOST_NAMES)
+def _name_bars(axes: Axes, names: Sequence[str], room: int) -> None:
+    """Name the bars, if there is room for so many names; the data behind the figure has all."""
+    shown = names if len(names) <= room else []
     axes.set_xticks(
-        np.arange(shown), list(names[:shown]), rotation=45, ha="right", rotation_mode="anchor"
+        np.arange(len(shown)), list(shown), rotation=45, ha="right", rotation_mode="anchor"
     )
-    # Bars are narrower where not all have names.
-    usual = 9 if shown <= 40 else 7
-    axes.tick_params(axis="x", labelsize=usual if len(names) <= MOST_NAMES else 5.5)
     plain(axes.get_xticklabels())
 
 
@@ -139,7 +141,9 @@ def per_class_change(
     scores: np.ndarray,
     common: np.ndarray | None,
     *,
+    interval: tuple[np.ndarray, np.ndarray] | None = None,
     theme: Theme = LIGHT,
+    width: float = WIDE,
 ) -> Figure:
     """Draw each class's change in accuracy against the baseline (the paper's Fig. 7).
 
@@ -155,8 +159,10 @@ def per_class_change(
         (L,) accuracies in [0, 1], nan where the class is absent from the test set.
     common
         (C,) ids of the common classes; None draws all alike.
-    theme
-        Colours.
+    interval
+        Low and high ends of the changes, (L,) each.
+    theme, width
+        Colours; inches.
 
     Returns
     -------
@@ -171,7 +177,8 @@ def per_class_change(
     values = change[order]
     is_common = np.isin(order, order if common is None else np.asarray(common, dtype=int))
 
-    figure = new_figure(9, 1.5 + 0.27 * max(len(order), 3), theme, constrained=True)
+    narrow = width <= NARROW
+    figure = new_figure(width, 1.7 + 0.27 * max(len(order), 3), theme, constrained=True)
     axes = figure.subplots()
     style_axes(axes, theme, grid="x")
     edges = [theme.gain if value >= 0 else theme.loss for value in values]
@@ -181,21 +188,28 @@ def per_class_change(
     places = np.arange(len(order))
     axes.barh(places, values, height=0.68, color=face_colours, edgecolor=edges, linewidth=1.0)
     axes.axvline(0, color=theme.muted, linewidth=0.9)
+    left_end, right_end = np.minimum(values, 0), np.maximum(values, 0)
+    if interval is not None:
+        ends = np.array([one[order] for one in interval])
+        axes.hlines(places, *ends, color=theme.ink, linewidth=1.2)
+        left_end, right_end = np.fmin(left_end, ends[0]), np.fmax(right_end, ends[1])
     for place, value in zip(places, values, strict=True):
+        end = right_end[place] if value >= 0 else left_end[place]
         axes.annotate(
-            signed(value), (value, place), xytext=(5 if value >= 0 else -5, 0),
+            signed(value), (end, place), xytext=(5 if value >= 0 else -5, 0),
             textcoords="offset points", ha="left" if value >= 0 else "right", va="center",
-            fontsize=8.5, color=theme.ink,
+            fontsize=SMALL, color=theme.ink,
         )  # fmt: skip
     axes.set_yticks(places, [class_names[i] for i in order])
     plain(axes.get_yticklabels())
     axes.tick_params(axis="y", labelcolor=theme.ink)
     axes.set_ylim(len(order) - 0.4, -0.6)
-    low, high = min(values.min(initial=0.0), 0.0), max(values.max(initial=0.0), 0.0)
-    room = 0.12 * max(high - low, 0.01)
+    low, high = left_end.min(initial=0.0), right_end.max(initial=0.0)
+    room = (0.36 if narrow else 0.12) * max(high - low, 0.01)
     axes.set_xlim(low - room, high + room)
     axes.xaxis.set_major_formatter(lambda value, _: signed(value).rstrip("0").rstrip("."))
-    axes.set_xlabel("change in the class's accuracy", fontsize=9, color=theme.muted)
+    axes.xaxis.set_major_locator(MaxNLocator(3 if narrow else 8))
+    axes.set_xlabel("change in the class's accuracy", fontsize=SMALL, color=theme.muted)
     if left.size:
         most = f"{np.abs(change[left]).max():.3f}"
         others = plural(left.size, "other class", "other classes")
@@ -207,5 +221,12 @@ def per_class_change(
             Patch(color=theme.muted, label="common: solid"),
             Patch(facecolor=pale, edgecolor=theme.muted, label="rare: outlined"),
         ]
-    add_legend(figure, theme, handles=handles, loc="outside upper left", ncols=4, **_SQUARE)
+    add_legend(
+        figure,
+        theme,
+        handles=handles,
+        loc="outside upper left",
+        ncols=2 if narrow else 4,
+        **_SQUARE,
+    )
     return figure

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from lhs.report.figures.style import LIGHT, Theme, heading, new_figure, style_axes
+from lhs.report.figures.style import LIGHT, NARROW, WIDE, Theme, heading, new_figure, style_axes
 
-WIDE = 20
+SPREAD = 20
 """Times that the largest of scattered values exceeds the smallest before factors count."""
+PANEL = 3.5
+"""Inches of a setting's panel."""
 
 
 def sensitivity(
@@ -19,6 +21,7 @@ def sensitivity(
     *,
     scattered: bool = False,
     theme: Theme = LIGHT,
+    width: float = WIDE,
 ) -> Figure:
     """Draw a panel for each setting: a dot for each trial, a line through the means.
 
@@ -33,8 +36,8 @@ def sensitivity(
         Name of the results.
     scattered
         Whether values are those of a search, each its own.
-    theme
-        Colours.
+    theme, width
+        Colours; inches.
 
     Returns
     -------
@@ -42,8 +45,13 @@ def sensitivity(
         One axes for each setting, all with one scale.
     """
     count = max(1, len(panels))
-    figure = new_figure(max(4.2, 3.4 * count), 3.4, theme, constrained=True)
-    axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    columns = min(count, max(1, int(width / PANEL)))
+    rows = math.ceil(count / columns)
+    figure = new_figure(max(NARROW, PANEL * columns), 3.4 * rows, theme, constrained=True)
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for spare in axes[count:]:
+        spare.remove()
+    axes = axes[:count]
     if not panels:
         axes[0].text(0.5, 0.5, "one setting: nothing varies", ha="center", color=theme.muted)
     for panel, (name, points) in zip(axes, panels.items(), strict=False):
@@ -55,12 +63,13 @@ def sensitivity(
             panel.plot(places, means, color=theme.common, linewidth=1.6)
             labels = ["inf" if math.isinf(value) else f"{value:g}" for value in points]
             panel.set_xticks(places, labels)
-        elif places[0] > 0 and places[-1] / places[0] > WIDE:
+        elif places[0] > 0 and places[-1] / places[0] > SPREAD:
             panel.set_xscale("log")
         panel.margins(x=0.15, y=0.2)
         # The last two parts have room, and distinguish the rates of two phases.
         heading(panel, ".".join(name.split(".")[-2:]), theme)
-    axes[0].set_ylabel(what, color=theme.muted)
+    for first in axes[::columns]:
+        first.set_ylabel(what, color=theme.muted)
     for panel in axes:
         style_axes(panel, theme, grid="y")
     return figure

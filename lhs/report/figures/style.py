@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
+from textwrap import wrap
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,11 @@ from matplotlib.text import Text
 from matplotlib.typing import ColorType
 
 DPI = 180
+"""Two pixels of a picture are one of the page, so that 10 points are 12.5 pixels."""
+WIDE, NARROW = 10.9, 3.7
+"""Inches that a figure may have on a wide page and on a phone's."""
+SMALL = 10
+"""Points of the smallest text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +110,7 @@ def style_axes(axes: Axes, theme: Theme, *, grid: Literal["x", "y"] | None = Non
     axes.set_facecolor(theme.surface)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.tick_params(which="both", length=0, colors=theme.muted, labelsize=9)
+    axes.tick_params(which="both", length=0, colors=theme.muted, labelsize=SMALL)
     axes.set_axisbelow(True)
     if grid is not None:
         axes.grid(visible=True, axis=grid, color=theme.grid, linewidth=0.8)
@@ -112,9 +118,10 @@ def style_axes(axes: Axes, theme: Theme, *, grid: Literal["x", "y"] | None = Non
 
 def heading(axes: Axes, text: str, theme: Theme) -> None:
     """Set a panel's heading, left-aligned."""
+    text = "\n".join(wrap(text, max(20, round(9 * axes.figure.bbox.width / DPI))))
     axes.set_title(text, loc="left", fontsize=10.5, color=theme.ink, pad=10, parse_math=False)
 
 
 def add_legend(owner: Axes | Figure, theme: Theme, **options: Any) -> None:
     """Add a legend without a frame, in quiet colours; options as matplotlib's."""
-    owner.legend(frameon=False, fontsize=9, labelcolor=theme.muted, **options)
+    owner.legend(frameon=False, fontsize=SMALL, labelcolor=theme.muted, **options)

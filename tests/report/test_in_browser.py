@@ -1,0 +1,87 @@
+"""The pages in a real browser: they load, sort, open by keyboard, and fit their screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lhs.report.content import ReportData
+from lhs.report.page import render_page
+from tests.browser import needs_chromium, opened
+
+CUT = """[...document.querySelectorAll(".scroll")].filter(
+    (one) => one.scrollWidth > one.clientWidth + 1).length"""
+SMALL = """[...document.querySelectorAll("body *")].filter(
+    (one) => one.innerText && parseFloat(getComputedStyle(one).fontSize) < 12).length"""
+pytestmark = [needs_chromium, pytest.mark.thorough]
+
+
+@pytest.fixture(scope="module")
+def path(report: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render_page(report), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_loads_and_nothing_is_cut_off(path: Path, width: int, scheme: str) -> None:
+    with opened(width) as page:
+        page.emulate_media(color_scheme=scheme)
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("requestfailed", lambda request: said.append(request.url[:80]))
+        page.goto(path.as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        loaded = "[...document.images].every((one) => one.complete && one.naturalWidth > 0)"
+        assert page.evaluate(loaded)
+        assert said == []
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        if width == 400:
+            assert page.evaluate(CUT) == 0
+        assert page.evaluate(SMALL) == 0
+
+
+def test_a_class_opens_by_keyboard(path: Path) -> None:
+    with opened() as page:
+        page.goto(path.as_uri())
+        page.focus("details.class summary")
+        assert not page.is_visible("details.class .subclass")
+        page.keyboard.press("Enter")
+        assert page.is_visible("details.class .subclass")
+        page.keyboard.press("Enter")
+        assert not page.is_visible("details.class .subclass")
+
+
+def test_tables_sort_by_keyboard_and_missing_scores_stay_last(path: Path) -> None:
+    with opened() as page:
+        page.goto(path.as_uri())
+        table = page.locator("#classes table")
+
+        def column(number: int) -> list[str]:
+            return list(table.locator(f"tbody tr > :nth-child({number})").all_inner_texts())
+
+        heads = table.locator("thead th").all_inner_texts()
+        pixels = heads.index("test pixels") + 1
+        accuracy = heads.index("accuracy") + 1
+        table.locator("thead button").nth(pixels - 1).press("Enter")
+        assert [int(text) for text in column(pixels)] == sorted(map(int, column(pixels)))[::-1]
+        assert table.locator("thead th").nth(pixels - 1).get_attribute("aria-sort") == "descending"
+        table.locator("thead button").nth(accuracy - 1).click()
+        table.locator("thead button").nth(accuracy - 1).click()
+        values = column(accuracy)
+        numbers = np.array([float(text) for text in values[:-1]])
+        assert (np.diff(numbers) >= 0).all()
+        assert column(1)[-1] == "moon", "it has no test pixel"
+
+
+def test_the_data_of_a_table_can_be_saved(path: Path, tmp_path: Path) -> None:
+    with opened() as page:
+        page.goto(path.as_uri())
+        with page.expect_download() as saved:
+            page.click("#scores .data a")
+        saved.value.save_as(tmp_path / "scores.csv")
+        assert saved.value.suggested_filename == "scores.csv"
+        assert (tmp_path / "scores.csv").read_text().startswith("score,baseline,")
