@@ -113,8 +113,7 @@ class ProgressHandler(logging.Handler):
 
 
 _actors: dict[tuple[str, str], Any] = {}
-"""The actor of this process, by the cluster and the process's id there: the next cluster may give it
-the same id."""
+"""The actor of this process, by the cluster and the process's id, which the next one may repeat."""
 
 
 def _process() -> tuple[str, str]:
