@@ -22,7 +22,7 @@ SMALL = (
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", SOURCES)
 def test_each_format_is_trained_on(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], cluster: None
 ) -> None:
     source = made(name, tmp_path / "source")
     assert run_import(source, tmp_path / "out") == 0

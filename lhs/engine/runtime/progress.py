@@ -112,21 +112,26 @@ class ProgressHandler(logging.Handler):
             self.progress.log(f"{self.prefix}{line}", record.levelno)
 
 
-_actors: dict[str, Any] = {}
-"""The actor of this process, by the process's id in Ray, which each `ray.init` changes."""
+_actors: dict[tuple[str, str], Any] = {}
+"""The actor of this process, by the cluster and the process's id, which the next one may repeat."""
+
+
+def _process() -> tuple[str, str]:
+    context = ray.get_runtime_context()
+    return context.get_session_name(), context.get_worker_id()
 
 
 def share_actor(progress: Progress) -> None:
     """Use the actor of a task of the driver's for the tasks of this process too."""
     _actors.clear()
-    _actors[ray.get_runtime_context().get_worker_id()] = progress.actor
+    _actors[_process()] = progress.actor
 
 
 @contextmanager
 def opened() -> Iterator[Progress]:
     """A new task at this process's actor, which is started where there is none or it died."""
     start()
-    process, task = ray.get_runtime_context().get_worker_id(), uuid.uuid4().hex
+    process, task = _process(), uuid.uuid4().hex
     try:
         actor = _actors[process]
         ray.get(actor.open.remote(task))

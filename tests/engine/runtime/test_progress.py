@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +24,7 @@ from lhs.engine.runtime.progress import (
     forwarded_logs,
     opened,
 )
+from tests.engine.conftest import isolated
 
 LOGGER = logging.getLogger("lhs")
 
@@ -120,3 +124,25 @@ def test_log_lines_of_a_trial_are_logged_by_the_driver(
         (logging.WARNING, "[3 x] one"),
         (logging.INFO, "[3 x] two"),
     ]
+
+
+TWICE = """
+from lhs.engine.runtime.cluster import connected, start
+from lhs.engine.runtime.progress import opened
+for number in range(2):
+    with connected():
+        start()
+        with opened() as progress:
+            progress.report_error(str(number))
+            print(progress.state().error)
+"""
+
+
+@pytest.mark.ray
+def test_a_process_that_starts_ray_again_has_a_new_actor(tmp_path: Path) -> None:
+    # Its id in Ray is the same both times.
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE], env=isolated(), cwd=tmp_path, text=True, timeout=300,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "1"])
