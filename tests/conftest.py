@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from lhs.data import Dataset, open_dataset
 from lhs.data.archive import unpack
 from lhs.data.catalogue import KNOWN
 from lhs.errors import UserError
+
+# A busy machine is no fault of a test's.
+settings.register_profile("lhs", deadline=None)
+settings.load_profile("lhs")
 
 _STEMS = {"siftflow": "SiftFlowDataset", "stanford": "iccv09Data"}
 _CACHE = Path.home() / ".cache" / "lhs-tests"

@@ -145,13 +145,14 @@ def test_run(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
 def test_hierarchy(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     calls.replace("lhs.engine.graph.annotated_scenes")
     calls.replace("lhs.engine.cache.Stages.make", "made")
+    calls.replace("lhs.engine.tracking.hierarchy_page.write_hierarchy_page", "the page")
     calls.replace("lhs.engine.tracking.summary.print_hierarchy")
     calls.replace("lhs.engine.tracking.summary.hierarchy_json", {"some": 1})
     calls.type("hierarchy", "demo", "--set", "hierarchy.rho=0.5", "--json")
     stage, config = calls.given("make")[-2:]
     assert (stage.name, config.hierarchy.rho) == ("hierarchy", 0.5)
-    assert calls.given("print_hierarchy")[1] == "made"
-    assert json.loads(capsys.readouterr().out) == {"some": 1}
+    assert calls.given("print_hierarchy")[1:] == ("made", "the page")
+    assert json.loads(capsys.readouterr().out) == {"some": 1, "page": "the page"}
     calls.replace("lhs.engine.cache.Stages.make", SimpleNamespace(path="p"))
     calls.replace("lhs.engine.graph.context_scenes", SimpleNamespace(split=lambda name: [name]))
     calls.replace("lhs.engine.stages.hierarchy.read_hierarchy")

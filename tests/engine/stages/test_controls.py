@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lhs.data import open_dataset
@@ -37,7 +38,11 @@ def sampled(folder: Path, **changes: Any) -> Stages:
     pixels = [9] * classes
     labels = FoundLabels(images=2, unlabelled_images=0, class_pixels=pixels).as_dict()
     pretend(stages, SCENES, data_alone(config), problems={}, class_pixels=pixels, labels=labels)
-    pretend(stages, SAMPLES, config, class_counts=list(range(classes)))
+    rows = pretend(stages, SAMPLES, config, class_counts=list(range(classes))) / "rows"
+    rows.mkdir()
+    scene = open_dataset(config.data).split("train")[0]
+    row = {"image": [scene.id], "variant": [0], "y": [5], "x": [6], "label": [0]}
+    pq.write_table(pa.table(row), rows / "part.parquet")
     return stages
 
 

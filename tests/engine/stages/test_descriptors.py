@@ -18,7 +18,8 @@ from lhs.engine.stages.descriptors import read_descriptors
 from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.sample_index import SampleIndexReader
 from lhs.engine.stages.samples import row_tables
-from lhs.engine.tracking.examples import subclass_patches
+from lhs.engine.stages.subclass_samples import subclass_samples
+from lhs.engine.tracking.examples import hierarchy_arrays
 from lhs.engine.tuning.plan import make_shared, plan_text
 from lhs.engine.tuning.results import agreement_of
 from lhs.loading import build_config
@@ -171,11 +172,17 @@ def test_variants_share_the_cluster_of_their_image(made: SimpleNamespace) -> Non
 
 
 def test_the_report_s_patches_are_of_the_clusters_images(made: SimpleNamespace) -> None:
-    _, patches = subclass_patches(
-        made.stages.storage, made.config, made.scenes, made.hierarchy, stage(made.stages, "samples")
-    )
-    assert all(name.startswith("cluster") for name in patches)
-    assert any(patches.values())
+    samples = stage(made.stages, "samples").path
+    found = subclass_samples(made.stages.storage, made.scenes, made.hierarchy, samples)
+    images, subclasses = made.hierarchy.made["images"], made.hierarchy.subclasses
+    common = [
+        (images[image], subclasses[subclass].scene)
+        for image, subclass in zip(found.images, found.subclasses, strict=True)
+        if subclasses[subclass].parent in made.hierarchy.common
+    ]
+    assert len(common) > 100
+    assert all(cluster == own for cluster, own in common)
+    assert hierarchy_arrays(made.config, made.scenes, found).patches
 
 
 def test_a_sweep_plans_the_same_stages(made: SimpleNamespace, seen: SimpleNamespace) -> None:
