@@ -13,7 +13,7 @@ from tests.data.importing.test_command import run_import
 
 SMALL = (
     "context.superpixel_size=30", "context.variants=0", "hierarchy.region=15", "hierarchy.n_star=2",
-    "train.max_steps=3", "train.crop_height=32", "train.crop_width=32", "train.batch_size=2",
+    "train.max_steps=3", "train.crop_height=64", "train.crop_width=64", "train.batch_size=2",
     "network.weights=none", "network.channels=8", "report.scenes=1", "report.baseline=none",
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -266,6 +267,92 @@ def same_names(folder: Path) -> Source:
     return one_folder(folder, suffix="")
 
 
+def _boxes(number: int) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
+    """Ids of two boxes (1 and 2) on 0, and left, top, right, bottom of each."""
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    boxes = [(3 + number, 4, 20, 17), (22, 10 + number, 44, 36)]
+    for id, (left, top, right, bottom) in enumerate(boxes, start=1):
+        values[top:bottom, left:right] = id
+    return values, boxes
+
+
+def coco(folder: Path) -> Source:
+    """Polygons, and run lengths by columns, in one file beside `images/`."""
+    source = Source(folder, ("--background", "ground"), classes=("car", "tree", "ground"))
+    images, things = [], []
+    for number in range(6):
+        image(folder / "images" / f"{number}.jpg", number)
+        images.append(
+            {"id": number, "file_name": f"{number}.jpg", "height": HEIGHT, "width": WIDTH}
+        )
+        values, boxes = _boxes(number)
+        left, top, right, bottom = boxes[0]
+        polygon = [[left, top, right, top, right, bottom, left, bottom]]
+        columns = np.concatenate([[0], values.T.ravel() == 2, [0]]).astype(int)
+        starts = np.flatnonzero(np.diff(columns))
+        counts = np.diff(np.concatenate([[0], starts, [values.size]])).tolist()
+        runs = {"size": [HEIGHT, WIDTH], "counts": counts}
+        for category, outline in ((3, polygon), (7, runs)):
+            things.append({
+                "id": len(things), "image_id": number, "category_id": category,
+                "segmentation": outline, "iscrowd": 0, "area": 1, "bbox": [0, 0, 1, 1],
+            })  # fmt: skip
+        source.pixels[str(number)] = meaning(values, {0: "ground", 1: "car", 2: "tree"})
+    tree = {
+        "images": images, "annotations": things,
+        "categories": [{"id": 3, "name": "car"}, {"id": 7, "name": "tree"}],
+    }  # fmt: skip
+    (folder / "instances.json").write_text(json.dumps(tree))
+    return source
+
+
+def labelme(folder: Path) -> Source:
+    """A file for each image, with rectangles."""
+    source = Source(folder, ("--background", "void"), classes=("car", "tree"))
+    for number in range(6):
+        image(folder / f"{number}.jpg", number)
+        values, boxes = _boxes(number)
+        # labelme's corners are pixels that belong to the shape.
+        shapes = [
+            {"label": label, "points": [[left, top], [right - 1, bottom - 1]],
+             "shape_type": "rectangle", "flags": {}, "group_id": None}
+            for label, (left, top, right, bottom) in zip(source.classes, boxes, strict=True)
+        ]  # fmt: skip
+        tree = {
+            "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": f"{number}.jpg",
+            "imageData": None, "imageHeight": HEIGHT, "imageWidth": WIDTH,
+        }  # fmt: skip
+        (folder / f"{number}.json").write_text(json.dumps(tree))
+        source.pixels[str(number)] = meaning(values, {0: None, 1: "car", 2: "tree"})
+    return source
+
+
+def hugging_face(folder: Path) -> Source:
+    """As `datasets` itself saves it."""
+    # Here, as it takes seconds.
+    from datasets import Dataset, DatasetDict, Features
+    from datasets import Image as Picture
+
+    names = folder.parent / f"{folder.name}-names.txt"
+    names.write_text("\n".join(SCENERY))
+    source = Source(folder, ("--classes", str(names)), classes=SCENERY)
+    tables = {}
+    for split, numbers in (("train", range(5)), ("test", range(5, 7))):
+        rows: dict[str, list] = {"image": [], "mask": []}
+        for place, number in enumerate(numbers):
+            values = values_of([0, 1, 2], number)
+            noise = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+            rows["image"].append(Image.fromarray(noise))
+            rows["mask"].append(Image.fromarray(values))
+            id = f"{split}/{place:06}"
+            source.pixels[id] = meaning(values, dict(enumerate(SCENERY)))
+            source.splits.setdefault(split, set()).add(id)
+        features = Features({"image": Picture(), "mask": Picture()})
+        tables[split] = Dataset.from_dict(rows, features=features)
+    DatasetDict(tables).save_to_disk(str(folder))
+    return source
+
+
 SOURCES: dict[str, tuple[str, Callable[[Path], Source]]] = {
     "voc": ("voc", voc),
     "cityscapes": ("cityscapes", cityscapes),
@@ -279,6 +366,9 @@ SOURCES: dict[str, tuple[str, Callable[[Path], Source]]] = {
     "roboflow": ("pairs", roboflow),
     "listed": ("pairs", listed),
     "same names": ("pairs", same_names),
+    "coco": ("coco", coco),
+    "labelme": ("labelme", labelme),
+    "hugging face": ("hugging-face", hugging_face),
 }
 """From a name to the format that must be recognised, and the function that makes the source."""
 
