@@ -53,8 +53,11 @@ class NetworkConfig(Section):
     """Where it starts; random weights must be asked for. `release` and `file` read
     `weights_file`: the network's public release, or tensors under this network's own names."""
     weights_file: str = ""
-    channels: int = Field(96, ge=8, le=1024)
-    """Width of the feature-pyramid head (`lite`, `timm:NAME`)."""
+    head: Literal["mlp", "pyramid"] = "mlp"
+    """Of `lite` and `timm:NAME`: `mlp`, all levels normalised, projected and added up; `pyramid`, a
+    feature pyramid, as models that do not name theirs have."""
+    channels: int | None = Field(None, ge=8, le=1024)
+    """Width of that head; None: 256 of `mlp`, 96 of `pyramid`."""
     dropout: float | None = Field(None, ge=0.0, lt=1.0)
     """Instead of the network's own."""
 
@@ -64,6 +67,16 @@ class NetworkConfig(Section):
         return (
             f"{self.name} on {self.encoder or LITE}" if self.name.startswith("smp:") else self.name
         )
+
+    @property
+    def has_head(self) -> bool:
+        """Whether `head` and `channels` are used."""
+        return self.name == "lite" or self.name.startswith("timm:")
+
+    @property
+    def width(self) -> int:
+        """`channels`, or what stands for None."""
+        return self.channels or (256 if self.has_head and self.head == "mlp" else 96)
 
     @property
     def patches(self) -> bool:

@@ -123,7 +123,8 @@ def _parse(content: bytes) -> ModelDescription:
     if long_side is not None and (type(long_side) is not int or long_side < 1):
         raise ValueError(f"long_side {long_side!r}, allowed are whole numbers above 0")
     description = ModelDescription(
-        network=NetworkConfig.model_validate(tree["network"]),
+        # Those of earlier versions do not name their head.
+        network=NetworkConfig.model_validate({"head": "pyramid", **tree["network"]}),
         strategy=strategy,
         dataset=str(tree["dataset"]),
         classes=classes,

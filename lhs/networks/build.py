@@ -37,8 +37,7 @@ def _build(config: NetworkConfig, outputs: int) -> SceneNetwork:
         return PATCH_NETWORKS[name](outputs)
     if name in FINEST:
         return FCN(name, outputs)
-    if name == "lite":
-        return EncoderNetwork(outputs, config.channels)
     if name.startswith("smp:"):
         return SmpNetwork(outputs, name.removeprefix("smp:"), config.encoder or LITE)
-    return EncoderNetwork(outputs, config.channels, name.removeprefix("timm:"))
+    backbone = LITE if name == "lite" else name.removeprefix("timm:")
+    return EncoderNetwork(outputs, config.width, backbone, config.head)

@@ -1,8 +1,9 @@
-"""`lite` and `timm:NAME`: a timm backbone under a light feature-pyramid head at stride 8."""
+"""`lite` and `timm:NAME`: a timm backbone under a light head at stride 8."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,6 +26,36 @@ def _separable(channels: int) -> nn.Sequential:
         nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
     )
+
+
+class MlpHead(nn.Module):
+    """Projections of all levels added up at stride 8, as in the decoder of SegFormer (Xie et al.
+    2021).
+
+    Maps at strides 8, 16 and 32, (B, C_i, H / s_i, W / s_i), become one of `channels` at stride 8.
+    Each is normalised before it: scales of a pretrained encoder's channels differ by far. The map
+    at stride 32 also brings its mean over the whole image, so that every pixel sees the scene it
+    is in.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(count) for count in in_channels)
+        self.projections = nn.ModuleList(
+            nn.Conv2d(count, channels, 1, bias=False) for count in in_channels
+        )
+        self.scene = nn.Conv2d(in_channels[-1], channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        levels = [norm(features) for norm, features in zip(self.norms, maps, strict=True)]
+        total = self.scene(levels[-1].mean(dim=(2, 3), keepdim=True))
+        for projection, features in zip(self.projections, levels, strict=True):
+            # Of the fewer pixels, before they are made more: the same, as both are linear.
+            total = total + functional.interpolate(
+                projection(features), size=levels[0].shape[-2:], mode="bilinear"
+            )
+        return functional.relu(self.norm(total))
 
 
 class PyramidHead(nn.Module):
@@ -52,16 +83,18 @@ class PyramidHead(nn.Module):
 
 
 class EncoderNetwork(SceneNetwork):
-    """Encoder, pyramid head and a last layer of 1 x 1 convolutions.
+    """Encoder, head and a last layer of 1 x 1 convolutions.
 
     Parameters
     ----------
     outputs
         Number of classes or subclasses the last layer scores.
     channels
-        Width of the pyramid head.
+        Width of the head.
     backbone
         Name of a timm model that gives maps at strides 8, 16 and 32.
+    head
+        `network.head`.
 
     Raises
     ------
@@ -72,7 +105,13 @@ class EncoderNetwork(SceneNetwork):
     multiple = STRIDES[-1]
     timm_part = "encoder"
 
-    def __init__(self, outputs: int, channels: int, backbone: str = LITE) -> None:
+    def __init__(
+        self,
+        outputs: int,
+        channels: int,
+        backbone: str = LITE,
+        head: Literal["mlp", "pyramid"] = "mlp",
+    ) -> None:
         import timm
 
         super().__init__()
@@ -82,7 +121,8 @@ class EncoderNetwork(SceneNetwork):
             backbone, pretrained=False, features_only=True, out_indices=self.levels
         )
         self.normalise = normalise_of(backbone)
-        self.head = PyramidHead(self.encoder.feature_info.channels(), channels)
+        kind = {"mlp": MlpHead, "pyramid": PyramidHead}[head]
+        self.head = kind(self.encoder.feature_info.channels(), channels)
         self.dropout = BatchDropout(0.1)
         self.last = nn.Conv2d(channels, outputs, 1)
 

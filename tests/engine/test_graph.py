@@ -105,6 +105,7 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("network.weights", "imagenet", "ME", BASELINE),
     # Also where nothing is read from it, as in stored keys.
     ("network.weights_file", "elsewhere", "ME", BASELINE),
+    ("network.head", "pyramid", "ME", ""),
     ("network.channels", 32, "ME", BASELINE),
     ("network.dropout", 0.1, "ME", BASELINE),
     ("train.baseline.new_layers", {"epochs": 3}, "", BASELINE),

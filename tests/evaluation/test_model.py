@@ -305,6 +305,22 @@ def test_a_description_that_says_what_cannot_be_is_named(folder, changes):
     assert str(folder / DESCRIPTION) in refused(folder)
 
 
+def test_a_model_that_names_no_head_has_a_pyramid(tmp_path):
+    network = decided(EncoderNetwork(3, 8, head="pyramid"))
+    description = dataclasses.replace(
+        described("baseline", 3),
+        network=NetworkConfig(channels=8, weights="none", head="pyramid"),
+    )
+    save_model(tmp_path, network, description)
+    tree = json.loads((tmp_path / DESCRIPTION).read_text())
+    del tree["network"]["head"]
+    (tmp_path / DESCRIPTION).write_text(json.dumps(tree))
+    read = load_model(tmp_path)
+    assert read.description == description
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(read.scores.whole.state_dict().get(name, tensor), tensor)
+
+
 @pytest.mark.parametrize("changes", [{"strategy": "magic"}, {"strategy": None}], ids=str)
 def test_an_unknown_strategy_is_named(folder, changes):
     change(folder, **changes)
@@ -346,7 +362,7 @@ def test_weights_of_another_network_are_named(folder, models):
 
 
 def test_weights_of_another_width_are_named(folder):
-    change(folder, network={"name": "lite", "weights": "none", "channels": 16})
+    change(folder, network={"name": "lite", "weights": "none", "head": "mlp", "channels": 16})
     message = refused(folder)
     assert str(folder / WEIGHTS) in message
     assert "has shape" in message

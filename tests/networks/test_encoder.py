@@ -3,20 +3,21 @@
 import pytest
 import timm
 import torch
+from torch.nn import functional as F
 
 from lhs.config import NetworkConfig
 from lhs.errors import UserError
-from lhs.networks.encoder import EncoderNetwork
+from lhs.networks.encoder import EncoderNetwork, MlpHead
 from lhs.networks.weights import load_weights
 from tests.networks.geometry import count
 
 LITE = NetworkConfig(channels=8)
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=["mlp", "pyramid"])
+def network(request):
     torch.manual_seed(0)
-    return EncoderNetwork(11, 96).eval()
+    return EncoderNetwork(11, 96, head=request.param).eval()
 
 
 def test_every_pixel_sees_the_whole_scene(network):
@@ -28,19 +29,48 @@ def test_every_pixel_sees_the_whole_scene(network):
     assert (difference > 0).all()
 
 
-def test_its_size_counted_by_hand():
+@pytest.mark.parametrize("head", ["mlp", "pyramid"])
+def test_its_size_counted_by_hand(head):
     """EfficientNet-Lite0 without its 1280-wide top and classifier, and the head written out."""
-    network = EncoderNetwork(8, 96)
+    network = EncoderNetwork(8, 96, head=head)
     whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     top = count(whole.conv_head) + count(whole.bn2) + count(whole.classifier)
-    lateral = sum(count * 96 + 96 for count in (40, 112, 320)) + (320 * 96 + 96)
-    smooth = 3 * (96 * 9 + 96 * 96 + 2 * 96)
+    maps = (40, 112, 320)
+    if head == "mlp":
+        expected = sum(2 * n + n * 96 for n in maps) + 320 * 96 + 2 * 96
+    else:
+        expected = sum(n * 96 + 96 for n in (*maps, 320)) + 3 * (96 * 9 + 96 * 96 + 2 * 96)
     last = 8 * 96 + 8
     assert count(network.encoder) == count(whole) - top
-    assert count(network.head) == lateral + smooth
+    assert count(network.head) == expected
     assert count(network.last) == last
-    assert count(network) == count(whole) - top + lateral + smooth + last
-    assert count(network) == pytest.approx(3.07e6, rel=0.05)
+    assert count(network) == count(whole) - top + expected + last
+
+
+def test_the_mlp_head_is_a_layer_over_all_levels_beside_each_other():
+    """Upsampled and concatenated before one projection, as is usually written."""
+    torch.manual_seed(0)
+    head = MlpHead((3, 5, 4), 6).eval()
+    for norm in (*head.norms, head.norm):
+        torch.nn.init.uniform_(norm.running_mean)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+        torch.nn.init.uniform_(norm.weight)
+        torch.nn.init.uniform_(norm.bias)
+    maps = [torch.randn(2, n, 16 // s, 24 // s) for n, s in ((3, 1), (5, 2), (4, 4))]
+    levels = [norm(features) for norm, features in zip(head.norms, maps, strict=True)]
+    mean = levels[-1].mean(dim=(2, 3), keepdim=True).expand(-1, -1, 16, 24)
+    beside = torch.cat([F.interpolate(x, size=(16, 24), mode="bilinear") for x in levels], 1)
+    weights = torch.cat([*(layer.weight for layer in head.projections), head.scene.weight], 1)
+    expected = F.relu(head.norm(F.conv2d(torch.cat([beside, mean], 1), weights)))
+    torch.testing.assert_close(head(maps), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "width"),
+    [({}, 256), ({"head": "pyramid"}, 96), ({"channels": 8}, 8), ({"name": "fcn16s"}, 96)],
+)
+def test_widths_are_those_of_the_heads(settings, width):
+    assert NetworkConfig(**settings).width == width
 
 
 @pytest.mark.parametrize(("outputs", "channels"), [(1, 8), (300, 32)])

@@ -150,8 +150,10 @@ def training_settings(config: Config) -> dict[str, Any]:
         if settings[name] == value:
             del settings[name]
     # The encoder is in the label, so that keys of networks without one are what they were.
-    network = config.network.model_dump(mode="json", exclude={"encoder"})
-    network["name"] = config.network.label
+    network = config.network.model_dump(mode="json", exclude={"encoder", "head"})
+    network |= {"name": config.network.label, "channels": config.network.width}
+    if config.network.has_head and config.network.head != "pyramid":
+        network["head"] = config.network.head
     if config.network.weights in FROM_FILE:
         # Its content is in the key (`network_weights`), not its path.
         del network["weights_file"]
