@@ -102,6 +102,7 @@ def test_hierarchy_run_and_evaluation_are_those_of_the_disk(
     assert scores[0].splitlines()[-4:] == scores[1].splitlines()[-4:]
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_ends_with_the_weights_of_the_disk(
     store: ObjectStore, disk: Path, tmp_path: Path
 ) -> None:
