@@ -4,11 +4,11 @@
     lhs sweep tune/finetuning.py --recipe stanford-lite-baseline --set data.held_out=114
     ray submit cluster.yaml tune/finetuning.py                the same on a cluster
 
-The baseline, with the encoder frozen under either head as the control that fine-tuning must beat: then
-the encoder at a tenth of the rate, with its pretrained statistics, other scales, colours, a moving
-average of the weights, larger batches. All see the training images equally often. Scores are those on
-488 training images, which are held out; test images are not used. It has not been run to its end yet:
-the recipes' settings are from before it.
+The baseline, with the encoder frozen under either head as the control that fine-tuning must beat:
+then the encoder at a tenth of the rate, with its pretrained statistics, other scales, colours, a
+moving average of the weights, larger batches. All see the training images equally often. Scores are
+those on 488 training images, which are held out; test images are not used. It has not been run to
+its end yet: the recipes' settings are from before it.
 """
 
 from lhs.run import run_file
