@@ -14,7 +14,7 @@ from lhs.data.scenes import Scene
 from lhs.hierarchy.classes import common_classes
 from lhs.hierarchy.scene_names import from_scene_names
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_common_classes_and_pairs_are_as_many_as_the_paper_s(
