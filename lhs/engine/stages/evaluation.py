@@ -324,6 +324,11 @@ def read_image_counts(
 
 def read_predictions(storage: Storage, result: StageResult) -> dict[str, np.ndarray]:
     """The stored predicted label maps: image id to (H, W)."""
-    with storage.filesystem.open_input_file(f"{result.path}/predictions.parquet") as stream:
+    return predictions_in(storage, result.path)
+
+
+def predictions_in(storage: Storage, path: str) -> dict[str, np.ndarray]:
+    """The same of an evaluation's folder."""
+    with storage.filesystem.open_input_file(f"{path}/predictions.parquet") as stream:
         table = pq.read_table(stream)
     return {row["image"]: np.array(Image.open(io.BytesIO(row["png"]))) for row in table.to_pylist()}
