@@ -39,7 +39,7 @@ class ComparedRun:
 
     Attributes
     ----------
-    title, strategy, dataset
+    title, dataset
         As of `ReportData`.
     class_names
         L names.
@@ -58,7 +58,6 @@ class ComparedRun:
     """
 
     title: str
-    strategy: str
     dataset: str
     class_names: tuple[str, ...]
     confusion: np.ndarray
@@ -219,6 +218,8 @@ def verdicts(settings: Sequence[Setting]) -> list[str]:
         if open_:
             text += f"; nothing says how sure its lead over {_listed(open_)} is"
         found.append(f"{text}.")
+    if found and len(settings) > 2:
+        found.append("The best of several is chosen after the fact, so its score flatters it.")
     return found
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lhs.report.compared import HEADLINES, ComparedRun, Setting, settings_of
+from lhs.report.compared import HEADLINES, ComparedRun, Setting, settings_of, verdicts
 from lhs.report.content import ReportTable, Section
 from lhs.report.page import render
-from lhs.report.side_by_side import Load, intro, setting_items
+from lhs.report.side_by_side import Load, setting_items
 from lhs.report.tables import differing_settings, dotted
 from lhs.report.wording import NOTHING, plural
 from lhs.sweeps import FOLD, SEED
@@ -55,8 +55,14 @@ def _dataset_section(runs: Sequence[ComparedRun], load: Load, prefix: str) -> Se
                 "the table of runs.",
             )
         )  # fmt: skip
+    trust = ""
+    if any(len(setting.runs) < 2 for setting in settings):
+        trust = (
+            "Settings with one run are no evidence for small differences: these can come from the "
+            "seed alone."
+        )
     return Section(
-        key=f"{prefix}dataset", title=runs[0].dataset, intro=" ".join(intro(settings)),
+        key=f"{prefix}dataset", title=runs[0].dataset, intro=trust, points=verdicts(settings),
         items=tuple(items),
     )  # fmt: skip
 
@@ -68,18 +74,19 @@ def _shown_settings(setting: Setting) -> dict[str, object]:
 
 def _runs_table(settings: Sequence[Setting], prefix: str) -> ReportTable:
     rows, links = [], []
+    folded = settings[0].first.dataset == "stanford"
     for setting in settings:
         for run in setting.runs.values():
             config = dotted(run.config)
-            fold = config.get(FOLD, NOTHING) if run.dataset == "stanford" else NOTHING
             row = {"run": run.title, "setting": setting.name, "seed": config.get(SEED, NOTHING)}
-            row |= {"fold": fold}
+            if folded:
+                row["fold"] = config.get(FOLD, NOTHING)
             row |= {label: getattr(run.scores, field) for field, label in HEADLINES.items()}
-            row |= {"ended": run.created or NOTHING, "MLflow run": run.run_id or NOTHING}
+            row |= {"ended": run.created, "MLflow run": run.run_id[:8]}
             rows.append(row)
             links.append(run.href)
     return ReportTable(
         key=f"{prefix}runs", title="Runs", frame=pd.DataFrame(rows), links=links,
-        caption="Each leads to its own page.",
+        caption="Each leads to its own page, which has the whole id of its run in MLflow.",
         formats=dict.fromkeys(HEADLINES.values(), "score"),
     )  # fmt: skip

@@ -166,12 +166,14 @@ class ReportTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page: a heading, a sentence or two, and its figures and tables in order."""
+    """A part of the page: a heading, a sentence or two, points, and its figures and tables in
+    order."""
 
     key: str
     title: str
     intro: str
     items: tuple[ReportFigure | ReportTable | ReportPictures | ReportHierarchy, ...]
+    points: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

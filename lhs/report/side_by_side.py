@@ -20,7 +20,6 @@ from lhs.report.compared import (
     class_changes,
     difference,
     distinct,
-    verdicts,
 )
 from lhs.report.content import ReportFigure, ReportPictures, ReportTable
 from lhs.report.drawing import css, draw
@@ -58,19 +57,6 @@ class SideBySide:
 
 Load = Callable[[Sequence[Setting], Sequence[str]], SideBySide | None]
 """Reads the images of some ids with the predictions of settings; None where they are gone."""
-
-
-def intro(settings: Sequence[Setting]) -> list[str]:
-    """Sentences on which setting is best, and how far that can be trusted."""
-    found = verdicts(settings)
-    if found and len(settings) > 2:
-        found.append("The best of several was chosen after the fact: its score flatters it.")
-    if any(len(setting.runs) < 2 for setting in settings):
-        found.append(
-            "Settings with one run are no evidence for small differences: these can come from the "
-            "seed alone."
-        )
-    return found
 
 
 def setting_items(settings: Sequence[Setting], load: Load, prefix: str = "") -> Items:
@@ -130,7 +116,6 @@ def _scores_table(settings: Sequence[Setting], prefix: str) -> ReportTable:
     frame = pd.DataFrame(
         {
             "setting": [one.name for one in settings],
-            "strategy": [one.first.strategy for one in settings],
             "runs": [len(one.runs) for one in settings],
         }
     )
@@ -190,9 +175,7 @@ def _class_figure(first: Setting, other: Setting, number: int, prefix: str) -> R
     )  # fmt: skip
 
 
-def _class_table(
-    settings: Sequence[Setting], shown: Sequence[Setting], prefix: str
-) -> ReportTable:
+def _class_table(settings: Sequence[Setting], shown: Sequence[Setting], prefix: str) -> ReportTable:
     first = settings[0]
     columns: list[tuple[str, object, str]] = [("class", list(first.first.class_names), "text")]
     images = first.first.images

@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from lhs.data import open_dataset
+from lhs.data.dataset import Dataset
 from lhs.data.resizing import resized_nearest
 from lhs.engine.stages.evaluation import IMAGE_COUNTS, predictions_in, read_image_counts
 from lhs.engine.storage import Storage
@@ -56,9 +57,7 @@ def compare_runs(storage: Storage, runs: list[str]) -> str:
         If a run does not exist, or several match a name.
     """
     names = list(dict.fromkeys(find_runs(storage, runs)))
-    html = render_comparison(
-        [_compared(storage, name) for name in names], partial(load_pictures, storage)
-    )
+    html = render_comparison([_compared(storage, name) for name in names], partial(_load, storage))
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     page = storage.path(FOLDER, f"comparison-{digest}.html")
     storage.make_folder(storage.path(FOLDER))
@@ -145,7 +144,6 @@ def _compared(storage: Storage, name: str) -> ComparedRun:
     evaluation = stage_paths(storage, facts["stages"]).get("evaluation", "")
     return ComparedRun(
         title=facts["title"],
-        strategy=facts["strategy"],
         dataset=facts["dataset"],
         class_names=tuple(facts["classes"]),
         confusion=counts,
@@ -166,17 +164,21 @@ def stored_images(storage: Storage, evaluation: str, classes: int) -> ImageCount
     return ImageCounts(ids=ids, counts=counts)
 
 
+def _load(storage: Storage, settings: Sequence[Setting], ids: Sequence[str]) -> SideBySide | None:
+    config = build_config(settings[0].first.config)
+    return load_pictures(storage, lambda: open_dataset(config.data), settings, ids)
+
+
 def load_pictures(
-    storage: Storage, settings: Sequence[Setting], ids: Sequence[str]
+    storage: Storage, opened: Callable[[], Dataset], settings: Sequence[Setting], ids: Sequence[str]
 ) -> SideBySide | None:
     """Test images with what the first run of each setting predicts; None, and a warning, where the
     dataset can't be read any more."""
-    first = settings[0].first
     try:
-        dataset = open_dataset(build_config(first.config).data)
+        dataset = opened()
         pairs = [dataset.scene(id).load() for id in ids]
     except (UserError, OSError) as error:
-        logger.warning(f"the page shows no test images, as {first.dataset} can't be read: {error}")
+        logger.warning(f"the page shows no test images, as they can't be read: {error}")
         return None
     found = {one.name: predictions_in(storage, one.first.evaluation) for one in settings}
     return SideBySide(

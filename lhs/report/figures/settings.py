@@ -87,9 +87,7 @@ def setting_scores(
     return figure
 
 
-def importance(
-    shares: Mapping[str, float], *, theme: Theme = LIGHT, width: float = WIDE
-) -> Figure:
+def importance(shares: Mapping[str, float], *, theme: Theme = LIGHT, width: float = WIDE) -> Figure:
     """Draw the importance of settings, shares that sum to 1, as bars, the largest on top."""
     names = list(shares)
     figure = new_figure(min(width, 8.0), 0.4 * len(names) + 0.7, theme, constrained=True)
