@@ -25,7 +25,7 @@ from lhs.loading import build_config
 from lhs.report.changes import ImageCounts
 from lhs.report.compared import ComparedRun, Setting
 from lhs.report.comparison import render_comparison
-from lhs.report.paper import Run, as_html, as_markdown, paper_tables
+from lhs.report.paper import Run, as_html, as_markdown, paper_tables, unfitting
 from lhs.report.side_by_side import SideBySide
 
 logger = logging.getLogger("lhs")
@@ -123,10 +123,12 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
         facts = storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
         config = build_config(facts["config"]).model_dump(mode="json")
         found.append(Run(config, facts["scores"], name))
-    tables = paper_tables(found)
+    tables, note = paper_tables(found), unfitting(found)
+    texts = [as_markdown(number, tables[number]) for number in tables]
     files = {
-        out / "tables.md": "\n".join(as_markdown(number, tables[number]) for number in tables),
-        out / "tables.html": as_html(tables),
+        # Last, as this file is printed.
+        out / "tables.md": "\n".join([*texts, *([f"{note}\n"] if note else [])]),
+        out / "tables.html": as_html(tables, note),
     } | {out / f"table-{number}.csv": tables[number].to_csv(index=False) for number in tables}
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,7 @@ def importance(
         key: distribution(Between(**values) if isinstance(values, Mapping) else values)
         for key, values in space.items()
     }
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     study.add_trials(
         [
@@ -48,4 +49,5 @@ def importance(
             for changes, score in trials
         ]
     )
-    return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
+    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return {key: float(value) for key, value in found.items()}
