@@ -77,7 +77,9 @@ def side_by_side():
         return SideBySide(
             ids=ids, images=[np.zeros((12, 16, 3), dtype=np.uint8)] * len(ids),
             truths=[truth] * len(ids),
-            predictions={one.name: [truth ^ place] * len(ids) for place, one in enumerate(settings)},
+            predictions={
+                one.name: [truth ^ place] * len(ids) for place, one in enumerate(settings)
+            },
             colours=np.arange(12, dtype=np.uint8).reshape(4, 3) * 20, void=255,
         )  # fmt: skip
 

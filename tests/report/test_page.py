@@ -1,7 +1,6 @@
 """The pages stand alone, escape what users name, and say what the arrays say."""
 
 import base64
-import dataclasses
 import hashlib
 import io
 import subprocess
