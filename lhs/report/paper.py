@@ -114,7 +114,7 @@ def unfitting(runs: Sequence[Run]) -> str:
     said = []
     if elsewhere:
         names = ", ".join(f"{run.name} ({run.config['data']['dataset']})" for run in elsewhere)
-        said.append(f"In no table, as these are of {known}: {names}.")
+        said.append(f"The tables are of {known}; in none of them: {names}.")
     if others:
         names = ", ".join(run.name for run in others)
         said.append(f"With settings of no row of the paper, in rows of their own: {names}.")
