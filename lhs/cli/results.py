@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def add_commands(commands: Group) -> None:
     """Add the commands of this file."""
     pages = add_command(commands, "report", report, "one page that compares finished runs")
-    pages.add_argument("runs", nargs="+", metavar="RUN", help="MLflow run id or run name")
+    pages.add_argument(
+        "runs", nargs="+", metavar="RUN",
+        help="name, MLflow run id, or the path of a report that a run printed",
+    )  # fmt: skip
     text = "the paper's tables, our scores beside its own; or the tables of a folder of kept runs"
     paper = add_command(commands, "tables", tables, text)
     paper.add_argument(
@@ -37,8 +40,9 @@ def add_commands(commands: Group) -> None:
 def _storage(options: Namespace) -> Storage:
     from lhs.config import Config
     from lhs.engine.storage import Storage
+    from lhs.engine.tracking.comparison import storage_in
 
-    return Storage(options.storage or Config().storage)
+    return Storage(options.storage or storage_in(options.runs) or Config().storage)
 
 
 def report(options: Namespace) -> int:

@@ -113,22 +113,11 @@ def examples_pictures(
         maps = [("annotation", truth), (strategy, own)]
         if before is not None:
             maps.insert(1, ("baseline", before[place]))
-        pictures = [Picture(examples.images[place], f"Test image {image_id}", photograph=True,
-                            heading="image")]  # fmt: skip
-        labelled = truth != void
-        record: dict[str, Any] = {"image": image_id}
-        for name, labels in maps:
-            present |= set(np.unique(labels[labels < len(class_names)]).tolist())
-            note = ""
-            if labels is not truth and labelled.any():
-                record[name] = float((labels == truth)[labelled].mean())
-                note = f"{share(record[name])} right"
-            pictures.append(
-                Picture(
-                    painted(labels, colours), f"Label map of {image_id}: {name}",
-                    names=placed_names(labels, class_names), heading=name, note=note,
-                )
-            )  # fmt: skip
+        pictures, rights = label_pictures(
+            image_id, examples.images[place], maps, class_names, colours, void
+        )
+        present |= present_in([labels for _, labels in maps], class_names)
+        record: dict[str, Any] = {"image": image_id, **rights}
         errors = _error_map(truth, own, None if before is None else before[place], void)
         pictures.append(Picture(errors, f"Error map of {image_id}", heading="errors"))
         records.append(record)
@@ -150,6 +139,38 @@ def examples_pictures(
         legend=(*legend, *((f"errors: {name}", colour) for name, colour in kinds)),
         data=pd.DataFrame(records),
     )  # fmt: skip
+
+
+def label_pictures(
+    image_id: str,
+    image: np.ndarray,
+    maps: Sequence[tuple[str, np.ndarray]],
+    class_names: Sequence[str],
+    colours: np.ndarray,
+    void: int,
+) -> tuple[list[Picture], dict[str, float]]:
+    """An image (H, W, 3) beside its label maps (H, W), the annotation first; and which share of the
+    annotated pixels is right in each of the others, by name."""
+    pictures = [Picture(image, f"Test image {image_id}", photograph=True, heading="image")]
+    truth, rights = maps[0][1], dict[str, float]()
+    labelled = truth != void
+    for name, labels in maps:
+        note = ""
+        if labels is not truth and labelled.any():
+            rights[name] = float((labels == truth)[labelled].mean())
+            note = f"{share(rights[name])} right"
+        pictures.append(
+            Picture(
+                painted(labels, colours), f"Label map of {image_id}: {name}",
+                names=placed_names(labels, class_names), heading=name, note=note,
+            )
+        )  # fmt: skip
+    return pictures, rights
+
+
+def present_in(maps: Sequence[np.ndarray], class_names: Sequence[str]) -> set[int]:
+    """Ids of the classes that occur in label maps."""
+    return {i for labels in maps for i in np.unique(labels).tolist() if i < len(class_names)}
 
 
 def _error_map(

@@ -144,9 +144,14 @@ class ReportTable:
         The numbers, unrounded.
     formats
         From column to how it is written: `text` (default), `count`, `score`, `change`, `number`,
-        `seconds`.
+        `seconds`; of cells that are a `Difference` also `difference`, and `estimate` of a score
+        with its interval.
     folded
         Show only the heading until the reader opens it.
+    links
+        Addresses that the first cells of the rows lead to, empty ones nowhere; none for no links.
+    best
+        From column to the row whose cell is marked.
     """
 
     key: str
@@ -155,16 +160,20 @@ class ReportTable:
     frame: pd.DataFrame
     formats: Mapping[str, str] = field(default_factory=dict)
     folded: bool = False
+    links: Sequence[str] = ()
+    best: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page: a heading, a sentence or two, and its figures and tables in order."""
+    """A part of the page: a heading, a sentence or two, points, and its figures and tables in
+    order."""
 
     key: str
     title: str
     intro: str
     items: tuple[ReportFigure | ReportTable | ReportPictures | ReportHierarchy, ...]
+    points: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +212,6 @@ class ReportData:
         Warnings for the reader, such as images that were skipped. Plain text.
     created
         When the run ended, as text.
-    href
-        Address of the run's own page, relative to a comparison's; None gives no link.
     """
 
     title: str
@@ -223,4 +230,3 @@ class ReportData:
     recipe: str = ""
     notes: Sequence[str] = ()
     created: str = ""
-    href: str | None = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from io import BytesIO
 from typing import Any
@@ -25,8 +25,9 @@ from lhs.report.content import (
     ReportTable,
     Section,
 )
+from lhs.report.statistics import Difference
 from lhs.report.summary import summary
-from lhs.report.tables import differing_settings, settings_table
+from lhs.report.tables import settings_table, with_ends
 
 HEADLINES = (
     ("per_pixel", "Per-pixel accuracy", "labelled test pixels that are right"),
@@ -37,13 +38,15 @@ HEADLINES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One table cell: its text, how it is set, how long its bar is (0 to 1, None for none), and the
-    number that it is sorted by."""
+    """One table cell: its text, how it is set, how long its bar is (0 to 1, None for none), the
+    number that it is sorted by, where it leads, and whether it is the best of its column."""
 
     text: str
     kind: str
     bar: float | None = None
     number: float | None = None
+    href: str = ""
+    best: bool = False
 
 
 def render_page(report: ReportData) -> str:
@@ -95,77 +98,23 @@ def render_hierarchy(title: str, subtitle: str, section: Section, facts: Mapping
     return render("hierarchy.html", title=title, subtitle=subtitle, section=section, facts=facts)
 
 
-def render_comparison(reports: Sequence[ReportData]) -> str:
-    """Write one page that sets several runs side by side, grouped by dataset.
-
-    Parameters
-    ----------
-    reports
-        The runs, in the order they are shown; those with an `href` are linked.
-
-    Returns
-    -------
-    str
-        One HTML document, as self-contained as `render_page`'s.
-    """
-    groups: dict[str, list[ReportData]] = {}
-    for report in reports:
-        groups.setdefault(report.dataset, []).append(report)
-    compared = [_compared(dataset, members) for dataset, members in groups.items()]
-    return render("comparison.html", count=len(reports), groups=compared)
-
-
-def _compared(dataset: str, reports: Sequence[ReportData]) -> dict[str, object]:
-    columns = []
-    for field, _, _ in HEADLINES:
-        column = [_cell(getattr(report.scores, field), "score") for report in reports]
-        best = max((cell.text for cell in column if cell.bar is not None), default="")
-        columns.append([(cell, len(reports) > 1 and cell.text == best) for cell in column])
-    names = _distinct([report.title for report in reports])
-    by_name = dict(zip(names, reports, strict=True))
-    differing = differing_settings({name: report.config for name, report in by_name.items()})
-    classes = reports[0].class_names
-    by_class = None
-    if len(reports) > 1 and all(report.class_names == classes for report in reports):
-        accuracies = {name: report.scores.per_class_accuracy for name, report in by_name.items()}
-        frame = pd.DataFrame({"class": list(classes), **accuracies})
-        by_class = table_of(frame, dict.fromkeys(by_name, "score"))
-    return {
-        "dataset": dataset,
-        "labels": [label for _, label, _ in HEADLINES],
-        "rows": [
-            {
-                "report": report,
-                "name": name,
-                "cells": cells,
-                "seeds": ", ".join(map(str, sorted(set(report.seeds)))) or wording.NOTHING,
-            }
-            for name, report, *cells in zip(names, reports, *columns, strict=True)
-        ],
-        "differing": table_of(differing) if len(differing) else None,
-        "classes": by_class,
-        "single": any(len(set(report.seeds)) < 2 for report in reports),
-    }
-
-
-def _distinct(titles: Sequence[str]) -> list[str]:
-    return [
-        title if titles.count(title) == 1 else f"{title} ({titles[: i + 1].count(title)})"
-        for i, title in enumerate(titles)
-    ]
-
-
 def table_of(
     table: ReportTable | pd.DataFrame, formats: Mapping[str, str] | None = None
 ) -> dict[str, object]:
     """Rows of cells as the templates write them; `formats` as in `ReportTable`."""
-    frame = table.frame if isinstance(table, ReportTable) else table
-    formats = table.formats if isinstance(table, ReportTable) else formats or {}
-    kinds = [formats.get(str(column), "text") for column in frame.columns]
+    if not isinstance(table, ReportTable):
+        table = ReportTable(key="", title="", caption="", frame=table, formats=formats or {})
+    frame = table.frame
+    kinds = [table.formats.get(str(column), "text") for column in frame.columns]
     rows = [
         [_cell(value, kind) for value, kind in zip(row, kinds, strict=True)]
         for row in frame.itertuples(index=False, name=None)
     ]
+    for row, href in zip(rows, table.links, strict=False):
+        row[0] = replace(row[0], href=href)
+    for column, place in table.best.items():
+        number = frame.columns.get_loc(column)
+        rows[place][number] = replace(rows[place][number], best=True)
     heads = [Cell(str(column), kind) for column, kind in zip(frame.columns, kinds, strict=True)]
     return {"heads": heads, "rows": rows}
 
@@ -173,6 +122,8 @@ def table_of(
 def _cell(value: object, kind: str) -> Cell:
     if kind == "text":
         return Cell(str(value), kind)
+    if kind in ("difference", "estimate"):
+        return _interval_cell(value, kind)
     number = float(value)  # type: ignore[arg-type]
     if kind == "score":
         bar = None if math.isnan(number) else min(max(number, 0.0), 1.0)
@@ -181,6 +132,17 @@ def _cell(value: object, kind: str) -> Cell:
         return Cell(wording.signed(number), f"change {wording.direction(number)}", None, number)
     write = {"count": wording.count, "number": wording.number, "seconds": wording.seconds}[kind]
     return Cell(write(number), kind, None, number)
+
+
+def _interval_cell(value: object, kind: str) -> Cell:
+    if not isinstance(value, Difference):
+        return Cell(wording.NOTHING, kind, None, math.nan)
+    if kind == "estimate":
+        bar = None if math.isnan(value.mean) else min(max(value.mean, 0.0), 1.0)
+        text = wording.estimate(value.mean, value.low, value.high)
+        return Cell(text, "score", bar, value.mean)
+    text = wording.with_interval(value.mean, value.low, value.high)
+    return Cell(text, f"difference {wording.direction(value.mean)}", None, value.mean)
 
 
 def _data_uri(kind: str, content: bytes) -> str:
@@ -202,7 +164,7 @@ def _picture_uri(picture: Picture | bytes) -> str:
 
 
 def _csv_uri(frame: pd.DataFrame) -> str:
-    return _data_uri("text/csv", frame.to_csv(index=False).encode())
+    return _data_uri("text/csv", with_ends(frame).to_csv(index=False).encode())
 
 
 def _png_size(png: bytes) -> tuple[int, int]:

@@ -101,6 +101,28 @@ def paper_tables(runs: Sequence[Run]) -> dict[int, pd.DataFrame]:
     return tables
 
 
+def unfitting(runs: Sequence[Run]) -> str:
+    """A sentence on the runs that fit no row of the paper's tables; empty where all do."""
+    rows = paper_rows().to_dict("records")
+    known = ", ".join(DATASETS)
+    elsewhere = [run for run in runs if run.config["data"]["dataset"] not in DATASETS]
+    others = [
+        run
+        for run in runs
+        if run not in elsewhere and not any(_stands_in(run.config, row) for row in rows)
+    ]
+    said = []
+    if elsewhere:
+        names = ", ".join(f"{run.name} ({run.config['data']['dataset']})" for run in elsewhere)
+        said.append(f"The tables are of {known}; in none of them: {names}.")
+    if others:
+        names = ", ".join(run.name for run in others)
+        said.append(f"With settings of no row of the paper, in rows of their own: {names}.")
+    if said and len(elsewhere) + len(others) == len(runs):
+        said.insert(0, "No run fits a row of the paper.")
+    return " ".join(said)
+
+
 def _named(runs: Sequence[Run], groups: Sequence[Group]) -> list[tuple[list[Run], str]]:
     """The runs of each group, and what sets it apart from others of the same method and notes."""
     alike: dict[str, list[Group]] = {}
@@ -258,7 +280,7 @@ def _line(cells: Any) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def as_html(tables: Mapping[int, pd.DataFrame]) -> str:
-    """All tables as one page that needs nothing but itself."""
+def as_html(tables: Mapping[int, pd.DataFrame], note: str = "") -> str:
+    """All tables as one page that needs nothing but itself; the note comes first."""
     shown = [(TITLES[number], table_of(written(frame))) for number, frame in tables.items()]
-    return render("paper.html", tables=shown)
+    return render("paper.html", tables=shown, note=note)

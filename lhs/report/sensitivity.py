@@ -1,8 +1,7 @@
-"""A sweep's tables and page: what its settings change, and what sharing of stages saved."""
+"""A sweep's tables and figure: what its settings change, and what sharing of stages saved."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +10,12 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from lhs.report.content import ReportFigure, ReportTable, Section
+from lhs.report.content import ReportFigure
 from lhs.report.drawing import draw
 from lhs.report.figures.sensitivity import sensitivity
 from lhs.report.groups import HIERARCHY_SEED, Group, grouped, labels, varied
-from lhs.report.page import render
-from lhs.report.statistics import Difference, paired_t
+from lhs.report.statistics import paired_t
 from lhs.report.tables import mean_and_std
-from lhs.report.wording import NOTHING, with_interval
 from lhs.sweeps import FOLD, SEED, trial_name
 
 STAGES = (
@@ -55,6 +52,8 @@ class Trial:
         What it is a repetition of, where the sweep names that.
     error
         Why it failed; empty for one that did not.
+    href
+        Address of its run's page, relative to the sweep's; empty without one.
     """
 
     number: int
@@ -68,6 +67,7 @@ class Trial:
     stopped_after: int | None = None
     variant: str = ""
     error: str = ""
+    href: str = ""
 
     @property
     def name(self) -> str:
@@ -254,111 +254,3 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
-
-
-def render_sweep(
-    *,
-    title: str,
-    subtitle: str,
-    recipe: str,
-    trials: Sequence[Trial],
-    agreement: pd.DataFrame | None,
-    paths: Mapping[str, str],
-    created: str,
-    metric: str | None = None,
-) -> str:
-    """Write a sweep's page.
-
-    Parameters
-    ----------
-    title, subtitle, created
-        Text at the top.
-    recipe
-        What the trials change.
-    trials
-        The trials, the first one being what the others are compared with.
-    agreement
-        See `agreement`; None where there are no two hierarchies to compare.
-    paths
-        From a short label to the path.
-    metric
-        Of a search, the score that it maximizes; its trials come best first.
-
-    Returns
-    -------
-    str
-        One HTML document, as self-contained as a run's.
-    """
-    settings, differences = setting_frame(trials), difference_frame(trials)
-    written = settings.rename(columns={f"{key}_std": f"{key} ±" for key in SCORES})
-    for key in (*SIZES, *(f"{name} ±" for name in SCORES)):
-        if key in written:
-            written[key] = [_short(value) for value in written[key]]
-    items: list[ReportFigure | ReportTable] = [
-        sensitivity_figure(trials, metric or "per_pixel", search=metric is not None),
-        ReportTable(
-            key="settings", title="Settings", frame=written,
-            formats=dict.fromkeys(SCORES, "score"),
-            caption="Means over runs, with the sample standard deviation (±) of several.",
-        ),
-        ReportTable(
-            key="sharing", title="What sharing saved", frame=sharing_frame(trials),
-            formats={"needed": "count", "built": "count"}
-            | dict.fromkeys(("seconds", "alone", "saved"), "seconds"),
-            caption="What results cost when they were made; alone: had each trial made its own.",
-        ),
-    ]  # fmt: skip
-    if metric is None and len(differences):
-        shown = differences.map(
-            lambda cell: (
-                with_interval(cell.mean, cell.low, cell.high)
-                if isinstance(cell, Difference)
-                else cell
-            )
-        )
-        table = ReportTable(
-            key="differences", title="Differences from the first setting", frame=shown,
-            caption="Means over pairs of one seed and fold, with 95 % intervals by Student's t "
-            "where there are two pairs or more. Folds are not independent of each other.",
-        )  # fmt: skip
-        items.insert(2, table)
-    failed = [trial for trial in trials if trial.error]
-    if failed:
-        rows = [{"trial": t.number, "changes": t.name, "reason": t.error} for t in failed]
-        table = ReportTable(
-            key="failed", title="Failed trials", frame=pd.DataFrame(rows),
-            caption="They have no scores; `lhs sweep --resume` tries them again.",
-        )  # fmt: skip
-        items.insert(0, table)
-    if agreement is not None:
-        table = ReportTable(
-            key="agreement", title="How far the hierarchies agree",
-            frame=agreement.rename_axis("setting").reset_index(),
-            formats=dict.fromkeys(agreement.columns, "score"),
-            caption="Adjusted Rand index of the subclasses that two settings give the same "
-            "samples: 1 is the same division, 0 what chance gives.",
-        )  # fmt: skip
-        items.insert(-1, table)
-    note = ""
-    if metric is not None:
-        stopped = sum(trial.stopped_after is not None for trial in trials)
-        note = (
-            f"Scores are those of training images that were kept out, by {metric}; {stopped} of "
-            f"{len(trials)} trials were stopped early and show what they had reached."
-        )
-    elif settings["runs"].min() < 2 and any(trial.scores for trial in trials):
-        note = "A setting with one seed proves nothing: differences may come from the seed alone."
-    section = Section(
-        key="sweep", title="What it found", intro=f"Trials of {recipe}, {len(settings)} settings.",
-        items=tuple(items),
-    )  # fmt: skip
-    return render(
-        "sweep.html", title=title, subtitle=subtitle, note=note, section=section, paths=paths,
-        created=created,
-    )  # fmt: skip
-
-
-def _short(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return NOTHING
-    return f"{value:.4f}" if isinstance(value, float) and value % 1 else f"{value:g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,7 +114,13 @@ class Changes:
 def changes(counts: np.ndarray, baseline: np.ndarray) -> Changes:
     """The change against a baseline by the bootstrap over N test images, (N, L, L) counts each."""
     own, other = (resampled(one, resamples=PAGE_RESAMPLES) for one in (counts, baseline))
-    images = len(counts)
+    return changes_of(own, other, len(counts))
+
+
+def changes_of(
+    own: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], images: int
+) -> Changes:
+    """The same of what `resampled` gives of two models, or of its means over models."""
     numbers = {
         name: bootstrap(own[name], other[name], images) for name in own if own[name].ndim == 1
     }

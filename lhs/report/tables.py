@@ -159,3 +159,18 @@ def differing_settings(runs: Mapping[str, Mapping[str, object]]) -> pd.DataFrame
 def written(value: object) -> str:
     """Write one setting's value."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def with_ends(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table in which cells that are a `Difference` are three columns: its mean and its ends."""
+    columns: list[tuple[str, list[object]]] = []
+    for place, name in enumerate(frame.columns):
+        cells = frame.iloc[:, place].tolist()
+        if not any(isinstance(cell, Difference) for cell in cells):
+            columns.append((str(name), cells))
+            continue
+        for field, end in (("mean", ""), ("low", f" {LOW}"), ("high", f" {HIGH}")):
+            columns.append((f"{name}{end}", [getattr(cell, field, math.nan) for cell in cells]))
+    out = pd.DataFrame({place: cells for place, (_, cells) in enumerate(columns)})
+    out.columns = pd.Index([heading for heading, _ in columns])
+    return out

@@ -28,6 +28,11 @@ def with_interval(value: float, low: float, high: float) -> str:
     return signed(value) if math.isnan(low) else f"{signed(value)} [{signed(low)}, {signed(high)}]"
 
 
+def estimate(value: float, low: float, high: float) -> str:
+    """Write a score with its interval, where it has one: `0.926 [0.911, 0.940]`."""
+    return score(value) if math.isnan(low) else f"{score(value)} [{score(low)}, {score(high)}]"
+
+
 def direction(value: float) -> str:
     """Say `gain`, `loss` or `same` for a difference as `signed` writes it."""
     text = signed(value)

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from lhs.report.assemble import Examples, HierarchyArrays, ImageCounts, LearnedW, assemble
+from lhs.report.compared import ComparedRun
 from lhs.report.hierarchy import Patches
+from lhs.report.side_by_side import SideBySide
 
 NAMES = ["sky", "<b>road</b>", "car & co", "moon"]
 COUNTS = np.array([[80, 10, 10, 0], [5, 40, 5, 0], [5, 0, 5, 0], [0, 0, 0, 0]])
@@ -35,6 +37,53 @@ def _arrays(**changes):
 def arrays():
     """Makes a hierarchy's arrays with some of them changed."""
     return _arrays
+
+
+def _compared(title="one", seed=0, right=8, **changes):
+    """A run with `right` of ten pixels of sky right in each of six images, and some road."""
+    counts = np.zeros((6, 4, 4), dtype=np.int64)
+    counts[:, 0, 0] = right + np.array([0, 1, -1, 0, 1, -1])
+    counts[:, 0, 1] = 10 - counts[:, 0, 0]
+    counts[::2, 1, 1], counts[::2, 1, 2] = 4, 1
+    settings = {
+        "train.strategy": "baseline", "train.seed": seed, "data.dataset": "synthetic",
+        "network.name": "lite",
+    }  # fmt: skip
+    given = {
+        "title": title,
+        "dataset": "synthetic",
+        "class_names": tuple(NAMES),
+        "confusion": counts.sum(axis=0),
+        "config": settings | changes.pop("settings", {}),
+        "images": ImageCounts(ids=[f"<i>{n}" for n in range(6)], counts=counts),
+        "run_id": f"{title}-in-mlflow",
+        "href": f"../runs/{title}/report.html",
+    }
+    return ComparedRun(**given | changes)
+
+
+@pytest.fixture(scope="session")
+def compared():
+    """Makes a finished run of a comparison."""
+    return _compared
+
+
+@pytest.fixture(scope="session")
+def side_by_side():
+    """Reads made-up images for a page."""
+
+    def load(settings, ids):
+        truth = np.zeros((12, 16), dtype=np.uint8)
+        return SideBySide(
+            ids=ids, images=[np.zeros((12, 16, 3), dtype=np.uint8)] * len(ids),
+            truths=[truth] * len(ids),
+            predictions={
+                one.name: [truth ^ place] * len(ids) for place, one in enumerate(settings)
+            },
+            colours=np.arange(12, dtype=np.uint8).reshape(4, 3) * 20, void=255,
+        )  # fmt: skip
+
+    return load
 
 
 @pytest.fixture(scope="session")
@@ -80,5 +129,4 @@ def report():
         recipe="hierarchy: {rho: 0.93}\n",
         seeds=(0,),
         notes=("1 image was skipped: <broken>.jpg",),
-        href="runs/a b.html",
     )

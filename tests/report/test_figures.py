@@ -270,3 +270,26 @@ def test_the_same_arrays_give_the_same_bytes():
         return figures.confusion(np.eye(3, dtype=int), ["a", "b", "c"])
 
     assert figures.to_png(draw()) == figures.to_png(draw())
+
+
+@pytest.mark.parametrize("width", [figures.WIDE, figures.NARROW])
+def test_scores_of_settings_have_dots_lines_and_one_best(width):
+    panels = {
+        "per-pixel accuracy": [([0.5, 0.7], 0.4, 0.8), ([0.9], math.nan, math.nan)],
+        "mean IoU": [([0.4], 0.3, 0.5), ([math.nan], math.nan, math.nan)],
+    }
+    figure = figures.setting_scores(["a", "$b$"], panels, width=width)
+    first, second = figure.axes
+    assert texts(first) == ["best: 0.900"]
+    assert texts(second) == ["best: 0.400"]
+    # Runs where there are several, then means.
+    assert [line.get_xdata().tolist() for line in first.lines] == [[0.5, 0.7], [0.6], [0.9]]
+    [interval] = first.collections
+    assert interval.get_segments()[0].tolist() == [[0.4, 0], [0.8, 0]]
+
+
+def test_importance_has_a_bar_a_setting():
+    figure = figures.importance({"train.lr.rate": 0.75, "b": 0.25})
+    assert bar_lengths(figure.axes[0], "width") == [0.75, 0.25]
+    assert texts(figure.axes[0]) == ["75 %", "25 %"]
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "lr.rate"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lhs.report.comparison import render_comparison
 from lhs.report.content import ReportData
 from lhs.report.page import render_page
 from tests.browser import needs_chromium, opened
@@ -25,23 +27,36 @@ def path(report: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def comparison(compared: Any, side_by_side: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "comparison.html"
+    other = {"network.name": "encoder"}
+    runs = [compared("low", 0, 5), compared("high", 0, 9, settings=other)]
+    path.write_text(render_comparison(runs, side_by_side), encoding="utf-8")
+    return path
+
+
 @pytest.mark.parametrize("width", [400, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_loads_and_nothing_is_cut_off(path: Path, width: int, scheme: str) -> None:
-    with opened(width) as page:
-        page.emulate_media(color_scheme=scheme)
+@pytest.mark.parametrize("page", ["path", "comparison"])
+def test_all_loads_and_nothing_is_cut_off(
+    page: str, width: int, scheme: str, request: pytest.FixtureRequest
+) -> None:
+    path: Path = request.getfixturevalue(page)
+    with opened(width) as tab:
+        tab.emulate_media(color_scheme=scheme)
         said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("requestfailed", lambda request: said.append(request.url[:80]))
-        page.goto(path.as_uri())
-        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("requestfailed", lambda request: said.append(request.url[:80]))
+        tab.goto(path.as_uri())
+        tab.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
         loaded = "[...document.images].every((one) => one.complete && one.naturalWidth > 0)"
-        assert page.evaluate(loaded)
+        assert tab.evaluate(loaded)
         assert said == []
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
         if width == 400:
-            assert page.evaluate(CUT) == 0
-        assert page.evaluate(SMALL) == 0
+            assert tab.evaluate(CUT) == 0
+        assert tab.evaluate(SMALL) == 0
 
 
 def test_a_class_opens_by_keyboard(path: Path) -> None:

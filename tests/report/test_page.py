@@ -1,7 +1,6 @@
 """The pages stand alone, escape what users name, and say what the arrays say."""
 
 import base64
-import dataclasses
 import hashlib
 import io
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 
 from lhs.report.assemble import assemble
 from lhs.report.hierarchy import hierarchy_section
-from lhs.report.page import render_comparison, render_hierarchy, render_page
+from lhs.report.page import render_hierarchy, render_page
 from lhs.report.wording import NOTHING, with_interval
 
 NAMES = ["sky", "<b>road</b>", "car & co", "moon"]
@@ -206,39 +205,6 @@ def test_page_of_a_baseline_without_anything_to_compare():
     assert len(page.all("img")) == 1, "the confusion matrix"
     assert "no change" not in page.text
     assert "To know" not in page.text
-
-
-def test_comparison_groups_by_dataset_links_and_marks_the_best(report):
-    better = dataclasses.replace(
-        report,
-        title="better",
-        scores=dataclasses.replace(report.scores, per_pixel=0.9),
-        config={"hierarchy": {"rho": 0.95}, "data": {"dataset": "synthetic"}},
-        href=None,
-    )
-    other = dataclasses.replace(report, title="elsewhere", dataset="stanford")
-    html = render_comparison([report, better, other])
-    page = Page(html)
-    assert_stands_alone(page)
-    assert "3 runs side by side" in page.text
-    assert [a["href"] for a in page.all("a")] == ["runs/a b.html", "runs/a b.html"]
-    best = [attributes for attributes in page.all("td") if "best" in attributes.get("class", "")]
-    assert len(best) == 1 + 2 + 2, "one leads per pixel, both share the other two scores"
-    assert "hierarchy.rho 0.93 0.95" in page.text
-    assert "data.dataset" not in page.text, "settings that agree are left out"
-
-
-def test_a_missing_score_is_never_the_best(report):
-    nothing = dataclasses.replace(report.scores, mean_iou=float("nan"))
-    html = render_comparison([report, dataclasses.replace(report, scores=nothing)])
-    cells = [attributes.get("class", "") for attributes in Page(html).all("td")]
-    assert cells.count("score best") == 2 + 1 + 2
-
-
-def test_comparison_of_runs_with_one_title_keeps_them_apart(report):
-    text = Page(render_comparison([report, report])).text
-    assert "demo <script>alert(1)</script> (1)" in text
-    assert "demo <script>alert(1)</script> (2)" in text
 
 
 @pytest.mark.thorough

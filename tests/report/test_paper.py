@@ -12,7 +12,7 @@ import pytest
 
 from lhs.errors import UserError
 from lhs.loading import load_config, recipes
-from lhs.report.paper import Run, as_html, as_markdown, paper_rows, paper_tables
+from lhs.report.paper import Run, as_html, as_markdown, paper_rows, paper_tables, unfitting
 
 OWN = [name for name in recipes() if set(name.split("-")) & {"clarifai", "overfeat", "fcn16s"}]
 ROWS = {
@@ -233,3 +233,16 @@ def test_markdown_and_html_hold_the_same_cells() -> None:
     for cell in ("ours: lite+S+LC (R=129)", "0.812", "fold 1 only", "Table 5: LM+Sun"):
         assert cell in page
     assert "nan" not in page + text
+
+
+def test_runs_that_fit_no_row_are_named() -> None:
+    fits, demo = run("siftflow-overfeat-s-lc"), run("demo")
+    own = run("siftflow-lite-h-lc")
+    assert unfitting([fits]) == ""
+    named = [Run(one.config, one.scores, name) for name, one in (("a", demo), ("b", own))]
+    text = unfitting([fits, *named])
+    assert "a (synthetic)" in text
+    assert "in rows of their own: b." in text
+    assert "No run fits" not in text
+    assert unfitting(named).startswith("No run fits a row of the paper. ")
+    assert "No run fits" in as_html(paper_tables(named), unfitting(named))

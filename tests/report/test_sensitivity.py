@@ -17,7 +17,6 @@ from lhs.report.sensitivity import (
     Trial,
     agreement,
     difference_frame,
-    render_sweep,
     sensitivity_figure,
     setting_frame,
     setting_groups,
@@ -25,6 +24,7 @@ from lhs.report.sensitivity import (
     sharing_frame,
     trial_frame,
 )
+from lhs.report.sweep import render_sweep
 
 
 def trial(number: int, score: float | None = None, **changes: object) -> Trial:

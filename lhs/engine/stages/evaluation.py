@@ -290,9 +290,14 @@ def png(label_map: np.ndarray, **texts: str) -> bytes:
 
 def read_evaluation(storage: Storage, result: StageResult) -> Evaluation:
     """The stored counts and their scores."""
-    with storage.filesystem.open_input_file(f"{result.path}/{COUNTS}") as stream:
-        counts = np.load(io.BytesIO(stream.read()), allow_pickle=False)
+    counts = counts_in(storage, result.path)
     return Evaluation(counts, scores(counts))
+
+
+def counts_in(storage: Storage, path: str) -> np.ndarray:
+    """The counts (L, L) in an evaluation's folder."""
+    with storage.filesystem.open_input_file(f"{path}/{COUNTS}") as stream:
+        return np.asarray(np.load(io.BytesIO(stream.read()), allow_pickle=False))
 
 
 def read_image_counts(
@@ -324,6 +329,11 @@ def read_image_counts(
 
 def read_predictions(storage: Storage, result: StageResult) -> dict[str, np.ndarray]:
     """The stored predicted label maps: image id to (H, W)."""
-    with storage.filesystem.open_input_file(f"{result.path}/predictions.parquet") as stream:
+    return predictions_in(storage, result.path)
+
+
+def predictions_in(storage: Storage, path: str) -> dict[str, np.ndarray]:
+    """The same of an evaluation's folder."""
+    with storage.filesystem.open_input_file(f"{path}/predictions.parquet") as stream:
         table = pq.read_table(stream)
     return {row["image"]: np.array(Image.open(io.BytesIO(row["png"]))) for row in table.to_pylist()}

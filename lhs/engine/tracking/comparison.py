@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
+from lhs.data import open_dataset
+from lhs.data.dataset import Dataset
+from lhs.data.resizing import resized_nearest
+from lhs.engine.stages.evaluation import IMAGE_COUNTS, predictions_in, read_image_counts
 from lhs.engine.storage import Storage
+from lhs.engine.tracking.provenance import stage_paths
 from lhs.engine.tracking.reporting import CONFUSION, FACTS, PAGE
 from lhs.errors import UserError
-from lhs.evaluation.metrics import scores
 from lhs.loading import build_config
-from lhs.report.content import ReportData
-from lhs.report.page import render_comparison
-from lhs.report.paper import Run, as_html, as_markdown, paper_tables
+from lhs.report.changes import ImageCounts
+from lhs.report.compared import ComparedRun, Setting
+from lhs.report.comparison import render_comparison
+from lhs.report.paper import Run, as_html, as_markdown, paper_tables, unfitting
+from lhs.report.side_by_side import SideBySide
+
+logger = logging.getLogger("lhs")
 
 COMPARISON = "comparison.html"
+"""Of earlier versions, among the runs."""
+FOLDER = "comparisons"
 
 
 def compare_runs(storage: Storage, runs: list[str]) -> str:
@@ -27,21 +43,25 @@ def compare_runs(storage: Storage, runs: list[str]) -> str:
     storage
         Where the runs' folders are.
     runs
-        MLflow run ids, their first letters, or names of folders below `runs/`.
+        MLflow run ids, their first letters, names of folders below `runs/`, or paths of these
+        folders or of the pages in them.
 
     Returns
     -------
     str
-        Path of the page.
+        Path of the page; the same runs in the same order have the same page.
 
     Raises
     ------
     UserError
         If a run does not exist, or several match a name.
     """
-    reports = [_stored_report(storage, name) for name in find_runs(storage, runs)]
-    page = storage.path("runs", COMPARISON)
-    storage.write(page, render_comparison(reports).encode())
+    names = list(dict.fromkeys(find_runs(storage, runs)))
+    html = render_comparison([_compared(storage, name) for name in names], partial(_load, storage))
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    page = storage.path(FOLDER, f"comparison-{digest}.html")
+    storage.make_folder(storage.path(FOLDER))
+    storage.write(page, html.encode())
     return storage.address(page)
 
 
@@ -49,7 +69,8 @@ def find_runs(storage: Storage, runs: list[str]) -> list[str]:
     """Names of the runs' folders below `runs/`; arguments and errors as of `compare_runs`."""
     known = [name for name in storage.list(storage.path("runs")) if name != COMPARISON]
     found = []
-    for run in runs:
+    for given in runs:
+        run = _name_in(storage, given)
         fitting = [name for name in known if name == run or name.rpartition("-")[2] == run[:8]] or [
             name for name in known if name.rpartition("-")[0] == run
         ]
@@ -61,6 +82,26 @@ def find_runs(storage: Storage, runs: list[str]) -> list[str]:
             )
         found += fitting
     return found
+
+
+def storage_in(runs: list[str]) -> str | None:
+    """The storage that the first path among names of runs lies in; None without a path."""
+    return next((place for place, _ in map(_parts, runs) if place), None)
+
+
+def _parts(run: str) -> tuple[str, str]:
+    """Storage and folder of a path such as `STORAGE/runs/NAME/report.html`; else no storage."""
+    folder, _, name = run.rstrip("/").removesuffix(f"/{PAGE}").rpartition("/")
+    storage, _, runs = folder.rpartition("/")
+    return (os.path.expanduser(storage), name) if runs == "runs" and storage else ("", run)
+
+
+def _name_in(storage: Storage, run: str) -> str:
+    """What `find_runs` looks for."""
+    place, name = _parts(run)
+    if place and Storage(place).root != storage.root:
+        raise UserError(f"run {run}: it is not in {storage.uri}: give --storage {place}")
+    return name
 
 
 def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
@@ -82,10 +123,12 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
         facts = storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
         config = build_config(facts["config"]).model_dump(mode="json")
         found.append(Run(config, facts["scores"], name))
-    tables = paper_tables(found)
+    tables, note = paper_tables(found), unfitting(found)
+    texts = [as_markdown(number, tables[number]) for number in tables]
     files = {
-        out / "tables.md": "\n".join(as_markdown(number, tables[number]) for number in tables),
-        out / "tables.html": as_html(tables),
+        # Last, as this file is printed.
+        out / "tables.md": "\n".join([*texts, *([f"{note}\n"] if note else [])]),
+        out / "tables.html": as_html(tables, note),
     } | {out / f"table-{number}.csv": tables[number].to_csv(index=False) for number in tables}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -96,22 +139,62 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
     return list(files)
 
 
-def _stored_report(storage: Storage, name: str) -> ReportData:
+def _compared(storage: Storage, name: str) -> ComparedRun:
     folder = storage.path("runs", name)
     facts = storage.read_json(f"{folder}/{FACTS}")
     counts = np.load(io.BytesIO(storage.read(f"{folder}/{CONFUSION}")), allow_pickle=False)
-    return ReportData(
+    evaluation = stage_paths(storage, facts["stages"]).get("evaluation", "")
+    return ComparedRun(
         title=facts["title"],
-        subtitle=facts["subtitle"],
         dataset=facts["dataset"],
-        strategy=facts["strategy"],
         class_names=tuple(facts["classes"]),
-        scores=scores(counts),
-        baseline=None,
-        sections=(),
+        confusion=counts,
         config=build_config(facts["config"]).model_dump(mode="json"),
-        paths={},
-        seeds=tuple(facts["seeds"]),
+        images=stored_images(storage, evaluation, len(facts["classes"])),
+        evaluation=evaluation,
+        run_id=facts["run_id"],
         created=facts["created"],
-        href=f"{name}/{PAGE}",
+        href=f"../runs/{quote(name)}/{PAGE}",
+    )
+
+
+def stored_images(storage: Storage, evaluation: str, classes: int) -> ImageCounts | None:
+    """Counts of each test image in an evaluation's folder; None where it has none."""
+    if not storage.exists(f"{evaluation}/{IMAGE_COUNTS}"):
+        return None
+    ids, counts = read_image_counts(storage, evaluation, classes)
+    return ImageCounts(ids=ids, counts=counts)
+
+
+def _load(storage: Storage, settings: Sequence[Setting], ids: Sequence[str]) -> SideBySide | None:
+    config = build_config(settings[0].first.config)
+    return load_pictures(storage, lambda: open_dataset(config.data), settings, ids)
+
+
+def load_pictures(
+    storage: Storage, opened: Callable[[], Dataset], settings: Sequence[Setting], ids: Sequence[str]
+) -> SideBySide | None:
+    """Test images with what the first run of each setting predicts; None, and a warning, where the
+    dataset can't be read any more."""
+    try:
+        dataset = opened()
+        pairs = [dataset.scene(id).load() for id in ids]
+    except (UserError, OSError) as error:
+        logger.warning(f"the page shows no test images, as they can't be read: {error}")
+        return None
+    found = {one.name: predictions_in(storage, one.first.evaluation) for one in settings}
+    return SideBySide(
+        ids=ids,
+        images=[image for image, _ in pairs],
+        truths=[truth for _, truth in pairs],
+        # Predictions have the full size, images that of `data.long_side`.
+        predictions={
+            name: [
+                resized_nearest(maps[id], truth.shape)
+                for id, (_, truth) in zip(ids, pairs, strict=True)
+            ]
+            for name, maps in found.items()
+        },
+        colours=dataset.colours,
+        void=dataset.void,
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -14,16 +16,20 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow import fs as arrow_fs
 
+from lhs.data.dataset import Dataset
 from lhs.engine.stages.checked_scenes import CheckedScenes
+from lhs.engine.stages.evaluation import counts_in
 from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
 from lhs.engine.stages.sample_index import row_subclasses
 from lhs.engine.storage import Storage
-from lhs.engine.tuning.sweep import SweepOutcome
+from lhs.engine.tracking.comparison import load_pictures, stored_images
+from lhs.engine.tuning.importance import importance
+from lhs.engine.tuning.sweep import STATE, SweepOutcome
+from lhs.report.compared import ComparedRun, Setting, distinct
 from lhs.report.sensitivity import (
     Trial,
     agreement,
-    render_sweep,
     sensitivity_figure,
     setting_frame,
     setting_groups,
@@ -31,6 +37,7 @@ from lhs.report.sensitivity import (
     sharing_frame,
     trial_frame,
 )
+from lhs.report.sweep import render_sweep
 
 IMAGES = 60
 """Number of training images on whose samples hierarchies are compared."""
@@ -78,6 +85,11 @@ def write_results(
             alike.to_csv(local / AGREEMENT)
         figure = sensitivity_figure(trials, metric or "per_pixel", search=metric is not None)
         (local / FIGURE).write_bytes(figure.png)
+        shares = None
+        if metric is not None:
+            space = storage.read_json(f"{folder}/{STATE}")["search"]["space"]
+            scored = [(one.changes, one.scores[metric]) for one in trials if metric in one.scores]
+            shares = importance(space, scored)
         page = render_sweep(
             title=f"sweep {name}",
             subtitle=f"{len(trials)} trials of {recipe}"
@@ -92,6 +104,9 @@ def write_results(
             },
             created=datetime.now().isoformat(sep=" ", timespec="minutes"),
             metric=metric,
+            compared=_compared(storage, trials, scenes.dataset),
+            load=partial(load_pictures, storage, lambda: scenes.dataset),
+            importance=shares,
         )
         (local / PAGE).write_text(page, encoding="utf-8")
         storage.put_folder(local, folder)
@@ -101,6 +116,28 @@ def write_results(
         scores = {f"trial/{key}": value for key, value in record["scores"].items()}
         outcome.tracker.metrics(scores, step=record["number"])
     return storage.address(f"{folder}/{PAGE}")
+
+
+def _compared(storage: Storage, trials: Sequence[Trial], dataset: Dataset) -> list[Setting]:
+    """The settings of the trials that were scored, and the runs of each."""
+    groups, found = setting_groups(trials), []
+    for group, label in zip(groups, setting_labels(trials, groups), strict=True):
+        runs = {}
+        for repeat, place in group.members.items():
+            trial = trials[place]
+            if trial.error or "evaluation" not in trial.keys:
+                continue
+            path = storage.path("stages", "evaluation", trial.keys["evaluation"])
+            if storage.exists(path):
+                runs[repeat] = ComparedRun(
+                    title=trial.name, dataset=dataset.name, class_names=tuple(dataset.classes),
+                    confusion=counts_in(storage, path), config={}, evaluation=path,
+                    images=stored_images(storage, path, len(dataset.classes)),
+                )  # fmt: skip
+        if runs:
+            found.append((label or "all trials", runs))
+    names = distinct([label for label, _ in found])
+    return [Setting(name, runs) for name, (_, runs) in zip(names, found, strict=True)]
 
 
 def _setting_of_each(trials: Sequence[Trial]) -> list[str]:
@@ -117,7 +154,11 @@ def _setting_of_each(trials: Sequence[Trial]) -> list[str]:
 def _trial(record: Mapping[str, Any]) -> Trial:
     fields = ("number", "changes", "scores", "common_classes", "subclasses", "seconds", "keys")
     known = {key: record[key] for key in (*fields, "run_id", "stopped_after")}
-    return Trial(**known, variant=record.get("variant", ""), error=record.get("error", ""))
+    *_, name, page = ("", "", *str(record.get("report", "")).split("/"))
+    return Trial(
+        **known, variant=record.get("variant", ""), error=record.get("error", ""),
+        href=f"../../runs/{quote(name)}/{page}" if name else "",
+    )  # fmt: skip
 
 
 def agreement_of(

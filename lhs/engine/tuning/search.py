@@ -170,7 +170,7 @@ def _run(
     ids = ray.remote(num_cpus=0)(TrialIds).remote(begun, free)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     proposals = OptunaSearch(
-        {key: _distribution(values) for key, values in search.space.items()},
+        {key: distribution(values) for key, values in search.space.items()},
         metric=search.metric, mode="max", points_to_evaluate=list(begun.values()),
         # The same seed would propose the same again.
         seed=len(finished),
@@ -239,7 +239,7 @@ def changed(base: Config, changes: Mapping[str, Any]) -> Config:
     return build_config(tree)
 
 
-def _distribution(values: Sequence[Any] | Between) -> Any:
+def distribution(values: Sequence[Any] | Between) -> Any:
     """Optuna's distribution of a setting."""
     if not isinstance(values, Between):
         return CategoricalDistribution(list(values))

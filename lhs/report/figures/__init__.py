@@ -7,9 +7,11 @@ from lhs.report.figures.bars import class_frequencies, per_class_change
 from lhs.report.figures.history import curves
 from lhs.report.figures.matrix import MOST, confusion, confusion_change, learned_w
 from lhs.report.figures.pictures import legend
+from lhs.report.figures.settings import importance, setting_scores
 from lhs.report.figures.style import DARK, LIGHT, NARROW, WIDE, Theme, to_png
 
 __all__ = [
     "DARK", "LIGHT", "MOST", "NARROW", "WIDE", "Theme", "class_frequencies", "confusion",
-    "confusion_change", "curves", "learned_w", "legend", "per_class_change", "to_png",
+    "confusion_change", "curves", "importance", "learned_w", "legend", "per_class_change",
+    "setting_scores", "to_png",
 ]  # fmt: skip

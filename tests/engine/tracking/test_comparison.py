@@ -1,0 +1,25 @@
+"""Runs by name, id or path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lhs.engine.storage import Storage
+from lhs.engine.tracking.comparison import find_runs, storage_in
+from lhs.errors import UserError
+
+
+def test_a_run_is_found_by_the_path_that_it_printed(tmp_path: Path) -> None:
+    run = tmp_path / "there" / "runs" / "demo-28c98c35"
+    run.mkdir(parents=True)
+    storage = Storage(str(tmp_path / "there"))
+    for given in ("demo", "28c98c35", f"{run}/report.html", f"{run}/", str(run)):
+        assert find_runs(storage, [given]) == ["demo-28c98c35"]
+    assert storage_in(["demo", f"{run}/report.html"]) == str(tmp_path / "there")
+    assert storage_in(["demo", "a/b"]) is None
+    assert storage_in(["~/x/runs/demo-1/report.html"]) == str(Path("~/x").expanduser())
+    assert storage_in(["s3://bucket/x/runs/demo-1/report.html"]) == "s3://bucket/x"
+    with pytest.raises(UserError, match=f"give --storage {tmp_path}/there"):
+        find_runs(Storage(str(tmp_path)), [f"{run}/report.html"])
