@@ -221,6 +221,16 @@ def test_report_and_tables(
     assert page.read_text() == "after"
 
 
+def test_mend(calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calls.replace("lhs.engine.tracking.moved.mend", (2, 1))
+    calls.type("mend", "--storage", str(tmp_path))
+    (uri,) = calls.given("mend")
+    assert uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["mended", "2"], ["left", "1"],
+    ]  # fmt: skip
+
+
 def test_data(calls: Calls) -> None:
     for name in ("get", "check", "show"):
         calls.replace(f"lhs.data.commands.{name}", 0)

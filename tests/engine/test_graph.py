@@ -162,6 +162,7 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("report.baseline", "none", "", ""),
     ("data.cache_gb", 1, "", ""),
     ("report.scenes", 0, "", ""),
+    ("tracking.register", True, "", ""),
 ]
 ELSEWHERE = {
     # Other stages come in or go; and what needs a GPU, or another setting beside it.

@@ -11,6 +11,7 @@ from lhs.data.progress import INTERVAL, clock
 from lhs.engine.runtime.progress import Progress
 from lhs.engine.tracking.metrics import Curves, mean_of
 from lhs.training.loop import History
+from lhs.training.phases import is_coarser
 
 
 class TrainingLogger:
@@ -20,6 +21,8 @@ class TrainingLogger:
     def __init__(self, progress: Progress, curves: Curves, config: Config, rank: int) -> None:
         self.progress, self.curves, self.active = progress, curves, rank == 0
         self.train = config.train
+        # A coarser network, that another starts from, is trained in the run of the other one.
+        self.kind = "coarser" if is_coarser(config.train) else "train"
         self.unit = "patches" if config.network.patches else "images"
         self.seconds = 0.0
         self.reported = time.monotonic()
@@ -64,5 +67,5 @@ class TrainingLogger:
             return
         self.rows.append(row)
         if last or len(self.rows) >= self.train.log_every:
-            self.curves.add(row["step"], mean_of(self.rows, self.train.batch_size))
+            self.curves.add(row["step"], mean_of(self.rows, self.train), self.kind)
             self.rows = []

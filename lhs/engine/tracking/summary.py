@@ -9,6 +9,7 @@ from lhs.engine.stage import StageResult
 
 if TYPE_CHECKING:
     from lhs.engine.pipeline import Outcome
+    from lhs.engine.tracking.tracker import Tracker
 
 
 def print_summary(outcomes: list[Outcome]) -> None:
@@ -28,7 +29,20 @@ def print_summary(outcomes: list[Outcome]) -> None:
     for name, path in _outcome(last)["paths"].items():
         if path is not None:
             print(f"{name:<10}{path}")
-    print(f"compare   mlflow ui --backend-store-uri {last.tracker.uri}")
+    print("\n".join(compare_lines(last.tracker)))
+
+
+def compare_lines(tracker: Tracker) -> list[str]:
+    """How to open the runs of a run's experiment in MLflow."""
+    experiment = tracker.client.get_run(tracker.run_id).info.experiment_id
+    # Without its end MLflow opens on an empty page for language models.
+    page = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    if tracker.uri.startswith(("http://", "https://")):
+        return [f"compare   {tracker.uri.rstrip('/')}{page}"]
+    return [
+        f"compare   mlflow ui --backend-store-uri {tracker.uri}",
+        f"          then open http://127.0.0.1:5000{page}",
+    ]
 
 
 def print_stages(stages: Stages) -> None:

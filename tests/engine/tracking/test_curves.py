@@ -22,11 +22,11 @@ ROWS = [
 ]  # fmt: skip
 POINTS = [
     # Of two steps each, and of the one that is left: four examples a step.
-    (2, {"loss": 1.5, "learning_rate": 0.2, "examples_per_second": 8 / 1.5,
+    (2, {"class_loss": 1.5, "learning_rate": 0.2, "examples_per_second": 8 / 1.5,
          "share_waited": 0.5 / 1.5, "w_from_one": 0.02}),
-    (4, {"loss": 4.5, "learning_rate": 0.4, "examples_per_second": 8 / 3.5,
+    (4, {"class_loss": 4.5, "learning_rate": 0.4, "examples_per_second": 8 / 3.5,
          "share_waited": 0.5 / 3.5, "w_from_one": 0.04}),
-    (5, {"loss": 5.0, "learning_rate": 0.5, "examples_per_second": 4 / 2.5,
+    (5, {"class_loss": 5.0, "learning_rate": 0.5, "examples_per_second": 4 / 2.5,
          "share_waited": 0.25 / 2.5, "w_from_one": 0.05}),
 ]  # fmt: skip
 TRAIN = {"log_every": 2, "batch_size": 4}
