@@ -130,7 +130,9 @@ def test_run(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     calls.type("run", "demo", "--set", "train.seed=5", "--set", "network.dropout=0.1", "--json")
     config, name = calls.given("run")
     assert (name, config.train.seed, config.network.dropout) == ("demo", 5, 0.1)
-    assert calls.given("print_summary") == (["outcome"],)
+    assert calls.given("print_summary") == (
+        ["outcome"], "demo", ["train.seed=5", "network.dropout=0.1"],
+    )  # fmt: skip
     assert json.loads(capsys.readouterr().out) == {"some": 1}
     calls.made.clear()
     calls.type("run", "demo", "--set", "train.seed=6", "--plan")

@@ -93,6 +93,7 @@ def run_one(
         config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
     ) as tracker:
         stages = Stages(storage, tracker, callbacks)
+        stages.total = stages.count(EVALUATION, config)
         # Bad images are reported before anything else is made or read from the storage.
         scenes = annotated_scenes(stages, config)
         log_dataset(tracker, storage, scenes)

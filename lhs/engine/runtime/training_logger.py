@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from lhs.config import Config
-from lhs.data.progress import INTERVAL, clock
+from lhs.data.progress import clock
 from lhs.engine.runtime.progress import Progress
 from lhs.engine.tracking.metrics import Curves, mean_of
 from lhs.training.loop import History
 from lhs.training.phases import is_coarser
+
+REPORTED = 2.0
+"""Least seconds between two reports to the driver."""
+LAST_LOSSES = 3
+"""Losses in a report, the newest last."""
 
 
 class TrainingLogger:
@@ -28,6 +34,7 @@ class TrainingLogger:
         self.reported = time.monotonic()
         self.resumed_at = self.step = 0
         self.rows: list[dict[str, Any]] = []
+        self.losses: deque[float] = deque(maxlen=LAST_LOSSES)
 
     def log(self, text: str) -> None:
         """Let the driver log a line."""
@@ -51,14 +58,18 @@ class TrainingLogger:
         self._add(row, last)
         self.seconds += row["seconds"]
         now = time.monotonic()
-        if self.active and (now - self.reported > INTERVAL or last):
+        if self.active and (now - self.reported > REPORTED or last):
             self.reported = now
             done = row["step"] - self.resumed_at
             left = clock(self.seconds / done * (total - row["step"]))
+            self.losses.append(row["loss"])
             self.progress.report(
                 f"{row['phase']} epoch {row['epoch']}, step {row['step']} of {total}, "
-                f"loss {row['loss']:.3f}, {self.train.batch_size / row['seconds']:.1f} "
-                f"{self.unit} a second, {left} left"
+                f"loss {', '.join(f'{loss:.3f}' for loss in self.losses)}, "
+                f"{self.train.batch_size / row['seconds']:.1f} "
+                f"{self.unit} a second, {left} left",
+                row["step"],
+                total,
             )
 
     def _add(self, row: dict[str, Any], last: bool = False) -> None:

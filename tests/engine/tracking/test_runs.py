@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -18,6 +20,7 @@ import torch
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 import lhs
+from lhs.cli.parser import parser
 from lhs.config import Config
 from lhs.data import Dataset
 from lhs.engine.cache import SUCCESS, Stages
@@ -35,7 +38,7 @@ from lhs.engine.tracking.metrics import (
 )
 from lhs.engine.tracking.parameters import origin_tags, parameters
 from lhs.engine.tracking.registry import registered_name
-from lhs.engine.tracking.summary import compare_lines
+from lhs.engine.tracking.summary import compare_lines, print_summary
 from lhs.engine.tracking.tracker import Tracker, tracked
 from lhs.evaluation.description import ModelDescription
 from lhs.evaluation.metrics import scores
@@ -43,6 +46,7 @@ from lhs.evaluation.model import save_model
 from lhs.loading import build_config
 from lhs.networks.build import build_network
 from lhs.report.statistics import Difference
+from tests.data.test_progress import Terminal
 from tests.engine.conftest import tiny
 from tests.engine.tracking.test_reporting import Plain
 
@@ -300,6 +304,46 @@ def test_the_printed_address_is_that_of_the_experiment_s_runs(run: Tracker) -> N
     ]
     tags = run.client.get_experiment(experiment).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def outcome(run: Tracker, storage: Storage, config: Config) -> Any:
+    found = SimpleNamespace(scores=scores(COUNTS))
+    return SimpleNamespace(
+        config=config, name="mine", stages=stages(storage, True, False, False), hierarchy=None,
+        model=result(storage, "model", "k1", False), evaluation=found, baseline=found, tracker=run,
+        report="/there/report.html",
+    )  # fmt: skip
+
+
+def test_the_end_of_a_run_names_the_next_three_commands(
+    run: Tracker, storage: Storage, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["train.seed=0", "network.channels=8"]
+    print_summary([outcome(run, storage, config)], "demo", typed)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"{'':<18}{'baseline':>14}{'sequential':>14}"
+    assert lines[2] == f"{'per_pixel':<18}{10 / 14:>14.4f}{10 / 14:>14.4f}"
+    assert "scenes        reused      2.0 s" in lines
+    assert lines[-3:] == [
+        f'next      lhs predict {storage.path("stages", "model", "k1", "model")} "photos/*.jpg" '
+        "--out labelled",
+        f"next      lhs report {run.run_id} --storage {storage.root}",
+        "next      lhs run demo --set network.channels=8 --set train.seed=1",
+    ]
+    for line in lines[-3:]:
+        parser().parse_args(shlex.split(line.removeprefix("next"))[1:])
+
+
+def test_a_terminal_shows_drawn_tables(
+    run: Tracker, storage: Storage, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Terminal()
+    monkeypatch.setattr("sys.stdout", shown)
+    print_summary([outcome(run, storage, config)], "demo", [])
+    lines = [line.split() for line in shown.getvalue().splitlines()]
+    assert ["per_pixel", "0.7143", "0.7143"] in lines
+    assert ["model", "made", "2.0", "s"] in lines
+    assert any("─" in line for line in shown.getvalue().splitlines())
 
 
 # A storage that was moved
