@@ -212,6 +212,14 @@ def test_keys_change_with_what_they_depend_on_and_with_nothing_else(
             assert moved == set(row[column]), f"{row[0]} with {tree['network']['name']}"
 
 
+def test_the_number_of_stages_is_known_before_any_key(checked_stages: Stages) -> None:
+    plain = {**PATCHES, "unlabelled": {"mode": "naive"}}
+    for tree in (LITE, PATCHES, plain):
+        config = build_config(tree)
+        listed = list(checked_stages.needed(EVALUATION, config))
+        assert checked_stages.count(EVALUATION, config) == len(listed)
+
+
 def test_the_table_names_every_setting() -> None:
     names = [row[0] for row in TABLE]
     for setting in Config().dotted():

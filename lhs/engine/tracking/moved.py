@@ -22,6 +22,8 @@ logger = logging.getLogger("lhs")
 
 FOLDER = "mlartifacts"
 """Of the files of all runs, beside the database."""
+LOCKED = 60
+"""Seconds to wait while another command writes the database."""
 ADDRESSES = {
     "experiments": ("artifact_location",),
     "runs": ("artifact_uri",),
@@ -34,7 +36,10 @@ ADDRESSES = {
 def artifact_place(uri: str) -> str | None:
     """The address of the folder for files of runs beside an SQLite database; None for others."""
     file = uri.removeprefix("sqlite:///")
-    return None if file == uri else (Path(file).absolute().parent / FOLDER).as_uri()
+    # `file:` begins SQLite's own addresses, with options at their end.
+    if file == uri or file.startswith("file:"):
+        return None
+    return (Path(file).absolute().parent / FOLDER).as_uri()
 
 
 def moved_from(address: str | None, place: str) -> str:
@@ -119,7 +124,7 @@ def mend(uri: str) -> tuple[int, int]:
 
 @contextmanager
 def _changing(uri: str) -> Iterator[sqlalchemy.Connection]:
-    engine = sqlalchemy.create_engine(uri)
+    engine = sqlalchemy.create_engine(uri, connect_args={"timeout": LOCKED})
     try:
         with engine.begin() as database:
             yield database

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,6 +23,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from lhs.config import Config
 from lhs.engine.storage import Storage, explained
+from lhs.engine.tracking.machine import system_metrics
 from lhs.engine.tracking.moved import artifact_place, keep_experiment_here, keep_run_here
 from lhs.engine.tracking.parameters import origin_tags, parameters
 from lhs.errors import UserError
@@ -40,8 +40,6 @@ WAIT = 600.0
 """Seconds that a run waits for a store that does not answer."""
 STORE_WAIT = 20.0
 """Seconds that a command waits for a tracking server that has not answered it yet."""
-MONITORED_AFTER = 5.0
-"""Seconds of a run after which use of the machine is logged."""
 MACHINE_LEARNING = ("mlflow.experimentKind", "custom_model_development")
 """Tag of an experiment: MLflow's page of it opens on its runs, not on traces of language models."""
 ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
@@ -293,7 +291,7 @@ def tracked(
         with _reached(uri):
             mlflow.MlflowClient(uri).log_batch(run_id, params=_params(settings))
     tracker = Tracker(uri, run_id)
-    with ended(tracker), system_metrics(tracker):
+    with ended(tracker), system_metrics(uri, run_id):
         yield tracker
 
 
@@ -309,33 +307,6 @@ def go_on(uri: str, run_id: str) -> None:
         client = mlflow.MlflowClient(uri)
         client.update_run(run_id, status="RUNNING")
         keep_run_here(uri, run_id, client.get_run(run_id).info.artifact_uri)
-
-
-@contextmanager
-def system_metrics(tracker: Tracker) -> Iterator[None]:
-    """Log use of CPUs, memory, disk, network and GPUs of this machine while the block runs; not
-    in its first seconds, so that a run that reuses everything does not wait for it."""
-    monitors = []
-
-    def begin() -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        monitor = SystemMetricsMonitor(
-            tracker.run_id, resume_logging=True, tracking_uri=tracker.uri
-        )
-        monitor.start()
-        monitors.append(monitor)
-
-    timer = threading.Timer(MONITORED_AFTER, begin)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-        for monitor in monitors:
-            monitor.finish()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from lhs.engine.cache import SUCCESS, Stages
 from lhs.engine.stage import StageResult
 from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import tracker as tracking
+from lhs.engine.tracking import machine
 from lhs.engine.tracking.metrics import (
     change_metrics,
     class_metrics,
@@ -46,6 +46,7 @@ from lhs.evaluation.model import save_model
 from lhs.loading import build_config
 from lhs.networks.build import build_network
 from lhs.report.statistics import Difference
+from tests.browser import mlflow_ui, needs_chromium, opened
 from tests.data.test_progress import Terminal
 from tests.engine.conftest import tiny
 from tests.engine.tracking.test_reporting import Plain
@@ -281,7 +282,7 @@ def test_names_of_models_are_such_that_mlflow_takes() -> None:
 def test_use_of_the_machine_is_logged_of_runs_that_last(
     storage: Storage, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "MONITORED_AFTER", 0.05)
+    monkeypatch.setattr(machine, "MONITORED_AFTER", 0.05)
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     with tracked(config, storage, "toy", "long") as tracker:
         time.sleep(1.5)
@@ -289,7 +290,7 @@ def test_use_of_the_machine_is_logged_of_runs_that_last(
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(
         found
     )
-    monkeypatch.setattr(tracking, "MONITORED_AFTER", 5.0)
+    monkeypatch.setattr(machine, "MONITORED_AFTER", 5.0)
     with tracked(config, storage, "toy", "short") as tracker:
         pass
     assert read(tracker).data.metrics == {}
@@ -304,6 +305,16 @@ def test_the_printed_address_is_that_of_the_experiment_s_runs(run: Tracker) -> N
     ]
     tags = run.client.get_experiment(experiment).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_the_printed_address_opens_on_the_runs(run: Tracker) -> None:
+    page_of = compare_lines(run)[-1].partition("http://127.0.0.1:5000")[2]
+    with mlflow_ui(run.uri) as address, opened() as page:
+        page.goto(address + page_of)
+        page.get_by_text("mine").first.wait_for(timeout=60_000)
+        assert "Run Name" in page.inner_text("body")
 
 
 def outcome(run: Tracker, storage: Storage, config: Config) -> Any:
