@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,13 +26,16 @@ from lhs.data.scenes import SPLITS
 from lhs.engine.cache import SUCCESS, Stages
 from lhs.engine.pyfunc import save_pyfunc
 from lhs.engine.stage import StageResult
-from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.registry import register
 from lhs.engine.tracking.tracker import Tracker, find_runs, metric_rows, unanswered, with_retries
-from lhs.evaluation.metrics import Scores
-from lhs.report.statistics import Difference
 from lhs.training.phases import target_of
+
+# Training workers import this file.
+if TYPE_CHECKING:
+    from lhs.engine.stages.checked_scenes import CheckedScenes
+    from lhs.evaluation.metrics import Scores
+    from lhs.report.statistics import Difference
 
 BATCH = 900
 """Metrics of one call; the server takes 1000."""
