@@ -130,7 +130,9 @@ def test_run(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     calls.type("run", "demo", "--set", "train.seed=5", "--set", "network.dropout=0.1", "--json")
     config, name = calls.given("run")
     assert (name, config.train.seed, config.network.dropout) == ("demo", 5, 0.1)
-    assert calls.given("print_summary") == (["outcome"],)
+    assert calls.given("print_summary") == (
+        ["outcome"], "demo", ["train.seed=5", "network.dropout=0.1"],
+    )  # fmt: skip
     assert json.loads(capsys.readouterr().out) == {"some": 1}
     calls.made.clear()
     calls.type("run", "demo", "--set", "train.seed=6", "--plan")
@@ -219,6 +221,16 @@ def test_report_and_tables(
     assert calls.given("evidence_tables") == (tmp_path,)
     assert calls.given("page_with") == ("before", {"toy": "its tables"})
     assert page.read_text() == "after"
+
+
+def test_mend(calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calls.replace("lhs.engine.tracking.moved.mend", (2, 1))
+    calls.type("mend", "--storage", str(tmp_path))
+    (uri,) = calls.given("mend")
+    assert uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["mended", "2"], ["left", "1"],
+    ]  # fmt: skip
 
 
 def test_data(calls: Calls) -> None:

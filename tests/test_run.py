@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 import lhs
 from lhs import loading
+from lhs.cli.recipe_list import OWN
 from lhs.loading import load_config, recipes
 from lhs.run import main
 
@@ -99,8 +101,22 @@ def test_printed_config_is_a_recipe_that_prints_itself(
 def test_recipes_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(recipes())
-    assert all(len(line.split()) > 3 for line in lines)
+    heads = [line for line in lines if not line.startswith("  ")]
+    assert [head.split(":")[0] for head in heads] == [
+        "synthetic", "folder", "barcelona", "lmsun", "siftflow", "stanford",
+    ]  # fmt: skip
+    assert heads[-1] == "stanford: needs `lhs data get stanford`"
+    below = [re.split("  +", line.strip()) for line in lines if line.startswith("  ")]
+    assert sorted(name for name, _, _ in below) == list(recipes())
+    costs = {name: cost for name, cost, _ in below}
+    assert all(costs.values()), "a recipe's header says its cost"
+    assert costs["demo"] == "about 7 minutes on two cores"
+    # Said by the recipe that it extends.
+    assert costs["barcelona-overfeat-s-lc"] == "a GPU with 8 GB for days"
+    assert [name for name, cost in costs.items() if cost == OWN] == ["folder"]
+    first = {name for name, _, text in below if text.endswith("its baseline comes first")}
+    assert {"demo", "lmsun-overfeat-h-lc"} <= first
+    assert "siftflow-lite-h-lc" not in first
 
 
 @pytest.mark.parametrize("arguments", [[], ["run", "--nosuch"], ["data"], ["data", "get", "x"]])

@@ -27,7 +27,8 @@ def add_commands(commands: Group) -> None:
         metavar="FOLDER",
         help="also write images and subclass label maps for other trainers into a new folder",
     )
-    add_command(commands, "recipes", recipes, "the named experiments, one line each")
+    text = "the named experiments by dataset, with what they need and how long they take"
+    add_command(commands, "recipes", recipes, text)
 
 
 def run(options: Namespace) -> int:
@@ -57,7 +58,7 @@ def run(options: Namespace) -> int:
             print("\n".join(plan(config, run_name)))
             return 0
         outcomes = run_pipeline(config, run_name)
-    print_summary(outcomes)
+    print_summary(outcomes, options.recipe, options.set)
     if options.json:
         print(json.dumps(outcome_json(outcomes)))
     return 0
@@ -115,10 +116,7 @@ def _name_of(recipe: str) -> str:
 
 def recipes(options: Namespace) -> int:
     """`lhs recipes`."""
-    from lhs import loading
+    from lhs.cli.recipe_list import recipe_lines
 
-    known = loading.recipes()
-    width = max(len(name) for name in known)
-    for name in known:
-        print(f"{name:<{width}}  {loading.load_config(name).description}")
+    print("\n".join(recipe_lines()))
     return 0

@@ -1,4 +1,4 @@
-"""`lhs report`, `lhs tables`."""
+"""`lhs report`, `lhs tables`, `lhs mend`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def add_commands(commands: Group) -> None:
     paper.add_argument(
         "--page", metavar="FILE", help="a folder's tables: also put them into this Markdown page"
     )
-    for command in (pages, paper):
+    text = "after a storage was moved or copied: let MLflow find the files of its older runs"
+    moved = add_command(commands, "mend", mend, text)
+    for command in (pages, paper, moved):
         command.add_argument("--storage", metavar="DIR", help="where the runs are stored")
 
 
@@ -89,4 +91,18 @@ def tables(options: Namespace) -> int:
     print(files[0].read_text(encoding="utf-8"))
     for path in files:
         print(f"written   {path}")
+    return 0
+
+
+def mend(options: Namespace) -> int:
+    """`lhs mend`."""
+    from lhs.engine.tracking.moved import mend as mend_store
+    from lhs.engine.tracking.tracker import check_store, tracking_uri
+
+    uri = tracking_uri(_storage(options))
+    check_store(uri)
+    changed, left = mend_store(uri)
+    print(f"mended    {changed} run{'s' * (changed != 1)} in {uri}")
+    if left:
+        print(f"left      {left} whose files are only in the old place: move these, and call again")
     return 0

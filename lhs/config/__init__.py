@@ -7,6 +7,7 @@ in a sweep's space and in MLflow's parameters.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
@@ -30,8 +31,8 @@ from lhs.names import ClassScores
 __all__ = [
     "DECODERS", "IMAGE_KINDS", "OF_H", "OPERATIONAL", "PATCH_NETWORKS", "STRATEGIES", "WEIGHTS",
     "BaselinePhases", "Config", "ContextConfig", "DataConfig", "EvaluationConfig",
-    "HierarchyConfig", "NetworkConfig", "PhaseConfig", "ReportConfig", "TrainConfig",
-    "UnlabelledConfig",
+    "HierarchyConfig", "NetworkConfig", "PhaseConfig", "ReportConfig", "TrackingConfig",
+    "TrainConfig", "UnlabelledConfig",
 ]  # fmt: skip
 
 
@@ -53,6 +54,15 @@ class ReportConfig(Section):
     """Test images drawn in the report."""
 
 
+with warnings.catch_warnings():
+    # Every abstract class has a function `register`, which nothing calls here.
+    warnings.filterwarnings("ignore", 'Field name "register"')
+
+    class TrackingConfig(Section):
+        register: bool = False
+        """Also register the model in MLflow, as a version of `lhs-DATASET-NETWORK`."""
+
+
 class Config(Section):
     description: str = ""
     storage: str = Field(
@@ -67,6 +77,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _validates_on_training_images(self) -> Self:

@@ -7,15 +7,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 
 logger = logging.getLogger("lhs")
 
-INTERVAL = 5.0
-"""Least seconds between two lines about the same work."""
+FIRST, INTERVAL = 5.0, 60.0
+"""Seconds to the first line about some work where stderr is no terminal, then between two lines."""
 MB = 10**6
 
 Show = Callable[..., None]
-"""Takes the number of finished items and, if there is one, a status text."""
+"""Takes the number of finished items and, where they are known now, a status text and how many
+items there are."""
+_stage: ContextVar[str] = ContextVar("stage", default="")
+
+
+@contextmanager
+def in_stage(number: int, total: int) -> Iterator[None]:
+    """Say at the bars that the block shows which stage of how many of a run it is."""
+    token = _stage.set(f"stage {number} of {total}, ")
+    try:
+        yield
+    finally:
+        _stage.reset(token)
 
 
 def shown(title: str, total: int) -> AbstractContextManager[Show]:
@@ -25,18 +38,19 @@ def shown(title: str, total: int) -> AbstractContextManager[Show]:
 
 @contextmanager
 def _lines(title: str, total: int) -> Iterator[Show]:
-    started = logged = time.monotonic()
+    started = time.monotonic()
+    due = started + min(FIRST, INTERVAL)
     before = (0, "")
 
-    def show(finished: int, text: str = "") -> None:
-        nonlocal before, logged
+    def show(finished: int, text: str = "", known: int = 0) -> None:
+        nonlocal before, due
         now = time.monotonic()
-        if now - logged >= INTERVAL and (finished, text) != before:
+        if now >= due and (finished, text) != before:
             rate = finished / (now - started)
             left = clock((total - finished) / rate) if total and rate else "?"
             counted = f"{finished} of {total or '?'}, {rate:.1f} a second, {left} left"
             logger.info("%s: %s", title, text or counted)
-            before, logged = (finished, text), now
+            before, due = (finished, text), now + INTERVAL
 
     yield show
 
@@ -46,19 +60,33 @@ def _bar(title: str, total: int) -> Iterator[Show]:
     # Here, as only a terminal needs it.
     from rich import progress as bars
     from rich.console import Console
+    from rich.text import Text
 
+    class Rate(bars.ProgressColumn):
+        def render(self, task: bars.Task) -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+    title = _stage.get() + title
     # What is printed to stderr meanwhile appears above the bar; stdout stays free for results.
     with bars.Progress(
         bars.TextColumn("{task.description}", markup=False),
-        *([bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn()] * bool(total)),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        Rate(),
+        bars.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,
     ) as progress:
         bar = progress.add_task(title, total=total or None)
-        yield lambda finished, text="": progress.update(
-            bar, completed=finished, description=f"{title}: {text}" if text else title
-        )
+
+        def show(finished: int, text: str = "", known: int = 0) -> None:
+            described = f"{title}: {text}" if text else title
+            progress.update(
+                bar, completed=finished, total=known or total or None, description=described
+            )
+
+        yield show
 
 
 def clock(seconds: float) -> str:

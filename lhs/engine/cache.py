@@ -6,10 +6,12 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lhs.config import Config
+from lhs.data.progress import in_stage
 from lhs.engine.runtime.cluster import start
 from lhs.engine.stage import Key, Stage, StageResult, Work, stage_key
 from lhs.engine.storage import Storage
@@ -51,12 +53,15 @@ class Stages:
         The run in MLflow and Ray Train's callbacks for its training, if there are any.
     done
         The run's results so far.
+    total
+        How many the run will have; 0 where that is not known.
     """
 
     storage: Storage
     tracker: Tracker | None = None
     callbacks: Sequence[UserCallback] = ()
     done: list[StageResult] = field(default_factory=list)
+    total: int = 0
     _known: _Known = field(default_factory=lambda: _Known())
     _made: dict[str, StageResult] = field(default_factory=dict)
     _builds: str = ""
@@ -117,9 +122,11 @@ class Stages:
                     result = self._build(stage, key, work)
         self.storage.delete(work.unfinished)
         how = "reused (made" if result.reused else "made"
-        logger.info(f"{stage.name}: {how} in {result.seconds:.1f} s{')' if result.reused else ''}")
         self._made[key.digest] = result
         self.done.append(result)
+        place = f" [{len(self.done)} of {self.total}]" if self.total else ""
+        end = ")" * result.reused
+        logger.info(f"{stage.name}: {how} in {result.seconds:.1f} s{end}{place}")
         return result
 
     def _for_other_run(self) -> Stages:
@@ -157,6 +164,21 @@ class Stages:
 
         return visit(stage, config)
 
+    def count(self, stage: Stage, config: Config) -> int:
+        """The number of stages of a result and its own; no key is computed."""
+        seen: set[tuple[Stage, str]] = set()
+
+        def visit(stage: Stage, config: Config) -> None:
+            place = (stage, config.model_dump_json())
+            if place not in seen:
+                seen.add(place)
+                for taken in stage.inputs(config):
+                    if not taken.other_run:
+                        visit(taken.stage, taken.config)
+
+        visit(stage, config)
+        return len(seen)
+
     def _finished(self, stage: Stage, config: Config, key: Key) -> StageResult | None:
         known = self._known
         if key.pending or key.digest in known.stale:
@@ -190,7 +212,8 @@ class Stages:
         started = time.perf_counter()
         storage.make_folder(partial)
         try:
-            facts = stage.build(work, partial)
+            with in_stage(len(self.done) + 1, self.total) if self.total else nullcontext():
+                facts = stage.build(work, partial)
             seconds = time.perf_counter() - started
             # A folder without _SUCCESS: a run was killed between the two writes below.
             if storage.exists(path) and not storage.exists(f"{path}/{SUCCESS}"):

@@ -17,7 +17,7 @@ from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.evaluation import Evaluation, read_evaluation
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
-from lhs.engine.tracking.metrics import log_outcome, log_training
+from lhs.engine.tracking.metrics import log_dataset, log_outcome, log_training
 from lhs.engine.tracking.reporting import write_report
 from lhs.engine.tracking.tracker import Tracker, tracked
 
@@ -93,13 +93,15 @@ def run_one(
         config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
     ) as tracker:
         stages = Stages(storage, tracker, callbacks)
+        stages.total = stages.count(EVALUATION, config)
         # Bad images are reported before anything else is made or read from the storage.
         scenes = annotated_scenes(stages, config)
+        log_dataset(tracker, storage, scenes)
         model = stages.make(MODEL, config)
-        log_training(tracker, storage, model, config.train)
+        log_training(tracker, storage, model, config, scenes.split("test")[0].image())
         evaluation = read_evaluation(storage, stages.make(EVALUATION, config))
         baseline, report = write_report(stages, config, name, tracker)
-        log_outcome(tracker, evaluation.scores.headline(), stages)
+        log_outcome(tracker, name, evaluation.scores, scenes.dataset.classes, stages)
     hierarchy = stages.make(HIERARCHY, config) if has_hierarchy(config) else None
     return Outcome(
         config, name, stages, scenes, hierarchy, model, evaluation, baseline, tracker, report

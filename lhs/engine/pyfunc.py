@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,12 @@ from lhs.evaluation.model import load_model
 INSIDE = "artifacts/model"
 """Where a pyfunc model keeps the model folder: MLflow takes the folder's own name, `model`."""
 
+NEEDED = (
+    "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy",
+    "opencv-contrib-python-headless", "pillow", "safetensors", "pydantic",
+)  # fmt: skip
+"""What a model needs besides this package, which is not on every registry."""
+
 CODE = """\
 from mlflow.models import set_model
 
@@ -23,7 +30,7 @@ set_model(pyfunc_model())
 """
 
 
-def save_pyfunc(model: Path, target: Path) -> None:
+def save_pyfunc(model: Path, target: Path, example: np.ndarray) -> None:
     """Wrap a model folder as an MLflow pyfunc, from code: nothing is pickled.
 
     Parameters
@@ -32,6 +39,8 @@ def save_pyfunc(model: Path, target: Path) -> None:
         The model folder.
     target
         The folder to make.
+    example
+        (N, H, W, 3) uint8, small images, as an example of what it takes.
     """
     import lhs
 
@@ -54,7 +63,11 @@ def save_pyfunc(model: Path, target: Path) -> None:
                     Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
                 ),
                 artifacts={"lhs_model": str(model)},
-                pip_requirements=[f"lhs=={lhs.__version__}"],
+                input_example=example,
+                pip_requirements=[
+                    f"lhs=={lhs.__version__}",
+                    *(f"{name}=={version(name)}" for name in NEEDED),
+                ],
             )
 
 

@@ -13,7 +13,7 @@ from lhs.sweeps import FOLD, SEED, Changes, name_of
 HIERARCHY_SEED = "hierarchy.seed"
 """A repetition too where it is the training's seed in all runs."""
 ELSEWHERE = (
-    "description", "storage", "data.root", "data.cache_gb",
+    "description", "storage", "data.root", "data.cache_gb", "tracking.register",
     *(f"train.{name}" for name in OPERATIONAL),
 )  # fmt: skip
 """Settings that say where and how a run is done; its result does not depend on them."""

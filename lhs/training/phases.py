@@ -63,6 +63,11 @@ PHASES: dict[str, list[tuple[str, Target, Trains]]] = {
 }
 
 
+def target_of(strategy: str, phase: str) -> Target:
+    """What a phase of a strategy, named as in the configuration, trains on."""
+    return next(target for name, target, _ in PHASES[strategy] if name == phase)
+
+
 def phases(config: TrainConfig, *, trained: bool = False) -> list[Phase]:
     """The enabled phases of `config.strategy`.
 
@@ -100,6 +105,15 @@ def phases(config: TrainConfig, *, trained: bool = False) -> list[Phase]:
 def coarser_phases(config: TrainConfig) -> BaselinePhases:
     """The phases of the coarser network that a finer one starts from: see `train.coarser`."""
     return BaselinePhases(new_layers=PhaseConfig(), all_layers=config.coarser)
+
+
+def is_coarser(config: TrainConfig) -> bool:
+    """Whether this is the training of a coarser network for a finer one."""
+    return (
+        config.strategy == "baseline"
+        and config.coarser.on
+        and config.baseline == coarser_phases(config)
+    )
 
 
 def learning_rate_setting(config: TrainConfig, phase: Phase) -> str:

@@ -15,7 +15,7 @@ from lhs.data import progress
 LOGGER = logging.getLogger("lhs")
 
 
-def test_a_line_at_most_every_few_seconds_and_only_of_something_new(
+def test_a_line_soon_and_then_a_minute_and_only_of_something_new(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="lhs")
@@ -30,6 +30,9 @@ def test_a_line_at_most_every_few_seconds_and_only_of_something_new(
         now = 120.0
         show(10)
         assert caplog.messages == ["images read: 10 of 40, 1.0 a second, 0:30 left"]
+        show(10, "nearly there")
+        assert len(caplog.messages) == 1
+        now = 170.0
         show(10, "nearly there")
     assert caplog.messages[1:] == ["images read: nearly there"]
 
@@ -49,13 +52,36 @@ def test_a_terminal_shows_a_bar_and_log_lines_above_it(monkeypatch: pytest.Monke
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(sys, "stderr", shown)
-    with logging_to(StderrHandler()), progress.shown("images read", 40) as show:
+    with (
+        logging_to(StderrHandler()),
+        progress.in_stage(3, 6),
+        progress.shown("images read", 40) as show,
+    ):
         show(10, "[one]")
         LOGGER.info("a line with [brackets]")
         time.sleep(0.3)
-    assert "images read: [one]" in shown.getvalue()
+    assert "stage 3 of 6, images read: [one]" in shown.getvalue()
     assert "10/40" in shown.getvalue()
     assert "a line with [brackets]\n" in shown.getvalue()
+
+
+def test_a_training_says_how_many_steps_it_has_when_it_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = Terminal()
+    for name in ("NO_COLOR", "TTY_INTERACTIVE", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(sys, "stderr", shown)
+    with progress.shown("training lite baseline", 0) as show:
+        for step in (10, 20, 30):
+            show(step, f"loss {1 / step:.3f}", 90)
+            time.sleep(0.15)
+    assert "training lite baseline: loss 0.033" in shown.getvalue()
+    assert "30/90" in shown.getvalue()
+    assert "/s" in shown.getvalue()
+    assert "stage" not in shown.getvalue()
 
 
 def test_a_number_of_items_that_is_not_known(

@@ -163,6 +163,7 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("report.baseline", "none", "", ""),
     ("data.cache_gb", 1, "", ""),
     ("report.scenes", 0, "", ""),
+    ("tracking.register", True, "", ""),
 ]
 ELSEWHERE = {
     # Other stages come in or go; and what needs a GPU, or another setting beside it.
@@ -210,6 +211,14 @@ def test_keys_change_with_what_they_depend_on_and_with_nothing_else(
             after = digests(checked_stages, changed(tree, row[0], row[1]))
             moved = {name for name in before if after.get(name, before[name]) != before[name]}
             assert moved == set(row[column]), f"{row[0]} with {tree['network']['name']}"
+
+
+def test_the_number_of_stages_is_known_before_any_key(checked_stages: Stages) -> None:
+    plain = {**PATCHES, "unlabelled": {"mode": "naive"}}
+    for tree in (LITE, PATCHES, plain):
+        config = build_config(tree)
+        listed = list(checked_stages.needed(EVALUATION, config))
+        assert checked_stages.count(EVALUATION, config) == len(listed)
 
 
 def test_the_table_names_every_setting() -> None:

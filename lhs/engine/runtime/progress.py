@@ -24,11 +24,14 @@ POLL = 0.5
 
 @dataclass(frozen=True)
 class TaskState:
-    """Items finished, a worker's latest status text, the latest user error in a worker."""
+    """Items finished, a worker's latest status text, the latest user error in a worker; steps done
+    and their number, where a worker reports these."""
 
     finished: int = 0
     text: str = ""
     error: str = ""
+    step: int = 0
+    steps: int = 0
 
 
 class ProgressActor:
@@ -50,7 +53,7 @@ class ProgressActor:
         self.states.pop(task, None)
         self.messages.pop(task, None)
 
-    def update(self, task: str, finished: int = 0, **changes: str) -> None:
+    def update(self, task: str, finished: int = 0, **changes: Any) -> None:
         """Count more finished items, and set other fields of the task's state."""
         if task in self.states:
             state = self.states[task]
@@ -82,9 +85,10 @@ class Progress:
         """Count more finished items."""
         self.actor.update.remote(self.task, finished=count)
 
-    def report(self, text: str) -> None:
-        """Set the status text, of which the driver shows the latest every few seconds."""
-        self.actor.update.remote(self.task, text=text)
+    def report(self, text: str, step: int = 0, steps: int = 0) -> None:
+        """Set the status text, of which the driver shows the latest now and then, and the steps
+        done of all."""
+        self.actor.update.remote(self.task, text=text, step=step, steps=steps)
 
     def report_error(self, message: str) -> None:
         """Report an error of the user's; returns when the actor has it."""
@@ -188,7 +192,7 @@ def _polled(progress: Progress, prefix: str, show: Show) -> Iterator[None]:
                 state, messages = ray.get(progress.actor.poll.remote(progress.task))
                 for level, message in messages:
                     logger.log(level, "%s%s", prefix, message)
-                show(state.finished, state.text)
+                show(state.finished or state.step, state.text, state.steps)
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()

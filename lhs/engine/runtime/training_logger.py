@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from lhs.config import Config
-from lhs.data.progress import INTERVAL, clock
+from lhs.data.progress import clock
 from lhs.engine.runtime.progress import Progress
 from lhs.engine.tracking.metrics import Curves, mean_of
 from lhs.training.loop import History
+from lhs.training.phases import is_coarser
+
+REPORTED = 2.0
+"""Least seconds between two reports to the driver."""
+LAST_LOSSES = 3
+"""Losses in a report, the newest last."""
 
 
 class TrainingLogger:
@@ -20,11 +27,14 @@ class TrainingLogger:
     def __init__(self, progress: Progress, curves: Curves, config: Config, rank: int) -> None:
         self.progress, self.curves, self.active = progress, curves, rank == 0
         self.train = config.train
+        # A coarser network, that another starts from, is trained in the run of the other one.
+        self.kind = "coarser" if is_coarser(config.train) else "train"
         self.unit = "patches" if config.network.patches else "images"
         self.seconds = 0.0
         self.reported = time.monotonic()
         self.resumed_at = self.step = 0
         self.rows: list[dict[str, Any]] = []
+        self.losses: deque[float] = deque(maxlen=LAST_LOSSES)
 
     def log(self, text: str) -> None:
         """Let the driver log a line."""
@@ -48,14 +58,18 @@ class TrainingLogger:
         self._add(row, last)
         self.seconds += row["seconds"]
         now = time.monotonic()
-        if self.active and (now - self.reported > INTERVAL or last):
+        if self.active and (now - self.reported > REPORTED or last):
             self.reported = now
             done = row["step"] - self.resumed_at
             left = clock(self.seconds / done * (total - row["step"]))
+            self.losses.append(row["loss"])
             self.progress.report(
                 f"{row['phase']} epoch {row['epoch']}, step {row['step']} of {total}, "
-                f"loss {row['loss']:.3f}, {self.train.batch_size / row['seconds']:.1f} "
-                f"{self.unit} a second, {left} left"
+                f"loss {', '.join(f'{loss:.3f}' for loss in self.losses)}, "
+                f"{self.train.batch_size / row['seconds']:.1f} "
+                f"{self.unit} a second, {left} left",
+                row["step"],
+                total,
             )
 
     def _add(self, row: dict[str, Any], last: bool = False) -> None:
@@ -64,5 +78,5 @@ class TrainingLogger:
             return
         self.rows.append(row)
         if last or len(self.rows) >= self.train.log_every:
-            self.curves.add(row["step"], mean_of(self.rows, self.train.batch_size))
+            self.curves.add(row["step"], mean_of(self.rows, self.train), self.kind)
             self.rows = []

@@ -17,6 +17,7 @@ from lhs.config import (
     OPERATIONAL,
     Config,
     ReportConfig,
+    TrackingConfig,
     UnlabelledConfig,
 )
 from lhs.engine.runtime.devices import booked_share, has_cuda, precision_on
@@ -182,6 +183,7 @@ def baseline_of(config: Config) -> Config:
             "train": train,
             "evaluation": config.evaluation.model_copy(update={"class_scores": "w"}),
             "report": ReportConfig(baseline="none", scenes=config.report.scenes),
+            "tracking": TrackingConfig(),
             "unlabelled": UnlabelledConfig(),
         }
     )

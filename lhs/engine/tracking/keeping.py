@@ -13,7 +13,7 @@ from lhs.engine.tracking.reporting import FACTS
 from lhs.loading import build_config
 from lhs.report.evidence import KeptRun, write_run
 
-PLACES = ("storage", "data.root", "data.cache_gb")
+PLACES = ("storage", "data.root", "data.cache_gb", "tracking.register")
 """Settings that say nothing outside the machine that ran."""
 
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,24 @@ OURS = ("lhs", "run.py", "__main__.py")
 def repeat_facts(storage: Storage, scenes: str, model: str, name: str) -> dict[str, str]:
     """Labels and texts for the report, of the folders of a run's stages `scenes` and `model`."""
     facts = storage.read_json(f"{model}/{SUCCESS}")["facts"]
-    started = Path(sys.argv[0]).name in OURS
     versions = {"python": platform.python_version(), **facts.get("versions", {})}
     digests = run_digests(storage, scenes, model)
     return {
         "command": f"lhs run {name.replace(' ', '-')}.yaml",
-        "started as": shlex.join(["lhs", *sys.argv[1:]]) if started else "",
+        "started as": started_as(),
         "versions": ", ".join(f"{key} {value}" for key, value in versions.items()),
         "commit": commit(),
         "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
         "trained on": facts.get("device", ""),
         **{f"digest of {key}": value for key, value in digests.items() if value},
     }
+
+
+def started_as() -> str:
+    """The command of this process; empty if it is none of this program's."""
+    if Path(sys.argv[0]).name not in OURS:
+        return ""
+    return shlex.join(["lhs", *sys.argv[1:]])
 
 
 def run_digests(storage: Storage, scenes: str, model: str) -> dict[str, str | None]:
@@ -46,6 +53,7 @@ def run_digests(storage: Storage, scenes: str, model: str) -> dict[str, str | No
     }
 
 
+@cache
 def commit() -> str:
     """Commit of the checkout that this package is in, and whether files differ from it; empty for
     an installed package."""

@@ -39,6 +39,7 @@ from lhs.engine.storage import Storage
 from lhs.engine.tracking.examples import hierarchy_arrays
 from lhs.engine.tracking.hierarchy_page import samples_of
 from lhs.engine.tracking.learned import learned
+from lhs.engine.tracking.metrics import change_metrics
 from lhs.engine.tracking.provenance import repeat_facts
 from lhs.engine.tracking.tracker import Tracker
 from lhs.evaluation.metrics import Scores
@@ -165,6 +166,7 @@ def write_report(
     facts["change_intervals"] = {
         key: [change.low, change.high] for key, change in data.intervals.items()
     }
+    tracker.metrics(change_metrics(data.intervals))
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
         _write_files(local, data, facts, evaluation.counts)

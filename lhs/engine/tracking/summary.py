@@ -2,40 +2,106 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lhs.config import Config
 from lhs.engine.cache import Stages
 from lhs.engine.stage import StageResult
 
 if TYPE_CHECKING:
     from lhs.engine.pipeline import Outcome
+    from lhs.engine.tracking.tracker import Tracker
 
 
-def print_summary(outcomes: list[Outcome]) -> None:
-    """Print the scores side by side, stages, paths."""
+def print_summary(outcomes: list[Outcome], recipe: str, settings: Sequence[str]) -> None:
+    """Print the scores side by side, stages, paths, and the commands that may follow.
+
+    Parameters
+    ----------
+    outcomes
+        Of the run.
+    recipe, settings
+        The run's recipe and single settings, as typed.
+    """
     last = outcomes[-1]
     columns = {one.config.train.strategy: one.evaluation.scores for one in outcomes}
     if len(outcomes) == 1 and last.baseline is not None:
         columns = {"baseline": last.baseline.scores, **columns}
     print()
-    print(f"{'':<18}" + "".join(f"{name:>14}" for name in columns))
-    for score in last.evaluation.scores.headline():
-        values = [scores.headline()[score] for scores in columns.values()]
-        print(f"{score:<18}" + "".join(f"{value:>14.4f}" for value in values))
+    rows = [
+        [score, *(f"{scores.headline()[score]:.4f}" for scores in columns.values())]
+        for score in last.evaluation.scores.headline()
+    ]
+    _print_table(["", *columns], rows, (18, *[14] * len(columns)))
     print(f"(one seed: {last.config.train.seed}; a single run is no proof of a difference)")
     print()
     print_stages(last.stages)
     for name, path in _outcome(last)["paths"].items():
         if path is not None:
             print(f"{name:<10}{path}")
-    print(f"compare   mlflow ui --backend-store-uri {last.tracker.uri}")
+    print("\n".join(compare_lines(last.tracker)))
+    for command in next_commands(outcomes, recipe, settings):
+        print(f"next      {command}")
+
+
+def next_commands(outcomes: list[Outcome], recipe: str, settings: Sequence[str]) -> list[str]:
+    """Three commands that make sense after a run: label photos, compare, repeat with another
+    seed."""
+    last = outcomes[-1]
+    model = _outcome(last)["paths"]["model"]
+    place = [] if last.config.storage == Config().storage else ["--storage", last.config.storage]
+    kept = [one for one in settings if not one.startswith("train.seed=")]
+    again = [word for one in (*kept, f"train.seed={last.config.train.seed + 1}")
+             for word in ("--set", one)]  # fmt: skip
+    return [
+        f'lhs predict {shlex.quote(model)} "photos/*.jpg" --out labelled',
+        shlex.join(["lhs", "report", *(one.tracker.run_id for one in outcomes), *place]),
+        shlex.join(["lhs", "run", recipe, *again]),
+    ]
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> None:
+    """Print a table: drawn on a terminal, otherwise plain, its columns as wide as given."""
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*head[:1], box=box.SIMPLE_HEAD)
+        for name in head[1:]:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    for row in [head, *rows] if any(head) else rows:
+        cells = zip(row[1:], widths[1:], strict=True)
+        print(f"{row[0]:<{widths[0]}}" + "".join(f"{cell:>{width}}" for cell, width in cells))
+
+
+def compare_lines(tracker: Tracker) -> list[str]:
+    """How to open the runs of a run's experiment in MLflow."""
+    experiment = tracker.client.get_run(tracker.run_id).info.experiment_id
+    # Without its end MLflow opens on an empty page for language models.
+    page = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    if tracker.uri.startswith(("http://", "https://")):
+        return [f"compare   {tracker.uri.rstrip('/')}{page}"]
+    return [
+        f"compare   mlflow ui --backend-store-uri {tracker.uri}",
+        f"          then open http://127.0.0.1:5000{page}",
+    ]
 
 
 def print_stages(stages: Stages) -> None:
     """Print a line per stage: made or reused, seconds."""
-    for stage in stages.done:
-        how = "reused" if stage.reused else "made"
-        print(f"{stage.name:<13}{how:>7}{stage.seconds:>9.1f} s")
+    rows = [
+        [stage.name, "reused" if stage.reused else "made", f"{stage.seconds:.1f} s"]
+        for stage in stages.done
+    ]
+    _print_table(["", "", ""], rows, (13, 7, 11))
     print()
 
 

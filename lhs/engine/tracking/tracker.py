@@ -23,6 +23,9 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from lhs.config import Config
 from lhs.engine.storage import Storage, explained
+from lhs.engine.tracking.machine import system_metrics
+from lhs.engine.tracking.moved import artifact_place, keep_experiment_here, keep_run_here
+from lhs.engine.tracking.parameters import origin_tags, parameters
 from lhs.errors import UserError
 
 logger = logging.getLogger("lhs")
@@ -37,6 +40,8 @@ WAIT = 600.0
 """Seconds that a run waits for a store that does not answer."""
 STORE_WAIT = 20.0
 """Seconds that a command waits for a tracking server that has not answered it yet."""
+MACHINE_LEARNING = ("mlflow.experimentKind", "custom_model_development")
+"""Tag of an experiment: MLflow's page of it opens on its runs, not on traces of language models."""
 ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 """For training workers: MLflow's own retries would block a training for minutes."""
 _SQLITE_ERRORS = {
@@ -76,6 +81,8 @@ class Tracker:
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics, without those that are nan."""
         rows = metric_rows(values, step)
+        if not rows:
+            return
         with_retries(self.uri, lambda: self.client.log_batch(self.run_id, metrics=rows))
 
     def tags(self, values: Mapping[str, Any]) -> None:
@@ -258,7 +265,7 @@ def tracked(
     Parameters
     ----------
     config
-        Logged as parameters, each under its dotted name.
+        Of which the settings that the run uses are logged as parameters, by dotted name.
     storage
         Where the default database is.
     dataset
@@ -266,7 +273,7 @@ def tracked(
     name
         The run's name.
     tags
-        The run's tags.
+        The run's tags, besides those of `origin_tags`.
     run_id
         An unfinished run to continue; None begins one.
 
@@ -275,18 +282,31 @@ def tracked(
     UserError
         If the store can't be reached.
     """
-    uri = tracking_uri(storage)
-    parameters = {key: value for key, value in config.dotted().items() if key != "description"}
+    uri, settings = tracking_uri(storage), parameters(config)
     if run_id is None:
-        run_id = begin_run(uri, dataset, name, tags or {}, parameters)
+        own = origin_tags(config.description) | dict(tags or {})
+        run_id = begin_run(uri, dataset, name, own, settings)
     else:
+        go_on(uri, run_id)
         with _reached(uri):
-            client = mlflow.MlflowClient(uri)
-            client.update_run(run_id, status="RUNNING")
-            client.log_batch(run_id, params=_params(parameters))
+            mlflow.MlflowClient(uri).log_batch(run_id, params=_params(settings))
     tracker = Tracker(uri, run_id)
-    with ended(tracker):
+    with ended(tracker), system_metrics(uri, run_id):
         yield tracker
+
+
+def go_on(uri: str, run_id: str) -> None:
+    """Set an unfinished run RUNNING again; its files are kept in this storage, if that was moved.
+
+    Raises
+    ------
+    UserError
+        If the store can't be reached.
+    """
+    with _reached(uri):
+        client = mlflow.MlflowClient(uri)
+        client.update_run(run_id, status="RUNNING")
+        keep_run_here(uri, run_id, client.get_run(run_id).info.artifact_uri)
 
 
 @contextmanager
@@ -328,9 +348,12 @@ def close_unfinished(uri: str, parent: str) -> list[str]:
 def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
+        keep_experiment_here(uri, experiment.experiment_id, experiment.artifact_location)
+        if MACHINE_LEARNING[0] not in experiment.tags:
+            # Made by an earlier version.
+            client.set_experiment_tag(experiment.experiment_id, *MACHINE_LEARNING)
         return experiment.experiment_id
-    place = None
-    if uri.startswith("sqlite:///"):
-        # MLflow's own default is a folder below the current one.
-        place = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
-    return client.create_experiment(name, artifact_location=place)
+    # MLflow's own default is a folder below the current one.
+    return client.create_experiment(
+        name, artifact_location=artifact_place(uri), tags=dict([MACHINE_LEARNING])
+    )

@@ -24,6 +24,7 @@ from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
 from lhs.engine.stages.sample_index import row_subclasses
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.comparison import load_pictures, stored_images
+from lhs.engine.tracking.summary import compare_lines
 from lhs.engine.tuning.importance import importance
 from lhs.engine.tuning.sweep import STATE, SweepOutcome
 from lhs.report.compared import ComparedRun, Setting, distinct
@@ -226,7 +227,7 @@ def print_results(outcome: SweepOutcome, page: str) -> None:
     address = outcome.storage.address
     print(f"page      {page}")
     print(f"table     {address(f'{outcome.folder}/{SUMMARY}')}")
-    print(f"compare   mlflow ui --backend-store-uri {outcome.tracker.uri}")
+    print("\n".join(compare_lines(outcome.tracker)))
 
 
 def failure_text(outcome: SweepOutcome) -> str:

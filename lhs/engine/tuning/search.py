@@ -105,7 +105,7 @@ def run_search(
          "search": _described(search)},
     )  # fmt: skip
     logger.info(plan_text(stages, [base], trained=True, searched=search.count))
-    tracker = parent_run(storage, state, base.data.dataset)
+    tracker = parent_run(storage, state, [base])
     with ended(tracker):
         [shared], errors = make_shared(stages, [base])
         if errors:

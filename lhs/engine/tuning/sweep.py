@@ -16,12 +16,14 @@ from lhs.engine.graph import annotated_scenes
 from lhs.engine.runtime.resources import preflight, trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
+from lhs.engine.tracking.parameters import origin_tags, parameters
 from lhs.engine.tracking.tracker import (
     Tracker,
     begin_run,
     close_unfinished,
     ended,
     find_runs,
+    go_on,
     tracking_uri,
 )
 from lhs.engine.tuning.kept import not_kept, planned
@@ -128,7 +130,7 @@ def run_sweep(
          "trials": [settings_of(config) for config in configs]},
     )  # fmt: skip
     logger.info(plan_text(stages, configs, trained=until == "evaluation"))
-    tracker = parent_run(storage, state, trials[0].config.data.dataset)
+    tracker = parent_run(storage, state, configs)
     with ended(tracker):
         left = [t for t in trials if not storage.exists(record_path(folder, t.number))]
         if len(left) < len(trials):
@@ -235,7 +237,9 @@ def begin(storage: Storage, folder: str, resume: bool, wanted: Mapping[str, Any]
 def settings_of(config: Config) -> dict[str, Any]:
     """The settings that must be the same when a sweep is resumed."""
     dotted = config.dotted()
-    return {key: dotted[key] for key in dotted if key not in ("description", "storage")}
+    # Whether models are registered changes no result.
+    apart = ("description", "storage", "tracking.register")
+    return {key: dotted[key] for key in dotted if key not in apart}
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -255,7 +259,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more"]
 
 
-def parent_run(storage: Storage, state: Mapping[str, Any], dataset: str) -> Tracker:
+def parent_run(storage: Storage, state: Mapping[str, Any], configs: Sequence[Config]) -> Tracker:
     """The sweep's run in MLflow, new or continued; runs that a kill left running are closed.
 
     Parameters
@@ -264,13 +268,13 @@ def parent_run(storage: Storage, state: Mapping[str, Any], dataset: str) -> Trac
         Where the sweep's files are.
     state
         The sweep's description from `begin`.
-    dataset
-        The experiment in MLflow.
+    configs
+        Of all trials, or the one that a search changes: what they share are the run's parameters.
     """
     uri = tracking_uri(storage)
     found = find_runs(uri, {TOKEN: state["token"]})
     if not found:
-        first, *others = state["trials"]
+        first, *others = (parameters(config) for config in configs)
         same = {
             key: value
             for key, value in first.items()
@@ -278,10 +282,11 @@ def parent_run(storage: Storage, state: Mapping[str, Any], dataset: str) -> Trac
         }
         count = state["search"]["count"] if "search" in state else len(state["trials"])
         tags = {TOKEN: state["token"], "lhs.recipe": state["recipe"], "lhs.trials": str(count)}
-        return Tracker(uri, begin_run(uri, dataset, f"sweep {state['name']}", tags, same))
+        dataset, name = configs[0].data.dataset, f"sweep {state['name']}"
+        return Tracker(uri, begin_run(uri, dataset, name, origin_tags() | tags, same))
     tracker = Tracker(uri, found[0].info.run_id)
     close_unfinished(uri, tracker.run_id)
-    tracker.client.update_run(tracker.run_id, status="RUNNING")
+    go_on(uri, tracker.run_id)
     return tracker
 
 

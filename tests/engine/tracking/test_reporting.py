@@ -87,12 +87,16 @@ def test_the_run_and_its_baseline_are_beside_each_other(
     monkeypatch.setattr(reporting, "learned", lambda *_: (None, None))
     monkeypatch.setattr(reporting, "repeat_facts", lambda *_: {})
     logged: list[Path] = []
+    changes: list[dict[str, float]] = []
     tracker: Any = SimpleNamespace(
-        run_id="0123456789", uri="sqlite:///x", folder=lambda path, *_: logged.append(path)
-    )
+        run_id="0123456789", uri="sqlite:///x", folder=lambda path, *_: logged.append(path),
+        metrics=changes.append,
+    )  # fmt: skip
     stages: Any = Given(Storage(str(tmp_path)))
     baseline, page = write_report(stages, tiny(tmp_path, report__scenes=0), "mine", tracker)
     assert baseline is not None
+    # No counts of single images, so no intervals.
+    assert changes == [{}]
     np.testing.assert_array_equal(baseline.counts, BEFORE)
     folder = Path(page).parent
     np.testing.assert_array_equal(np.load(folder / "confusion.npy"), OWN)

@@ -21,6 +21,7 @@ from lhs.engine.storage import Storage
 from lhs.engine.tracking import metrics
 from lhs.engine.tracking import tracker as tracking
 from lhs.engine.tracking.metrics import Curves
+from lhs.engine.tracking.parameters import parameters
 from lhs.engine.tracking.tracker import (
     ONE_TRY,
     PARENT,
@@ -69,9 +70,11 @@ def test_a_run_in_the_store(finished: list[Outcome], folder: Path) -> None:
         assert run.info.status == "FINISHED"
         assert run.info.run_name == outcome.name
         assert client.get_experiment(run.info.experiment_id).name == "synthetic"
-        dotted = outcome.config.dotted()
-        del dotted["description"]
-        assert run.data.params == {key: str(value) for key, value in dotted.items()}
+        settings = parameters(outcome.config)
+        assert run.data.params == {key: str(value) for key, value in settings.items()}
+        (given,) = run.inputs.dataset_inputs
+        assert (given.dataset.name, len(given.dataset.digest)) == ("synthetic", 32)
+        assert any(key.startswith("class_iou/") for key in run.data.metrics)
         for score in SCORES:
             value = getattr(outcome.evaluation.scores, score)
             assert run.data.metrics[f"test/{score}"] == pytest.approx(value)
@@ -90,23 +93,26 @@ def test_curves(finished: list[Outcome], folder: Path) -> None:
     trained = finished[-1]
     reused = pipeline.run(tiny(folder, report__baseline="none"), "reused")[-1]
     assert reused.model.reused
+    again = client_of(reused).get_run(reused.tracker.run_id)
+    assert (again.info.run_name, again.data.tags["lhs.reused"]) == ("reused (reused)", "everything")
+    assert again.data.tags["lhs.same_as"] == trained.tracker.run_id
     curves = [
         {
             metric: [
                 (point.step, point.value)
                 for point in client_of(outcome).get_metric_history(outcome.tracker.run_id, metric)
             ]
-            for metric in ("train/loss", "train/learning_rate")
+            for metric in ("train/joint_loss", "train/learning_rate")
         }
         for outcome in (trained, reused)
     ]
-    assert [step for step, _ in curves[0]["train/loss"]] == [10, 20, 24]
+    assert [step for step, _ in curves[0]["train/joint_loss"]] == [10, 20, 24]
     losses = pd.read_parquet(f"{trained.model.path}/history.parquet")["loss"].to_numpy()
     means = [losses[:10].mean(), losses[10:20].mean(), losses[20:].mean()]
-    assert [loss for _, loss in curves[0]["train/loss"]] == pytest.approx(means)
+    assert [loss for _, loss in curves[0]["train/joint_loss"]] == pytest.approx(means)
     for metric, points in curves[0].items():
         np.testing.assert_allclose(points, curves[1][metric], err_msg=metric)
-    assert all(np.isfinite(loss) for _, loss in curves[0]["train/loss"])
+    assert all(np.isfinite(loss) for _, loss in curves[0]["train/joint_loss"])
 
 
 @pytest.mark.ray
