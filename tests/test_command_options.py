@@ -88,6 +88,11 @@ def test_predict(calls: Calls) -> None:
         class_scores="best_subclass",
     )  # fmt: skip
     assert calls.given("predict_files")[3:] == (wanted, 3)
+    calls.replace("lhs.engine.inference.demo.write_demo_images", ["o/demo/x.png"])
+    calls.type("predict", "m", "a.png", "--demo", "--out", "o")
+    assert calls.given("write_demo_images") == ("o",)
+    assert calls.given("predict_files")[1] == ["a.png", "o/demo/x.png"]
+    assert main(["predict", "m", "--out", "o"]) == 2
     calls.type("predict", "m", "a.png", "--out", "o", "--every", "2", "--superpixels", "--centres")
     assert calls.given("predict_files")[3] == PredictOptions(stride=2, superpixels=300, centres=300)
 

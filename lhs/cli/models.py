@@ -7,6 +7,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 
 from lhs.cli.data import add_data_root, data_settings
 from lhs.cli.options import Group, add_command, add_json, add_settings, scale, whole
+from lhs.errors import UserError
 from lhs.names import CLASS_SCORES, DATASETS, STRIDES
 
 
@@ -15,7 +16,12 @@ def add_commands(commands: Group) -> None:
     predictor = add_command(commands, "predict", predict, "label images with a trained model")
     predictor.add_argument("model", help="model folder or runs:/RUN_ID")
     predictor.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="file, folder, pattern in quotes, or URI"
+        "images", nargs="*", metavar="IMAGE", help="file, folder, pattern in quotes, or URI"
+    )
+    predictor.add_argument(
+        "--demo",
+        action="store_true",
+        help="also label three procedural scenes (DIR/demo)",
     )
     predictor.add_argument("--out", required=True, metavar="DIR", help="folder or URI for results")
     predictor.add_argument(
@@ -80,7 +86,10 @@ def predict(options: Namespace) -> int:
     from lhs.engine.inference.models import model_folder
     from lhs.engine.runtime.cluster import connected
 
+    if not options.images and not options.demo:
+        raise UserError("lhs predict: found no IMAGE; name files or folders, or try --demo")
     with connected(), model_folder(options.model) as folder:
+        from lhs.engine.inference.demo import write_demo_images
         from lhs.engine.inference.prediction import predict_files
         from lhs.engine.inference.tta import PredictOptions
 
@@ -93,7 +102,8 @@ def predict(options: Namespace) -> int:
             probabilities=options.probabilities,
             class_scores=options.class_scores,
         )
-        return predict_files(folder, options.images, options.out, wanted, options.workers)
+        images = options.images + (write_demo_images(options.out) if options.demo else [])
+        return predict_files(folder, images, options.out, wanted, options.workers)
 
 
 def evaluate(options: Namespace) -> int:

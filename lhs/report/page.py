@@ -90,9 +90,9 @@ def render_page(report: ReportData) -> str:
     )
 
 
-def render_hierarchy(title: str, subtitle: str, section: Section, facts: Mapping[str, str]) -> str:
-    """Write the page of a hierarchy alone, before any training; `facts` are labels and texts."""
-    return render("hierarchy.html", title=title, subtitle=subtitle, section=section, facts=facts)
+def render_section(title: str, subtitle: str, section: Section, facts: Mapping[str, str]) -> str:
+    """Write a page of one section, such as a hierarchy; `facts` are labels and texts."""
+    return render("section.html", title=title, subtitle=subtitle, section=section, facts=facts)
 
 
 def render_comparison(reports: Sequence[ReportData]) -> str:
