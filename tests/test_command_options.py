@@ -88,8 +88,28 @@ def test_predict(calls: Calls) -> None:
         class_scores="best_subclass",
     )  # fmt: skip
     assert calls.given("predict_files")[3:] == (wanted, 3)
+    calls.replace("lhs.engine.inference.demo.write_demo_images", ["o/demo/x.png"])
+    calls.type("predict", "m", "a.png", "--demo", "--out", "o")
+    assert calls.given("write_demo_images") == ("o",)
+    assert calls.given("predict_files")[1] == ["a.png", "o/demo/x.png"]
+    assert main(["predict", "m", "--out", "o"]) == 2
     calls.type("predict", "m", "a.png", "--out", "o", "--every", "2", "--superpixels", "--centres")
     assert calls.given("predict_files")[3] == PredictOptions(stride=2, superpixels=300, centres=300)
+
+
+def test_view(calls: Calls) -> None:
+    calls.replace("lhs.engine.inference.view.view_model")
+    calls.type("view", "m")
+    assert calls.given("view_model") == (Path("m"), PredictOptions(), None)
+    calls.type(
+        "view", "m", "--stride", "4", "--flip", "--scales", "0.5", "2", "--superpixels", "50",
+        "--centres", "60", "--class-scores", "best_subclass", "--port", "8000",
+    )  # fmt: skip
+    wanted = PredictOptions(
+        stride=4, flip=True, scales=(0.5, 2.0), superpixels=50, centres=60,
+        class_scores="best_subclass",
+    )  # fmt: skip
+    assert calls.given("view_model") == (Path("m"), wanted, 8000)
 
 
 def test_export(calls: Calls) -> None:

@@ -203,7 +203,7 @@ def test_no_module_bears_the_name_of_a_dependency():
 def test_every_outside_import_is_a_declared_dependency():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    listed = [*project["dependencies"], *extras["gpu"], *extras["coco"]]
+    listed = [*project["dependencies"], *extras["gpu"], *extras["coco"], *extras["view"]]
     names = {re.match(r"[\w-]+", entry).group().lower().replace("-", "_") for entry in listed}
     differ = {
         "yaml": "pyyaml",

@@ -156,6 +156,20 @@ def test_no_part_of_the_package_listens() -> None:
             assert "mlflow ui" not in line or "--host" not in line, path
 
 
+def test_the_page_of_lhs_view_is_served_to_this_machine_alone() -> None:
+    calls = [
+        node
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".launch")
+    ]
+    (words,) = [{word.arg: ast.unparse(word.value) for word in call.keywords} for call in calls]
+    assert words["server_name"] == "HERE"
+    page = (PACKAGE / "engine" / "inference" / "view.py").read_text(encoding="utf-8")
+    assert '\nHERE = "127.0.0.1"\n' in page
+    assert words["share"] == words["mcp_server"] == words["enable_monitoring"] == "False"
+
+
 def test_documented_commands_listen_here_alone() -> None:
     """MLflow's own default is 127.0.0.1; what a file of ours starts says no other address."""
     clusters = [path for path in (PROJECT / "clusters").iterdir() if path.suffix != ".png"]

@@ -1,13 +1,18 @@
-"""`lhs predict`, `lhs evaluate`, `lhs export`."""
+"""`lhs predict`, `lhs view`, `lhs evaluate`, `lhs export`."""
 
 from __future__ import annotations
 
 import json
 from argparse import SUPPRESS, ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from lhs.cli.data import add_data_root, data_settings
 from lhs.cli.options import Group, add_command, add_json, add_settings, scale, whole
+from lhs.errors import UserError
 from lhs.names import CLASS_SCORES, DATASETS, STRIDES
+
+if TYPE_CHECKING:
+    from lhs.engine.inference.tta import PredictOptions
 
 
 def add_commands(commands: Group) -> None:
@@ -15,34 +20,29 @@ def add_commands(commands: Group) -> None:
     predictor = add_command(commands, "predict", predict, "label images with a trained model")
     predictor.add_argument("model", help="model folder or runs:/RUN_ID")
     predictor.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="file, folder, pattern in quotes, or URI"
+        "images", nargs="*", metavar="IMAGE", help="file, folder, pattern in quotes, or URI"
+    )
+    predictor.add_argument(
+        "--demo",
+        action="store_true",
+        help="also label three procedural scenes (DIR/demo)",
     )
     predictor.add_argument("--out", required=True, metavar="DIR", help="folder or URI for results")
-    predictor.add_argument(
-        "--stride", type=int, choices=STRIDES, default=1,
-        help="patch networks: predict at every Nth pixel of both axes, interpolate between",
-    )  # fmt: skip
+    _add_prediction_options(predictor)
     # The option's name in earlier versions.
     predictor.add_argument(
         "--every", dest="stride", type=int, choices=STRIDES, default=1, help=SUPPRESS
     )
-    predictor.add_argument("--flip", action="store_true", help="average with the mirrored image")
-    predictor.add_argument(
-        "--scales", type=scale, nargs="+", default=[1.0], metavar="F",
-        help="average predictions at these scales, 0.25 to 4",
-    )  # fmt: skip
-    predictor.add_argument(
-        "--superpixels", type=whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
-        help="let superpixels of this mean size (300) vote on their label",
-    )  # fmt: skip
-    predictor.add_argument(
-        "--centres", type=whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
-        help="patch networks: score only the centre of each superpixel of this mean size (300)",
-    )  # fmt: skip
-    _add_class_scores(predictor)
     predictor.add_argument("--probabilities", action="store_true", help="write them too (.npy)")
     predictor.add_argument(
         "--workers", type=whole(1, 4096), metavar="N", help="models at once; one a GPU, or one"
+    )
+
+    viewer = add_command(commands, "view", view, "a page on this machine to try a model on images")
+    viewer.add_argument("model", help="model folder or runs:/RUN_ID")
+    _add_prediction_options(viewer)
+    viewer.add_argument(
+        "--port", type=whole(1, 65_535), metavar="N", help="default: the first free one from 7860"
     )
 
     exporter = add_command(commands, "export", export, "a model as one file for other programs")
@@ -67,6 +67,28 @@ def add_commands(commands: Group) -> None:
     add_json(scorer)
 
 
+def _add_prediction_options(command: ArgumentParser) -> None:
+    """Add the options that say how images are labelled."""
+    command.add_argument(
+        "--stride", type=int, choices=STRIDES, default=1,
+        help="patch networks: predict at every Nth pixel of both axes, interpolate between",
+    )  # fmt: skip
+    command.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    command.add_argument(
+        "--scales", type=scale, nargs="+", default=[1.0], metavar="F",
+        help="average predictions at these scales, 0.25 to 4",
+    )  # fmt: skip
+    command.add_argument(
+        "--superpixels", type=whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
+        help="let superpixels of this mean size (300) vote on their label",
+    )  # fmt: skip
+    command.add_argument(
+        "--centres", type=whole(4, 100_000), nargs="?", const=300, default=0, metavar="PIXELS",
+        help="patch networks: score only the centre of each superpixel of this mean size (300)",
+    )  # fmt: skip
+    _add_class_scores(command)
+
+
 def _add_class_scores(command: ArgumentParser) -> None:
     """Add `--class-scores`."""
     command.add_argument(
@@ -80,20 +102,40 @@ def predict(options: Namespace) -> int:
     from lhs.engine.inference.models import model_folder
     from lhs.engine.runtime.cluster import connected
 
+    if not options.images and not options.demo:
+        raise UserError("lhs predict: found no IMAGE; name files or folders, or try --demo")
     with connected(), model_folder(options.model) as folder:
+        from lhs.engine.inference.demo import write_demo_images
         from lhs.engine.inference.prediction import predict_files
-        from lhs.engine.inference.tta import PredictOptions
 
-        wanted = PredictOptions(
-            stride=options.stride,
-            flip=options.flip,
-            scales=tuple(options.scales),
-            superpixels=options.superpixels,
-            centres=options.centres,
-            probabilities=options.probabilities,
-            class_scores=options.class_scores,
+        images = options.images + (write_demo_images(options.out) if options.demo else [])
+        return predict_files(
+            folder, images, options.out, _prediction_options(options), options.workers
         )
-        return predict_files(folder, options.images, options.out, wanted, options.workers)
+
+
+def _prediction_options(options: Namespace) -> PredictOptions:
+    from lhs.engine.inference.tta import PredictOptions
+
+    return PredictOptions(
+        stride=options.stride,
+        flip=options.flip,
+        scales=tuple(options.scales),
+        superpixels=options.superpixels,
+        centres=options.centres,
+        probabilities=getattr(options, "probabilities", False),
+        class_scores=options.class_scores,
+    )
+
+
+def view(options: Namespace) -> int:
+    """`lhs view`."""
+    from lhs.engine.inference.models import model_folder
+    from lhs.engine.inference.view import view_model
+
+    with model_folder(options.model) as folder:
+        view_model(folder, _prediction_options(options), options.port)
+    return 0
 
 
 def evaluate(options: Namespace) -> int:

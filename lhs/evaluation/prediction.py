@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lhs.data.resizing import nearest_places, resized_nearest
-from lhs.evaluation.grid import ScoreGrid
+from lhs.evaluation.grid import STRIP, ScoreGrid
 from lhs.evaluation.overlay import label_overlay
 
 
@@ -59,6 +59,33 @@ class Prediction:
     def probabilities(self) -> np.ndarray:
         """(L, H, W) float32 in 0..1, computed at the first call."""
         return torch.from_numpy(np.ascontiguousarray(self.scores)).softmax(dim=0).numpy()
+
+    def probabilities_of_rows(self, top: int, below: int) -> np.ndarray:
+        """`probabilities[:, top:below]`, computed alone: (L, below - top, W)."""
+        known, (height, width) = self.known, self.label_map.shape
+        small = (
+            (known.height, known.width)
+            if isinstance(known, ScoreGrid)
+            else np.asarray(self.superpixels).shape
+        )
+        rows, columns = nearest_places(small[0], height)[top:below], nearest_places(small[1], width)
+        if isinstance(known, ScoreGrid):
+            strip = known.rows(int(rows[0]), int(rows[-1]) + 1).softmax(dim=0).numpy()
+            return strip[:, (rows - rows[0])[:, None], columns]
+        ids = np.asarray(self.superpixels)[rows[:, None], columns]
+        return torch.from_numpy(known).softmax(dim=1).numpy().T[:, ids]
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(H, W) float32 in 0..1: the probability of each pixel's label, computed at each call."""
+        height, width = self.label_map.shape
+        found = np.empty((height, width), np.float32)
+        step = max(1, STRIP // (len(self.classes) * width))
+        for top in range(0, height, step):
+            strip = self.probabilities_of_rows(top, min(height, top + step))
+            labels = self.label_map[None, top : top + step].astype(np.intp)
+            found[top : top + step] = np.take_along_axis(strip, labels, axis=0)[0]
+        return found
 
     @property
     def overlay(self) -> np.ndarray:

@@ -93,9 +93,9 @@ def render_page(report: ReportData) -> str:
     )
 
 
-def render_hierarchy(title: str, subtitle: str, section: Section, facts: Mapping[str, str]) -> str:
-    """Write the page of a hierarchy alone, before any training; `facts` are labels and texts."""
-    return render("hierarchy.html", title=title, subtitle=subtitle, section=section, facts=facts)
+def render_section(title: str, subtitle: str, section: Section, facts: Mapping[str, str]) -> str:
+    """Write a page of one section, such as a hierarchy; `facts` are labels and texts."""
+    return render("section.html", title=title, subtitle=subtitle, section=section, facts=facts)
 
 
 def table_of(
@@ -113,7 +113,7 @@ def table_of(
     for row, href in zip(rows, table.links, strict=False):
         row[0] = replace(row[0], href=href)
     for column, place in table.best.items():
-        number = frame.columns.get_loc(column)
+        number = list(frame.columns).index(column)
         rows[place][number] = replace(rows[place][number], best=True)
     heads = [Cell(str(column), kind) for column, kind in zip(frame.columns, kinds, strict=True)]
     return {"heads": heads, "rows": rows}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,19 +114,18 @@ def _scores_figure(settings: Sequence[Setting], prefix: str) -> ReportFigure:
 
 
 def _scores_table(settings: Sequence[Setting], prefix: str) -> ReportTable:
-    frame = pd.DataFrame(
-        {
-            "setting": [one.name for one in settings],
-            "runs": [len(one.runs) for one in settings],
-        }
-    )
+    columns: dict[str, list[Any]] = {
+        "setting": [one.name for one in settings],
+        "runs": [len(one.runs) for one in settings],
+    }
     for field, label in HEADLINES.items():
-        frame[label] = [
+        columns[label] = [
             Difference(
                 float(np.mean(one.values(field))), *one.interval(field), math.nan, len(one.runs)
             )
             for one in settings
         ]
+    frame = pd.DataFrame(columns)
     marked = {label: best(settings, field) for field, label in HEADLINES.items()}
     return ReportTable(
         key=f"{prefix}setting_table", title="Settings and their scores", frame=frame,

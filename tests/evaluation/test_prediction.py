@@ -6,10 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lhs.evaluation import prediction
 from lhs.evaluation.grid import ScoreGrid
 from lhs.evaluation.metrics import confusion_counts
 from lhs.evaluation.prediction import (
     Prediction,
+    at_full_size,
     average_predictions,
     best_classes,
     best_of_superpixels,
@@ -145,3 +147,33 @@ def test_ids_above_32767_are_whole() -> None:
     labels = best_classes(ScoreGrid(scores=scores, height=1, width=2), 40_000)
     assert labels.numpy().dtype == np.uint16
     assert labels.numpy().tolist() == [[39_999, 3]]
+
+
+@pytest.mark.parametrize("kind", ["pixels", "grid", "middles", "superpixels"])
+@pytest.mark.parametrize("resized", [False, True])
+def test_confidence_is_the_probability_of_the_label(kind, resized, monkeypatch):
+    """Computed in strips of rows, against all probabilities at once; also of an enlarged map."""
+    monkeypatch.setattr(prediction, "STRIP", 100)
+    torch.manual_seed(0)
+    image = noise_image(1, 13, 22)
+    if kind == "superpixels":
+        superpixels = np.arange(13 * 22).reshape(13, 22) // 7
+        scores = torch.randn(int(superpixels.max()) + 1, 3)
+        found = best_of_superpixels(image, scores, superpixels, CLASSES, COLOURS)
+    else:
+        stride = 1 if kind == "pixels" else 4
+        grid = ScoreGrid(
+            scores=torch.randn(3, -(-13 // stride), -(-22 // stride)), height=13, width=22,
+            stride=stride, centred=kind == "middles",
+        )  # fmt: skip
+        found = best_scored(image, grid, CLASSES, COLOURS)
+    if resized:
+        found = at_full_size(found, noise_image(2, 31, 47))
+    # Other labels than the best ones, as after a vote.
+    found = vote(found, np.arange(found.label_map.size).reshape(found.label_map.shape) // 5)
+    rows, columns = np.indices(found.label_map.shape)
+    expected = found.probabilities[found.label_map, rows, columns]
+    np.testing.assert_allclose(found.confidence, expected, atol=1e-6)
+    assert found.confidence.dtype == np.float32
+    one = found.probabilities_of_rows(5, 6)[:, 0]
+    np.testing.assert_allclose(one, found.probabilities[:, 5], atol=1e-6)

@@ -13,7 +13,7 @@ import pytest
 
 from lhs.report.assemble import assemble
 from lhs.report.hierarchy import hierarchy_section
-from lhs.report.page import render_hierarchy, render_page
+from lhs.report.page import render_page, render_section
 from lhs.report.wording import NOTHING, with_interval
 
 NAMES = ["sky", "<b>road</b>", "car & co", "moon"]
@@ -124,7 +124,7 @@ def test_classes_open_into_their_subclasses(report):
 
 
 def test_the_page_of_a_hierarchy_alone(arrays):
-    html = render_hierarchy("demo", "synthetic", hierarchy_section(arrays()), {"digest": "abc"})
+    html = render_section("demo", "synthetic", hierarchy_section(arrays()), {"digest": "abc"})
     page = Page(html)
     assert_stands_alone(page)
     assert "sky alone: sky 97 %" in page.text

@@ -1,4 +1,4 @@
-"""`lhs predict`: label maps of images, with overlays and one table."""
+"""`lhs predict`: label maps of images, with pictures of them, one table and one page."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from PIL import Image
 
 from lhs.data.images import read_label_picture
 from lhs.data.progress import shown
+from lhs.engine.inference.overview import BESIDE, OVERVIEW, stored_panels, write_overview
 from lhs.engine.inference.sources import Source, find_sources
 from lhs.engine.inference.tta import PredictOptions, load_model_for, predict_with_tta
 from lhs.engine.runtime.cluster import not_started
@@ -40,6 +42,8 @@ from lhs.errors import BadImageError, UserError
 from lhs.evaluation.model import WEIGHTS
 from lhs.evaluation.overlay import label_overlay
 from lhs.report.figures import legend, to_png
+from lhs.report.predicted import side_by_side
+from lhs.report.wording import share as percent
 
 if TYPE_CHECKING:
     import torch
@@ -53,10 +57,13 @@ BATCH = 4
 """Images sent to a model at a time: photographs may be large."""
 FEW = 50
 """Images that are labelled in this process: on two cores Ray takes 20 s to start for them."""
-ENDINGS = {".png": "label map", "_overlay.png": "overlay", "_probabilities.npy": "probabilities"}
+ENDINGS = (".png", "_overlay.png", BESIDE, "_probabilities.npy")
+"""Of an image's results."""
 SETTINGS, TABLE, LEGEND = "predict.json", "pixels.csv", "legend.png"
 COLUMNS = ["image", "class", "pixels", "share"]
 """Of the table."""
+MOST_NAMED = 3
+"""Classes in an image's line."""
 SOURCE = "source_sha256"
 """Text in a label map: the digest of the image file that it was made from."""
 
@@ -80,10 +87,11 @@ def predict_files(
     images
         Files, folders, patterns, URIs.
     out
-        Folder or URI that gets, for each image, `NAME.png` (ids), `NAME_overlay.png` and, where
-        asked for, `NAME_probabilities.npy` (L, H, W) float16; and once `pixels.csv` (pixels of each
-        class in each image, also of earlier calls), `legend.png` and `predict.json` (by which
-        model, and how).
+        Folder or URI that gets, for each image, `NAME.png` (ids, with the classes' colours as
+        palette), `NAME_overlay.png`, `NAME_side_by_side.png` and, where asked for,
+        `NAME_probabilities.npy` (L, H, W) float16; and once `pixels.csv` (pixels of each class in
+        each image, also of earlier calls), `overview.html`, `legend.png` and `predict.json` (by
+        which model, and how).
     options
         How to label them; None for the defaults.
     workers
@@ -116,7 +124,7 @@ def predict_files(
         files, options.stride, precision, options.class_scores
     )
     image_range = opened.description.image_range
-    job = _LabelJob(stored, storage, options, opened.colours, image_range)
+    job = _LabelJob(stored, storage, options, opened.classes, opened.colours, image_range)
     table = _labelled(job, sources, gpu, workers, here=here)
     bad = [row for row in table if row["error"]]
     for row in bad:
@@ -130,12 +138,26 @@ def predict_files(
             f"earlier version, and are replaced: {', '.join(replaced[:MOST_LISTED])}{more}"
         )
     _write_summary(storage, done, opened.classes, opened.colours)
+    for row in done:
+        print(_line(row, opened.classes))
     kept = sum(row["kept"] for row in done)
     print(
         f"{len(done)} images labelled{f' ({kept} of them before)' * bool(kept)}, "
         f"{len(bad)} not readable; results in {out}"
     )
+    if done:
+        print(f"look at {storage.address(storage.path(OVERVIEW))}")
     return 2 if bad else 0
+
+
+def _line(row: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """An image's name, most frequent classes and confidence."""
+    counts = np.asarray(row["counts"])
+    first = np.argsort(-counts, kind="stable")[:MOST_NAMED].tolist()
+    found = [f"{classes[label]} {percent(counts[label] / counts.sum())}"
+             for label in first if counts[label]]  # fmt: skip
+    sure = "" if row["confidence"] is None else f"; confidence {row['confidence']:.2f}"
+    return f"{row['name']}: {', '.join(found)}{sure}{'; labelled before' * bool(row['kept'])}"
 
 
 def _nothing_replaced(sources: list[Source], storage: Storage) -> None:
@@ -149,7 +171,7 @@ def _nothing_replaced(sources: list[Source], storage: Storage) -> None:
                     f"{source.name}{ending}; label them into folders of their own, or give the "
                     "folder above both"
                 )
-    for single in (TABLE, LEGEND, SETTINGS):
+    for single in (TABLE, LEGEND, SETTINGS, OVERVIEW):
         if single in results:
             raise UserError(f"{results[single]}: its result would be {single}, which is taken")
     if storage.local:
@@ -197,7 +219,7 @@ def _same_settings(
 def _labelled(
     job: _LabelJob, sources: list[Source], gpu: bool, workers: int | None, *, here: bool
 ) -> list[dict[str, Any]]:
-    """One row per image: name, kept, replaced, error, counts of each class."""
+    """One row per image: name, kept, replaced, error, counts of each class, mean confidence."""
     ordered, title = sorted(sources, key=lambda source: source.name), "images labelled"
     if here:
         with shown(title, len(ordered)) as show, explained(job.storage.uri):
@@ -215,6 +237,7 @@ _SCHEMA = pa.schema(
         ("replaced", pa.bool_()),
         ("error", pa.string()),
         ("counts", pa.list_(pa.int64())),
+        ("confidence", pa.float64()),
     ]
 )
 
@@ -226,6 +249,7 @@ class _LabelJob(ImageJob):
     model: StoredModel
     storage: Storage
     options: PredictOptions
+    classes: tuple[str, ...]
     colours: np.ndarray
     image_range: tuple[float, float] | None
 
@@ -257,13 +281,12 @@ class _LabelJob(ImageJob):
 
     def _labelled(self, model: Model, images: Sequence[Arrays]) -> list[Arrays]:
         pixels = [one[IMAGE] for one in images]
-        plain = PredictOptions(stride=self.options.stride, class_scores=self.options.class_scores)
-        if self.options == plain:
-            labels = [one.cpu().numpy() for one in model.label_batch(pixels)]
-            return [{IMAGE: a, "labels": b} for a, b in zip(pixels, labels, strict=True)]
         found: list[Arrays] = []
         for prediction in predict_with_tta(model, pixels, self.options):
-            arrays = {IMAGE: prediction.image, "labels": prediction.label_map}
+            sure = np.rint(255 * prediction.confidence).astype(np.uint8)
+            arrays = {
+                IMAGE: prediction.image, "labels": prediction.label_map, "confidence": sure,
+            }  # fmt: skip
             if self.options.probabilities:
                 arrays["probabilities"] = prediction.probabilities.astype(np.float16)
             found.append(arrays)
@@ -277,18 +300,24 @@ class _LabelJob(ImageJob):
             stream = io.BytesIO()
             np.save(stream, arrays["probabilities"])
             self.storage.replace(f"{path}_probabilities.npy", stream.getvalue())
-        overlay = label_overlay(arrays[IMAGE], arrays["labels"], self.colours, void=65535)
+        image, labels, sure = arrays[IMAGE], arrays["labels"], arrays["confidence"]
+        overlay = label_overlay(image, labels, self.colours, void=65535)
         self.storage.replace(f"{path}_overlay.png", png(overlay))
+        beside = side_by_side(image, labels, sure, self.classes, self.colours)
+        self.storage.replace(f"{path}{BESIDE}", beside)
         target = self._target(item)
         replaced = self.storage.exists(target)
         source = arrays[SOURCE].tobytes().hex()
-        self.storage.replace(target, png(arrays["labels"], **{SOURCE: source}))
-        return self._row(item, arrays["labels"], kept=False) | {"replaced": replaced}
+        self.storage.replace(target, png(labels, self.colours, **{SOURCE: source}))
+        confidence = float(sure.mean()) / 255
+        return self._row(item, labels, confidence, kept=False) | {"replaced": replaced}
 
     def write_done(self, item: Source) -> dict[str, Any]:
         target = self._target(item)
         content = io.BytesIO(self.storage.read(target))
-        return self._row(item, read_label_picture(target, content=content), kept=True)
+        panels = stored_panels(self.storage, item.name)
+        confidence = None if panels is None else panels.mean
+        return self._row(item, read_label_picture(target, content=content), confidence, kept=True)
 
     def accepts(self, error: UserError) -> bool:
         return True
@@ -296,15 +325,19 @@ class _LabelJob(ImageJob):
     def write_failed(self, item: Source, error: str) -> dict[str, Any]:
         return {
             "name": item.name, "kept": False, "replaced": False, "error": error, "counts": [],
+            "confidence": None,
         }  # fmt: skip
 
     def _target(self, item: Source) -> str:
         return self.storage.path(f"{item.name}.png")
 
-    def _row(self, item: Source, labels: np.ndarray, *, kept: bool) -> dict[str, Any]:
+    def _row(
+        self, item: Source, labels: np.ndarray, confidence: float | None, *, kept: bool
+    ) -> dict[str, Any]:
         counts = np.bincount(labels.ravel(), minlength=len(self.colours))
         return {
             "name": item.name, "kept": kept, "replaced": False, "error": "", "counts": counts,
+            "confidence": confidence,
         }  # fmt: skip
 
 
@@ -325,7 +358,7 @@ def _source_of(label_map: bytes) -> str:
 def _write_summary(
     storage: Storage, rows: list[dict[str, Any]], classes: tuple[str, ...], colours: np.ndarray
 ) -> None:
-    """Write the table and the legend of all labelled images, also of earlier calls."""
+    """Write the table, the legend and the page of all labelled images, also of earlier calls."""
     now = {str(row["name"]) for row in rows}
     lines = [line for line in _table(storage) if line[0] not in now]
     for row in rows:
@@ -341,7 +374,9 @@ def _write_summary(
     if lines:
         named = {line[1] for line in lines}
         present = [label for label, name in enumerate(classes) if name in named]
-        storage.replace(storage.path(LEGEND), to_png(legend(classes, colours, present)))
+        numbered = [f"{label} {name}" for label, name in enumerate(classes)]
+        storage.replace(storage.path(LEGEND), to_png(legend(numbered, colours, present)))
+        write_overview(storage, pd.DataFrame(lines, columns=COLUMNS), classes, colours)
 
 
 def _table(storage: Storage) -> list[list[str]]:

@@ -279,12 +279,19 @@ def sparse_counts(table: pa.Table, num_classes: int) -> pa.Table:
     )
 
 
-def png(label_map: np.ndarray, **texts: str) -> bytes:
-    """A label map (H, W) as a PNG of ids, 8 or 16 bits, with texts for other programs in it."""
+def png(label_map: np.ndarray, palette: np.ndarray | None = None, **texts: str) -> bytes:
+    """A label map (H, W) as a PNG of ids, 8 or 16 bits, with texts for other programs in it.
+
+    With a palette (L, 3) uint8 viewers show ids of 8 bits in its colours; of 16 bits they can't.
+    """
     stream, info = io.BytesIO(), PngInfo()
     for name, text in texts.items():
         info.add_text(name, text)
-    Image.fromarray(label_map).save(stream, "PNG", optimize=False, pnginfo=info)
+    picture = Image.fromarray(label_map)
+    if palette is not None and label_map.dtype == np.uint8:
+        # All 256: of fewer, Pillow packs several ids into a byte.
+        picture.putpalette(palette.tobytes().ljust(768, b"\0"))
+    picture.save(stream, "PNG", optimize=False, pnginfo=info)
     return stream.getvalue()
 
 

@@ -12,7 +12,7 @@ from lhs.engine.stages.subclass_samples import SubclassSamples, subclass_samples
 from lhs.engine.tracking.examples import hierarchy_arrays
 from lhs.hierarchy.document import HIERARCHY_FILE
 from lhs.report.hierarchy import hierarchy_section
-from lhs.report.page import render_hierarchy
+from lhs.report.page import render_section
 
 
 def write_hierarchy_page(stages: Stages, config: Config, name: str, result: StageResult) -> str:
@@ -20,7 +20,7 @@ def write_hierarchy_page(stages: Stages, config: Config, name: str, result: Stag
     storage, digest = stages.storage, str(result.facts["digest"])
     scenes, found = samples_of(stages, config, result)
     number = f"{result.facts['subclasses']} subclasses of {len(found.hierarchy.classes)} classes"
-    html = render_hierarchy(
+    html = render_section(
         f"{name}: hierarchy",
         f"{scenes.dataset.name}, {number}",
         hierarchy_section(hierarchy_arrays(config, scenes, found)),

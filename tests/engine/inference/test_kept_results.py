@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from lhs.data.images import read_label_picture
 from lhs.engine.inference import prediction
 from lhs.engine.inference.sources import Source
 from lhs.engine.inference.tta import PredictOptions
@@ -30,7 +33,7 @@ def out(tmp_path: Path) -> Storage:
 
 def labelled(out: Storage, *paths: Path, label: int = 0) -> list[dict[str, Any]]:
     """Label images whose pixels all get one label, and write the table."""
-    job = prediction._LabelJob(None, out, PredictOptions(), COLOURS, None)  # type: ignore[arg-type]
+    job = prediction._LabelJob(None, out, PredictOptions(), CLASSES, COLOURS, None)  # type: ignore[arg-type]
     rows = []
     for path in paths:
         source = Source(str(path), path.stem)
@@ -39,6 +42,7 @@ def labelled(out: Storage, *paths: Path, label: int = 0) -> list[dict[str, Any]]
             continue
         arrays = dict(job.read(source))
         arrays["labels"] = np.full(arrays["image"].shape[:2], label, np.uint8)
+        arrays["confidence"] = np.full(arrays["image"].shape[:2], 204, np.uint8)
         rows.append(job.write(source, arrays))
     prediction._write_summary(out, rows, CLASSES, COLOURS)
     return rows
@@ -98,6 +102,51 @@ def test_results_that_do_not_say_their_source_are_made_again(
         stored.write_bytes(stored.read_bytes()[:20])
     assert labelled(out, path, label=2)[0]["replaced"]
     assert label_of(out, "x") == [2]
+
+
+def test_results_of_an_earlier_version_are_kept(out: Storage, tmp_path: Path) -> None:
+    """Which had no palette and no picture beside; the page says that it can't show them."""
+    path = save_image(tmp_path / "x.png", noise_image(1))
+    (new,) = labelled(out, path, label=2)
+    assert new["confidence"] == pytest.approx(0.8)
+    stored = Path(out.path("x.png"))
+    with Image.open(stored) as picture:
+        info = PngInfo()
+        info.add_text(prediction.SOURCE, picture.info[prediction.SOURCE])
+        Image.fromarray(np.array(picture)).save(stored, pnginfo=info)
+    (again,) = labelled(out, path, label=1)
+    assert (again["kept"], again["confidence"]) == (True, pytest.approx(0.8, abs=1e-4))
+    Path(out.path("x_side_by_side.png")).unlink()
+    (again,) = labelled(out, path, label=1)
+    assert (again["kept"], again["confidence"]) == (True, None)
+    assert prediction._line(again, CLASSES) == "x: sand 100.0 %; labelled before"
+    assert label_of(out, "x") == [2]
+    page = Path(out.path("overview.html")).read_text()
+    assert "1 image labelled by an earlier version cannot be shown" in page
+
+
+@pytest.mark.parametrize("classes", [3, 255, 256])
+def test_label_maps_are_ids_with_the_colours_of_the_classes(classes: int) -> None:
+    """As any reader of palettes sees them; 16 bits of ids have no colours in a PNG."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, (9, 11)).astype(np.uint8 if classes < 256 else np.uint16)
+    colours = rng.integers(0, 256, (classes, 3), np.uint8)
+    content = prediction.png(labels, colours, **{prediction.SOURCE: "ab12"})
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.mode == ("P" if classes < 256 else "I;16")
+        np.testing.assert_array_equal(np.array(picture), labels)
+        if classes < 256:
+            np.testing.assert_array_equal(np.array(picture.convert("RGB")), colours[labels])
+            assert content[24] == 8, "bits of an id"
+    ids = read_label_picture("x.png", content=io.BytesIO(content))
+    np.testing.assert_array_equal(ids, labels)
+    assert prediction._source_of(content) == "ab12"
+
+
+def test_an_image_gets_a_line(out: Storage, tmp_path: Path) -> None:
+    row = {"name": "x", "counts": [1, 6, 3], "confidence": 0.456, "kept": False}
+    line = prediction._line(row, CLASSES)
+    assert line == "x: sea 60.0 %, sand 30.0 %, sky 10.0 %; confidence 0.46"
 
 
 def test_the_table_keeps_the_rows_of_earlier_calls(out: Storage, tmp_path: Path) -> None:

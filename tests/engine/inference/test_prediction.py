@@ -26,6 +26,7 @@ from lhs.engine.runtime.model_pool import stored_model
 from lhs.engine.stages.evaluation import folder_files, predict_scenes
 from lhs.errors import UserError
 from lhs.evaluation.model import Model, load_model, save_model
+from lhs.report.predicted import panels_of
 from tests.data.builders import noise_image, save_image
 from tests.engine.conftest import isolated
 from tests.evaluation.test_export import model_of
@@ -72,9 +73,10 @@ def test_results_are_those_of_the_model(
     options = PredictOptions(probabilities=True)
     assert predict_files(trained, [str(tmp_path / "in")], str(out), options) == 0
     assert list(files(out)) == [
-        "legend.png", "pixels.csv", "predict.json",
-        "scene.png", "scene_overlay.png", "scene_probabilities.npy",
+        "legend.png", "overview.html", "pixels.csv", "predict.json",
+        "scene.png", "scene_overlay.png", "scene_probabilities.npy", "scene_side_by_side.png",
         "sub/odd.png", "sub/odd_overlay.png", "sub/odd_probabilities.npy",
+        "sub/odd_side_by_side.png",
     ]  # fmt: skip
     expected = model.predict(scene)
     ids = np.array(Image.open(out / "scene.png"))
@@ -89,7 +91,11 @@ def test_results_are_those_of_the_model(
     names = Counter(model.classes[label] for label in ids.ravel().tolist())
     assert {row["class"]: int(row["pixels"]) for row in rows} == dict(names)
     assert sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=1e-4)
-    assert "2 images labelled, 0 not readable" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 images labelled, 0 not readable" in printed
+    assert [line.split(":")[0] for line in printed.splitlines()[:2]] == ["scene", "sub/odd"]
+    sure = panels_of((out / "scene_side_by_side.png").read_bytes()).mean
+    assert sure == pytest.approx(expected.probabilities.max(axis=0).mean(), abs=0.003)
 
 
 def test_options_change_what_is_predicted(
@@ -127,7 +133,8 @@ def test_an_unreadable_image_is_reported_and_the_others_are_done(
     assert f"lhs: {cut}" in caplog.text
     assert str(text) in caplog.text
     assert list(files(out)) == [
-        "good.png", "good_overlay.png", "legend.png", "pixels.csv", "predict.json",
+        "good.png", "good_overlay.png", "good_side_by_side.png", "legend.png", "overview.html",
+        "pixels.csv", "predict.json",
     ]  # fmt: skip
 
 
