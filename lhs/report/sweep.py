@@ -154,7 +154,9 @@ def importance_figure(
 
 
 def _trials_table(trials: Sequence[Trial], *, folded: bool) -> ReportTable:
-    frame = trial_frame(trials).rename(columns={"run_id": "MLflow run"}).astype(object)
+    # Errors have a table of their own.
+    frame = trial_frame(trials).drop(columns="error", errors="ignore").astype(object)
+    frame = frame.rename(columns={"run_id": "MLflow run"})
     scored = [key for key in SCORES if key in frame]
     kept = frame.where(frame.notna(), NOTHING)
     # Missing scores stay numbers, so that the column sorts.
