@@ -32,7 +32,7 @@ from lhs.report.hierarchy import hierarchy_section
 
 OUT = Path(__file__).parents[1] / "docs" / "hierarchy.jpg"
 CLASSES = ("building", "water")
-WIDTH, ROW, HEAD = 10.9, 1.42, 0.42
+WIDTH, ROW, HEAD = 8.6, 1.66, 0.42
 """Inches of the picture, of a subclass and of a class's heading."""
 BAR = 4.3
 LEAST = 0.04
@@ -100,11 +100,11 @@ def picture(parts: Sequence[ClassPart]) -> Figure:
             text(0.15, top - 1.05, ", ".join(named[:5]), 10, color=LIGHT.muted)
             _, photographs, maps = one.rows[0]
             for place, shown in enumerate((photographs, maps)):
-                tall = (ROW - 0.16) / 2 - 0.02
+                tall = (ROW - 0.16) / 2
                 wide = tall * shown.pixels.shape[1] / shown.pixels.shape[0]
                 axes = figure.add_axes(
-                    ((WIDTH - 0.15 - (2 - place) * wide - (1 - place) * 0.14) / WIDTH,
-                     (top - ROW / 2 - tall / 2) / height, wide / WIDTH, tall / height)
+                    ((WIDTH - 0.15 - wide) / WIDTH, (top - 0.06 - (place + 1) * tall) / height,
+                     wide / WIDTH, 0.96 * tall / height)
                 )  # fmt: skip
                 axes.imshow(shown.pixels, interpolation="nearest" if place else "antialiased")
                 axes.set_axis_off()

@@ -82,14 +82,16 @@ def render_sweep(
     items.append(sensitivity_figure(trials, metric or "per_pixel", search=metric is not None))
     if importance:
         items.append(importance_figure(importance, metric or "", trials))
-    items.append(
-        ReportTable(
-            key="settings", title="Settings", frame=written,
-            formats=dict.fromkeys(SCORES, "score"),
-            caption="What the settings are." if together
-            else "Means over runs, with the sample standard deviation (±) of several.",
-        )
-    )  # fmt: skip
+    if metric is None:
+        # The trials of a search are its settings.
+        items.append(
+            ReportTable(
+                key="settings", title="Settings", frame=written,
+                formats=dict.fromkeys(SCORES, "score"),
+                caption="What the settings are." if together
+                else "Means over runs, with the sample standard deviation (±) of several.",
+            )
+        )  # fmt: skip
     if metric is None and len(differences) and not compared:
         table = ReportTable(
             key="differences", title="Differences from the first setting", frame=differences,
@@ -115,7 +117,7 @@ def render_sweep(
             "samples: 1 is the same division, 0 what chance gives.",
         )  # fmt: skip
         items.append(table)
-    items += [_trials_table(trials), _sharing_table(trials)]
+    items += [_trials_table(trials, folded=metric is None), _sharing_table(trials)]
     note = ""
     if metric is not None:
         stopped = sum(trial.stopped_after is not None for trial in trials)
@@ -151,14 +153,16 @@ def importance_figure(
     )  # fmt: skip
 
 
-def _trials_table(trials: Sequence[Trial]) -> ReportTable:
-    frame = trial_frame(trials).rename(columns={"run_id": "MLflow run"}).astype(object)
+def _trials_table(trials: Sequence[Trial], *, folded: bool) -> ReportTable:
+    # Errors have a table of their own.
+    frame = trial_frame(trials).drop(columns="error", errors="ignore").astype(object)
+    frame = frame.rename(columns={"run_id": "MLflow run"})
     scored = [key for key in SCORES if key in frame]
     kept = frame.where(frame.notna(), NOTHING)
     # Missing scores stay numbers, so that the column sorts.
     kept[scored] = frame[scored].astype(float)
     return ReportTable(
-        key="trials", title="Trials", frame=kept, folded=True,
+        key="trials", title="Trials", frame=kept, folded=folded,
         links=[trial.href for trial in trials],
         caption="The number leads to the page of a trial's run.",
         formats=dict.fromkeys(scored, "score"),

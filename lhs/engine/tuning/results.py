@@ -105,7 +105,7 @@ def write_results(
             },
             created=datetime.now().isoformat(sep=" ", timespec="minutes"),
             metric=metric,
-            compared=_compared(storage, trials, scenes.dataset),
+            compared=_compared(storage, trials, scenes.dataset, search=metric is not None),
             load=partial(load_pictures, storage, lambda: scenes.dataset),
             importance=shares,
         )
@@ -119,8 +119,11 @@ def write_results(
     return storage.address(f"{folder}/{PAGE}")
 
 
-def _compared(storage: Storage, trials: Sequence[Trial], dataset: Dataset) -> list[Setting]:
-    """The settings of the trials that were scored, and the runs of each."""
+def _compared(
+    storage: Storage, trials: Sequence[Trial], dataset: Dataset, *, search: bool
+) -> list[Setting]:
+    """The settings of the trials that were scored, and the runs of each; those of a search have
+    long names, so that its trials' numbers stand for them."""
     groups, found = setting_groups(trials), []
     for group, label in zip(groups, setting_labels(trials, groups), strict=True):
         runs = {}
@@ -136,7 +139,8 @@ def _compared(storage: Storage, trials: Sequence[Trial], dataset: Dataset) -> li
                     images=stored_images(storage, path, len(dataset.classes)),
                 )  # fmt: skip
         if runs:
-            found.append((label or "all trials", runs))
+            number = f"trial {trials[min(group.members.values())].number}"
+            found.append((number if search else label or "all trials", runs))
     names = distinct([label for label, _ in found])
     return [Setting(name, runs) for name, (_, runs) in zip(names, found, strict=True)]
 
