@@ -153,7 +153,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a curve shows the first step's loss", "engine/tracking/metrics.py",
-        '"loss": sum(row["loss"] for row in rows) / len(rows),', '"loss": rows[0]["loss"],',
+        "**{name: sum(found) / len(found) for name, found in losses.items()},",
+        "**{name: found[0] for name, found in losses.items()},",
         ("tests/engine/tracking/test_curves.py",),
     ),
     Mutation(
@@ -169,7 +170,7 @@ MUTATIONS = (
     ),
     Mutation(
         "example patches are cut elsewhere", "engine/tracking/examples.py",
-        "cut_patch(image, (int(y), int(x)), size)", "cut_patch(image, (int(x), int(y)), size)",
+        "cut_patch(image, centre, size), (", "cut_patch(image, centre[::-1], size), (",
         ("tests/engine/tracking/test_reporting.py",),
     ),
     Mutation(

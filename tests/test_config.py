@@ -388,7 +388,7 @@ def test_an_encoder_is_named_for_decoders_of_smp_alone():
 TRUTH = (
     "train.gpu", "train.compile", "train.baseline.new_layers.enabled", "train.coarser.enabled",
     "unlabelled.train_on_pseudo_labels",
-    "data.allow_empty_classes",
+    "data.allow_empty_classes", "tracking.register",
 )  # fmt: skip
 
 

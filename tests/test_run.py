@@ -107,7 +107,7 @@ def test_recipes_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     ]  # fmt: skip
     assert heads[-1] == "stanford: needs `lhs data get stanford`"
     below = [re.split("  +", line.strip()) for line in lines if line.startswith("  ")]
-    assert sorted(name for name, _, _ in below) == list(recipes())
+    assert sorted(name for name, _, _ in below) == sorted(recipes())
     costs = {name: cost for name, cost, _ in below}
     assert all(costs.values()), "a recipe's header says its cost"
     assert costs["demo"] == "about 7 minutes on two cores"

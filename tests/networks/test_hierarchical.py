@@ -114,7 +114,7 @@ def test_an_auxiliary_head_has_the_gradient_of_the_written_formula():
 
     fine = subclass.masked_fill(label == 255, 255)
     loss = cross_entropy(*heads[2:], fine) + 0.7 * cross_entropy(*heads[:2], label)
-    below = network.head.smooth[0][1].weight
+    below = network.head.projections[0].weight
     expected = torch.autograd.grad(loss, [*heads, below])
     found = [
         network.last.weight.grad[:3], network.last.bias.grad[:3],
