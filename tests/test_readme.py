@@ -283,7 +283,7 @@ def test_the_import_that_the_readme_shows(
     assert main(shlex.split(command.replace("~", str(tmp_path)))[1:]) == 0
     printed = capsys.readouterr().out.replace(str(tmp_path), "/home/me").splitlines()
     assert printed[: len(shown.splitlines())] == shown.splitlines()
-    assert printed[-1] == line
+    assert printed[-1].startswith(f"{line} --set ")
     # Without the option it stops, as the page says.
     words = shlex.split(command.replace("~", str(tmp_path)).replace("my-scenes", "other"))[1:]
     assert main([word for word in words if word not in ("--void", "255")]) == 2
