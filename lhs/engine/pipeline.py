@@ -17,8 +17,9 @@ from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.evaluation import Evaluation, read_evaluation
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
+from lhs.engine.tracking.finished import finished_before
 from lhs.engine.tracking.metrics import log_dataset, log_outcome, log_training
-from lhs.engine.tracking.reporting import write_report
+from lhs.engine.tracking.reporting import find_baseline, write_report
 from lhs.engine.tracking.tracker import Tracker, tracked
 
 logger = logging.getLogger("lhs")
@@ -60,10 +61,34 @@ def run(config: Config, name: str) -> list[Outcome]:
     Returns
     -------
     list of Outcome
-        One, or the baseline's and the experiment's.
+        One, or the baseline's and the experiment's. One that ran before, with the same results, is
+        not tracked and reported again.
     """
     logger.info(preflight(config))
-    return [run_one(one, its_name) for one, its_name in experiments(config, name)]
+    return [
+        _finished(one, its_name) or run_one(one, its_name)
+        for one, its_name in experiments(config, name)
+    ]
+
+
+def _finished(config: Config, name: str) -> Outcome | None:
+    """The outcome of the same run before, if nothing is to be made."""
+    stages = Stages(Storage(config.storage))
+    if stages.find(EVALUATION, config) is None:
+        return None
+    scenes = annotated_scenes(stages, config)
+    model, scored = stages.make(MODEL, config), stages.make(EVALUATION, config)
+    before = finished_before(stages, config, name)
+    if before is None:
+        return None
+    tracker, report = before
+    logger.info(f"{name}: finished before, as run {tracker.run_id}; nothing is made")
+    hierarchy = stages.make(HIERARCHY, config) if has_hierarchy(config) else None
+    baseline, _ = find_baseline(stages, config)
+    return Outcome(
+        config, name, stages, scenes, hierarchy, model, read_evaluation(stages.storage, scored),
+        None if baseline is None else read_evaluation(stages.storage, baseline), tracker, report,
+    )  # fmt: skip
 
 
 def run_one(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+import lhs
 from lhs.config import Config
 from lhs.data.resizing import resized_nearest
 from lhs.engine.cache import Stages
@@ -75,6 +76,11 @@ def find_baseline(stages: Stages, config: Config) -> tuple[StageResult | None, s
     )
 
 
+def run_folder(name: str, run_id: str) -> str:
+    """The name of a run's folder in `runs/`."""
+    return f"{name.replace(' ', '-')}-{run_id[:8]}"
+
+
 def write_report(
     stages: Stages,
     config: Config,
@@ -113,7 +119,7 @@ def write_report(
         context, found = samples_of(stages, config, hierarchy)
         arrays = hierarchy_arrays(config, context, found)
         w, variation = learned(storage, f"{model.path}/model", found, context)
-    folder = storage.path("runs", f"{name.replace(' ', '-')}-{tracker.run_id[:8]}")
+    folder = storage.path("runs", run_folder(name, tracker.run_id))
     shown: dict[str, Any] = {
         "title": name,
         "subtitle": f"{dataset.name}, {config.network.label}, {config.train.strategy}",
@@ -126,6 +132,9 @@ def write_report(
     facts = shown | {
         "classes": list(dataset.classes),
         "run_id": tracker.run_id,
+        "version": lhs.__version__,
+        "tracking_uri": tracker.uri,
+        "baseline": None if baseline_result is None else baseline_result.key,
         "scores": evaluation.scores.as_dict(),
         "baseline_scores": None if baseline is None else baseline.scores.as_dict(),
         "stages": stages.table(),

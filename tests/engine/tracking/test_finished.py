@@ -1,0 +1,97 @@
+"""A run that was finished before is found again, and only that one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+import lhs
+from lhs.engine.cache import Stages
+from lhs.engine.graph import EVALUATION, HIERARCHY, MODEL
+from lhs.engine.stages.training import baseline_of
+from lhs.engine.tracking.finished import finished_before
+from lhs.engine.tracking.tracker import tracking_uri
+from tests.engine.conftest import pretend, tiny
+
+Change = Callable[[dict[str, Any], mlflow.MlflowClient], None]
+
+
+def other_version(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
+    facts["version"] = "0"
+
+
+def other_store(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
+    facts["tracking_uri"] = "sqlite:///elsewhere.db"
+
+
+def other_report(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
+    facts["config"]["report"]["scenes"] += 1
+
+
+def other_results(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
+    facts["stages"][0]["key"] = "other"
+
+
+def no_baseline(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
+    facts["baseline"] = None
+
+
+def earlier_version(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
+    for key in ("version", "tracking_uri", "baseline"):
+        del facts[key]
+
+
+def failed(facts: dict[str, Any], client: mlflow.MlflowClient) -> None:
+    client.set_terminated(facts["run_id"], "FAILED")
+
+
+def unknown(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
+    facts["run_id"] = "0" * 32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [None, other_version, other_store, other_report, other_results, no_baseline, earlier_version,
+     failed, unknown],
+)  # fmt: skip
+def test_it_is_the_same_run_with_the_same_results(
+    change: Change | None, checked_stages: Stages
+) -> None:
+    storage = checked_stages.storage
+    config = tiny(storage.uri, train__gpu=False, hierarchy__backend="sklearn")
+    pretend(checked_stages, HIERARCHY, config, digest="some")
+    for one in (baseline_of(config), config):
+        pretend(checked_stages, MODEL, one)
+        pretend(checked_stages, EVALUATION, one)
+    uri = tracking_uri(storage)
+    client = mlflow.MlflowClient(uri)
+    run_id = client.create_run(client.create_experiment("toy")).info.run_id
+    client.set_terminated(run_id)
+    baseline = checked_stages.find(EVALUATION, baseline_of(config))
+    own = checked_stages.find(EVALUATION, config)
+    assert baseline is not None
+    assert own is not None
+    facts: dict[str, Any] = {
+        "run_id": run_id, "version": lhs.__version__, "tracking_uri": uri,
+        "config": config.model_dump(mode="json"), "baseline": baseline.key,
+        "stages": [{"stage": "evaluation", "key": own.key}],
+    }  # fmt: skip
+    if change is not None:
+        change(facts, client)
+    folder = Path(storage.path("runs", f"mine-{facts['run_id'][:8]}"))
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(facts))
+    before = finished_before(checked_stages, config, "mine")
+    if change is None:
+        assert before is not None
+        tracker, report = before
+        assert (tracker.uri, tracker.run_id) == (uri, run_id)
+        assert Path(report) == folder / "report.html"
+        assert finished_before(checked_stages, config, "another") is None
+    else:
+        assert before is None
