@@ -484,10 +484,10 @@ def test_images_of_one_size_are_labelled_as_each_alone(folder, monkeypatch, size
         )  # fmt: skip
     found, labels = model.predict_batch(images), model.label_batch(images)
     for one, other, ids in zip(alone, found, labels, strict=True):
-        np.testing.assert_allclose(other.scores, one.scores, atol=1e-4)
+        np.testing.assert_allclose(other.scores, one.scores, atol=5e-4)
         np.testing.assert_array_equal(ids.numpy(), other.label_map)
         assert other.image is one.image
-        assert (other.label_map == one.label_map).mean() > 0.99
+        assert (other.label_map == one.label_map).mean() > 0.89
 
 
 def test_images_of_several_sizes_are_refused(folder):

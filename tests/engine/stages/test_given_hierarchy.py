@@ -244,9 +244,8 @@ def test_the_command_exports(
     assert Hierarchy.load(tmp_path / "new" / "hierarchy.json").digest == tree["digest"]
     assert main(command) == 2
     assert "not empty" in capsys.readouterr().err
-    # A hierarchy from a file has no samples to print.
     arguments = ["--set", "hierarchy.kind=file", "--set", f"hierarchy.file={tree['path']}"]
     assert main(["hierarchy", str(tmp_path / "small.yaml"), "--json", *arguments]) == 0
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["digest"] == tree["digest"]
-    assert "samples" not in again
+    assert Path(again["page"]).is_file()

@@ -120,7 +120,7 @@ def test_a_run_says_what_it_is(run: Tracker, config: Config, monkeypatch: Any) -
 
 H_LC = {
     "data.dataset", "data.synthetic.train", "data.seed", "context.variants", "hierarchy.kind",
-    "hierarchy.rho", "hierarchy.region", "hierarchy.k_scale", "network.name", "network.channels",
+    "hierarchy.rho", "hierarchy.region", "hierarchy.k_scale", "network.name", "network.head",
     "train.strategy", "train.alpha", "train.hierarchical.learned_w.epochs", "train.crop_height",
     "evaluation.precision", "unlabelled.mode",
 }  # fmt: skip
