@@ -502,7 +502,11 @@ def test_bfloat16_labels_alike(folder):
     one, other = exact.predict(image), rough.predict(image)
     assert other.scores.dtype == np.float32
     assert not np.array_equal(other.scores, one.scores)
-    assert (other.label_map == one.label_map).mean() > 0.9
+    # Random weights decide most pixels by little; where they do not, rounding changes nothing.
+    second, first = np.sort(one.scores, axis=0)[-2:]
+    clear = first - second > np.median(first - second)
+    assert (other.label_map == one.label_map)[clear].mean() > 0.95
+    assert np.corrcoef(other.scores.ravel(), one.scores.ravel())[0, 1] > 0.95
 
 
 def test_a_model_keeps_the_range_of_its_training_images(models, tmp_path):
