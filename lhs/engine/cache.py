@@ -107,7 +107,7 @@ class Stages:
         assert not self._builds, f"{self._builds} takes {stage.name}, which it does not declare"
         inputs = {}
         for taken in stage.inputs(config):
-            maker = self._for_other_run() if taken.other_run else self
+            maker = self.aside() if taken.other_run else self
             inputs[taken.role] = maker.make(taken.stage, taken.config)
         key = self.key(stage, config)
         assert not key.pending, f"{stage.name}: the key still needs {key.pending}"
@@ -129,8 +129,9 @@ class Stages:
         logger.info(f"{stage.name}: {how} in {result.seconds:.1f} s{end}{place}")
         return result
 
-    def _for_other_run(self) -> Stages:
-        """Stages of another run on the same storage, which sees the results made here."""
+    def aside(self) -> Stages:
+        """Stages for something else, such as another run: they see the results made here, and what
+        they make is not listed here."""
         return Stages(self.storage, _known=self._known, _made=dict(self._made))
 
     def _inside(self, stage: Stage, config: Config) -> Stages:

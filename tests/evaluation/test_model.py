@@ -92,6 +92,18 @@ def folder(models, tmp_path):
 
 
 @pytest.fixture
+def pyramid_folder(tmp_path):
+    """Of a network whose scores rounding moves little: `mlp` normalises the maps of an encoder with
+    random weights, which hardly vary, and so enlarges it."""
+    torch.manual_seed(0)
+    description = described("baseline", 3)
+    pyramid = description.network.model_copy(update={"head": "pyramid"})
+    network = decided(EncoderNetwork(3, 8, head="pyramid"))
+    save_model(tmp_path, network, dataclasses.replace(description, network=pyramid))
+    return tmp_path
+
+
+@pytest.fixture
 def summed_folder(models, tmp_path):
     save_model(tmp_path, *models["dense"])
     return tmp_path
@@ -469,9 +481,9 @@ def test_nothing_that_unpickles_is_called_on_the_way(folder, monkeypatch):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("size", [1, 2, 8])
-def test_images_of_one_size_are_labelled_as_each_alone(folder, monkeypatch, size):
+def test_images_of_one_size_are_labelled_as_each_alone(pyramid_folder, monkeypatch, size):
     """Also in batches, as on CUDA; with sides that have to be padded."""
-    model = load_model(folder)
+    model = load_model(pyramid_folder)
     images = [picture(33, 65), picture(33, 65)[::-1].copy(), picture(33, 65)[:, ::-1].copy()]
     alone = [model.predict(image) for image in images]
     if size > 1:
@@ -484,10 +496,10 @@ def test_images_of_one_size_are_labelled_as_each_alone(folder, monkeypatch, size
         )  # fmt: skip
     found, labels = model.predict_batch(images), model.label_batch(images)
     for one, other, ids in zip(alone, found, labels, strict=True):
-        np.testing.assert_allclose(other.scores, one.scores, atol=5e-4)
+        np.testing.assert_allclose(other.scores, one.scores, atol=1e-4)
         np.testing.assert_array_equal(ids.numpy(), other.label_map)
         assert other.image is one.image
-        assert (other.label_map == one.label_map).mean() > 0.89
+        assert (other.label_map == one.label_map).mean() > 0.99
 
 
 def test_images_of_several_sizes_are_refused(folder):
@@ -496,17 +508,14 @@ def test_images_of_several_sizes_are_refused(folder):
 
 
 @pytest.mark.thorough
-def test_bfloat16_labels_alike(folder):
+def test_bfloat16_labels_alike(pyramid_folder):
     image = picture(64, 96)
-    exact, rough = load_model(folder), load_model(folder, precision="bfloat16")
+    exact = load_model(pyramid_folder)
+    rough = load_model(pyramid_folder, precision="bfloat16")
     one, other = exact.predict(image), rough.predict(image)
     assert other.scores.dtype == np.float32
     assert not np.array_equal(other.scores, one.scores)
-    # Random weights decide most pixels by little; where they do not, rounding changes nothing.
-    second, first = np.sort(one.scores, axis=0)[-2:]
-    clear = first - second > np.median(first - second)
-    assert (other.label_map == one.label_map)[clear].mean() > 0.95
-    assert np.corrcoef(other.scores.ravel(), one.scores.ravel())[0, 1] > 0.95
+    assert (other.label_map == one.label_map).mean() > 0.9
 
 
 def test_a_model_keeps_the_range_of_its_training_images(models, tmp_path):

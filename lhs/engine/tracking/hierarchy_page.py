@@ -38,5 +38,6 @@ def samples_of(
     """The scenes that a hierarchy was made from, and some of their samples."""
     storage, scenes = stages.storage, context_scenes(stages, config)
     hierarchy = read_hierarchy(storage, result.path)
-    samples = stages.make(SAMPLES, config)
+    # A hierarchy that the user gives was not made from them.
+    samples = stages.aside().make(SAMPLES, config)
     return scenes, subclass_samples(storage, scenes, hierarchy, samples.path)

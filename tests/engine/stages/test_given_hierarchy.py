@@ -248,4 +248,5 @@ def test_the_command_exports(
     assert main(["hierarchy", str(tmp_path / "small.yaml"), "--json", *arguments]) == 0
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["digest"] == tree["digest"]
+    assert "samples" not in again
     assert Path(again["page"]).is_file()
