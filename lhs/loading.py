@@ -49,6 +49,8 @@ SCALE_JITTER = "train.scale_jitter"
 """In earlier versions crops were scaled by a factor within 1 +- this."""
 RENAMED_VALUES = {("unlabelled.mode", "filled"): "pseudo_labels"}
 """Settings and their values in earlier versions, and these values now."""
+EARLIER = {"network": {"head": "pyramid"}}
+"""Settings that stored runs of earlier versions lack, and what these did."""
 
 
 def recipes() -> dict[str, Path]:
@@ -306,6 +308,15 @@ def build_config(tree: Mapping[str, Any], source: str = "configuration") -> Conf
         if len(problems) > MAX_MISTAKES:
             lines.append(f"  and {len(problems) - MAX_MISTAKES} more")
         raise UserError("\n".join([f"{source}:", *lines])) from None
+
+
+def stored_config(tree: Mapping[str, Any]) -> Config:
+    """The configuration of a stored run, as `build_config`.
+
+    A setting that its version did not know has the value that it stands for there, where that is
+    not today's default.
+    """
+    return build_config(_merged(EARLIER, tree))
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

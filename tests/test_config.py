@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lhs import loading
 from lhs.config import Config
 from lhs.errors import UserError
-from lhs.loading import RENAMED, build_config, load_config, recipes
+from lhs.loading import RENAMED, build_config, load_config, recipes, stored_config
 
 
 @pytest.fixture(autouse=True)
@@ -709,3 +709,14 @@ def test_the_old_value_of_unlabelled_mode(caplog):
     stored = expected.model_dump(mode="json")
     stored["unlabelled"]["mode"] = "filled"
     assert build_config(stored) == expected
+
+
+def test_a_stored_run_that_names_no_head_had_a_pyramid():
+    stored = Config().model_dump(mode="json")
+    assert stored_config(stored) == Config()
+    del stored["network"]["head"]
+    stored["network"]["channels"] = 96
+    network = stored_config(stored).network
+    assert (network.head, network.width) == ("pyramid", 96)
+    # Not a recipe of today.
+    assert build_config({"network": {"channels": 96}}).network.head == "mlp"

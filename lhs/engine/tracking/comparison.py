@@ -16,13 +16,12 @@ import numpy as np
 from lhs.data import open_dataset
 from lhs.data.dataset import Dataset
 from lhs.data.resizing import resized_nearest
-from lhs.engine.stages.evaluation import IMAGE_COUNTS, predictions_in, read_image_counts
+from lhs.engine.stages.evaluation import predictions_in
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.provenance import stage_paths
-from lhs.engine.tracking.reporting import CONFUSION, FACTS, PAGE
+from lhs.engine.tracking.reporting import CONFUSION, FACTS, PAGE, stored_images
 from lhs.errors import UserError
-from lhs.loading import build_config
-from lhs.report.changes import ImageCounts
+from lhs.loading import stored_config
 from lhs.report.compared import ComparedRun, Setting
 from lhs.report.comparison import render_comparison
 from lhs.report.paper import Run, as_html, as_markdown, paper_tables, unfitting
@@ -121,7 +120,7 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
     found = []
     for name in dict.fromkeys(find_runs(storage, runs)):
         facts = storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
-        config = build_config(facts["config"]).model_dump(mode="json")
+        config = stored_config(facts["config"]).model_dump(mode="json")
         found.append(Run(config, facts["scores"], name))
     tables, note = paper_tables(found), unfitting(found)
     texts = [as_markdown(number, tables[number]) for number in tables]
@@ -149,7 +148,7 @@ def _compared(storage: Storage, name: str) -> ComparedRun:
         dataset=facts["dataset"],
         class_names=tuple(facts["classes"]),
         confusion=counts,
-        config=build_config(facts["config"]).model_dump(mode="json"),
+        config=stored_config(facts["config"]).model_dump(mode="json"),
         images=stored_images(storage, evaluation, len(facts["classes"])),
         evaluation=evaluation,
         run_id=facts["run_id"],
@@ -158,16 +157,8 @@ def _compared(storage: Storage, name: str) -> ComparedRun:
     )
 
 
-def stored_images(storage: Storage, evaluation: str, classes: int) -> ImageCounts | None:
-    """Counts of each test image in an evaluation's folder; None where it has none."""
-    if not storage.exists(f"{evaluation}/{IMAGE_COUNTS}"):
-        return None
-    ids, counts = read_image_counts(storage, evaluation, classes)
-    return ImageCounts(ids=ids, counts=counts)
-
-
 def _load(storage: Storage, settings: Sequence[Setting], ids: Sequence[str]) -> SideBySide | None:
-    config = build_config(settings[0].first.config)
+    config = stored_config(settings[0].first.config)
     return load_pictures(storage, lambda: open_dataset(config.data), settings, ids)
 
 

@@ -10,7 +10,7 @@ from lhs.engine.storage import Storage
 from lhs.engine.tracking.comparison import find_runs
 from lhs.engine.tracking.provenance import run_digests, stage_paths
 from lhs.engine.tracking.reporting import FACTS
-from lhs.loading import build_config
+from lhs.loading import stored_config
 from lhs.report.evidence import KeptRun, write_run
 
 PLACES = ("storage", "data.root", "data.cache_gb", "tracking.register")
@@ -38,7 +38,7 @@ def kept_run(storage: Storage, name: str) -> KeptRun:
     stages = {row["stage"]: row for row in facts["stages"]}
     paths = stage_paths(storage, facts["stages"])
     model = storage.read_json(f"{paths['model']}/{SUCCESS}")
-    settings = build_config(facts["config"]).dotted()
+    settings = stored_config(facts["config"]).dotted()
     images, counts = read_image_counts(storage, paths["evaluation"], len(facts["classes"]))
     return KeptRun(
         run=name,

@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ from lhs.engine.tracking.provenance import repeat_facts
 from lhs.engine.tracking.tracker import Tracker
 from lhs.evaluation.metrics import Scores
 from lhs.hierarchy.document import HIERARCHY_FILE
-from lhs.loading import build_config
+from lhs.loading import stored_config
 from lhs.report.assemble import Examples, ImageCounts, assemble
 from lhs.report.content import ReportData, ReportFigure, ReportPictures, ReportTable
 from lhs.report.drawing import mosaic
@@ -217,15 +218,24 @@ def _pseudo_label_note(stages: Stages, config: Config) -> str:
     )
 
 
+def stored_images(storage: Storage, evaluation: str, classes: int) -> ImageCounts | None:
+    """Counts of each test image in an evaluation's folder; None where it has none, as those of
+    earlier versions."""
+    if not storage.exists(f"{evaluation}/{IMAGE_COUNTS}"):
+        return None
+    ids, counts = read_image_counts(storage, evaluation, classes)
+    return ImageCounts(ids=ids, counts=counts)
+
+
 def _image_counts(
     storage: Storage, scored: StageResult, baseline: StageResult | None, classes: int
 ) -> ImageCounts | None:
-    """Counts of each test image; None where an earlier version kept none of them."""
-    results = [scored] if baseline is None else [scored, baseline]
-    if not all(storage.exists(f"{result.path}/{IMAGE_COUNTS}") for result in results):
-        return None
-    (ids, own), *others = (read_image_counts(storage, one.path, classes) for one in results)
-    return ImageCounts(ids=ids, counts=own, baseline=others[0][1] if others else None)
+    """Counts of each test image, with the baseline's; None where one of them has none."""
+    own = stored_images(storage, scored.path, classes)
+    if own is None or baseline is None:
+        return own
+    before = stored_images(storage, baseline.path, classes)
+    return None if before is None else replace(own, baseline=before.counts)
 
 
 def _repetitions(
@@ -242,7 +252,7 @@ def _repetitions(
             continue
         facts = storage.read_json(path)
         if facts["baseline_scores"] is not None:
-            settings, repeat = _repeat(build_config(facts["config"]))
+            settings, repeat = _repeat(stored_config(facts["config"]))
             if settings == _repeat(config)[0]:
                 pairs.setdefault(repeat, (facts["scores"], facts["baseline_scores"]))
     if len(pairs) < 2:

@@ -23,7 +23,8 @@ from lhs.engine.stages.hierarchy import read_hierarchy
 from lhs.engine.stages.pseudo_label_maps import PseudoLabelMaps
 from lhs.engine.stages.sample_index import row_subclasses
 from lhs.engine.storage import Storage
-from lhs.engine.tracking.comparison import load_pictures, stored_images
+from lhs.engine.tracking.comparison import load_pictures
+from lhs.engine.tracking.reporting import stored_images
 from lhs.engine.tracking.summary import compare_lines
 from lhs.engine.tuning.importance import importance
 from lhs.engine.tuning.sweep import STATE, SweepOutcome
