@@ -259,7 +259,8 @@ def test_compare_runs(finished: list[Outcome], inf: Outcome) -> None:
         assert "'nosuch'" in str(caught.value)
         assert Path(inf.report).parent.name in str(caught.value)
         assert "comparison" not in str(caught.value)
-    twice = again(inf.config, "inf")
+    # The very same configuration would be shown again, without a second run.
+    twice = again(inf.config.model_copy(update={"description": "a twin"}), "inf")
     with pytest.raises(UserError, match="may be any of inf-"):
         compare_runs(storage, ["inf"])
     assert Path(compare_runs(storage, [twice.tracker.run_id[:8]])).is_file()
