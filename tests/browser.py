@@ -43,6 +43,17 @@ def opened(width: int = 2200, height: int = 1000) -> Iterator[Any]:
         assert errors == []
 
 
+def serious(page: Any) -> list[str]:
+    """What axe calls serious or critical on a page: each rule, and the first element it is of."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    return [
+        f"{found['id']}: {found['nodes'][0]['html'][:200]}"
+        for found in Axe().run(page).response["violations"]
+        if found["impact"] in {"serious", "critical"}
+    ]
+
+
 @contextmanager
 def mlflow_ui(store: str) -> Iterator[str]:
     """`mlflow ui` on a store, as the end of a sweep tells people to call it; its address."""

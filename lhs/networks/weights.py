@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+import torch
 
 from lhs.config import NetworkConfig
 from lhs.errors import UserError
@@ -86,6 +89,16 @@ def weights_digest(config: NetworkConfig) -> dict[str, str]:
         return {}
     with existing(_weights_file(config)).open("rb") as file:
         return {"weights": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def digest_of(network: SceneNetwork, names: Iterable[str]) -> str | None:
+    """The sha256 of the named tensors of a network, wherever they are from; None without a name."""
+    state, digest, found = network.state_dict(), hashlib.sha256(), sorted(names)
+    for name in found:
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest() if found else None
 
 
 def _weights_file(config: NetworkConfig) -> Path:

@@ -26,7 +26,7 @@ from lhs.networks.published_weights import (
     VGG16_EDGES_PACKAGE,
 )
 from lhs.networks.squeezenet import squeezenet
-from lhs.networks.weights import load_weights
+from lhs.networks.weights import digest_of, load_weights
 from tests.networks.geometry import CAFFE_BGR, sums, unfilled
 
 LITE = NetworkConfig(channels=8)
@@ -399,3 +399,21 @@ def test_weights_are_loaded_only_where_asked_for():
     after = sums(network)
     changed = {name.partition(".")[0] for name in before if before[name] != after[name]}
     assert changed == {"encoder", "normalise"}
+
+
+def test_the_digest_is_of_what_was_loaded_alone():
+    def digest(seed, weights):
+        torch.manual_seed(seed)
+        config = NetworkConfig(name="lite", channels=8, weights=weights)
+        network = build_network(config, 3)
+        return network, digest_of(network, load_weights(network, config))
+
+    network, loaded = digest(0, "imagenet")
+    # Another head, the same encoder.
+    assert digest(1, "imagenet")[1] == loaded
+    assert len(loaded) == 64
+    assert digest(0, "none")[1] is None
+    names = [f"encoder.{name}" for name in network.encoder.state_dict()]
+    with torch.no_grad():
+        next(network.encoder.parameters()).view(-1)[0] += 1e-3
+    assert digest_of(network, names) != loaded

@@ -11,7 +11,9 @@ import pytest
 from lhs.report.comparison import render_comparison
 from lhs.report.content import ReportData
 from lhs.report.page import render_page
-from tests.browser import needs_chromium, opened
+from lhs.report.sweep import render_sweep
+from tests.browser import needs_chromium, opened, serious
+from tests.report.test_sensitivity import trial
 
 CUT = """[...document.querySelectorAll(".scroll")].filter(
     (one) => one.scrollWidth > one.clientWidth + 1).length"""
@@ -36,9 +38,26 @@ def comparison(compared: Any, side_by_side: Any, tmp_path_factory: pytest.TempPa
     return path
 
 
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "sweep.html"
+    trials = [
+        trial(number, 0.8 + number / 100, hierarchy__rho=rho, train__seed=number % 2)
+        for number, rho in enumerate((0.93, 0.93, 0.95, 0.95))
+    ]
+    trials.append(trial(5, hierarchy__rho=0.97, train__seed=0))
+    page = render_sweep(
+        title="a sweep", subtitle="of trials", recipe="demo", trials=trials, agreement=None,
+        paths={"sweep": "/there"}, created="today", metric="per_pixel",
+        importance={"hierarchy.rho": 0.9, "train.seed": 0.1},
+    )  # fmt: skip
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
 @pytest.mark.parametrize("width", [400, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("page", ["path", "comparison"])
+@pytest.mark.parametrize("page", ["path", "comparison", "sweep"])
 def test_all_loads_and_nothing_is_cut_off(
     page: str, width: int, scheme: str, request: pytest.FixtureRequest
 ) -> None:
@@ -57,6 +76,14 @@ def test_all_loads_and_nothing_is_cut_off(
         if width == 400:
             assert tab.evaluate(CUT) == 0
         assert tab.evaluate(SMALL) == 0
+        assert serious(tab) == []
+
+
+def test_faults_would_be_seen() -> None:
+    with opened() as tab:
+        tab.set_content('<img src="data:,"><p style="color: #bbb">faint</p>')
+        faults = {fault.partition(":")[0] for fault in serious(tab)}
+        assert faults >= {"image-alt", "color-contrast"}
 
 
 def test_a_class_opens_by_keyboard(path: Path) -> None:

@@ -41,7 +41,7 @@ from lhs.networks.fcn import FCN
 from lhs.networks.hierarchical import HierarchicalNetwork
 from lhs.networks.patch import PATCH
 from lhs.networks.precision import Precision
-from lhs.networks.weights import load_weights
+from lhs.networks.weights import digest_of, load_weights
 from lhs.training.checkpoints import Checkpoints
 from lhs.training.crops import CropSource
 from lhs.training.data_source import DataSource
@@ -118,7 +118,8 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
     log = TrainingLogger(progress, Curves(job.tracker), config, rank)
     torch.manual_seed(config.train.seed)
     network = build_network(config.network, len(job.classes))
-    log.log(_load_initial_weights(network, job, storage))
+    line, weights = _load_initial_weights(network, job, storage)
+    log.log(line)
     # Otherwise Python's collector goes through everything imported every few steps.
     gc.collect()
     gc.freeze()
@@ -142,11 +143,14 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
     )
     if rank == 0:
         log.curves.finish()
-        _save_model(storage, job, model, network, history, hierarchy)
+        _save_model(storage, job, model, network, history, hierarchy, weights)
 
 
-def _load_initial_weights(network: SceneNetwork, job: TrainingJob, storage: Storage) -> str:
-    """Load the weights that a new network starts from; returns a line about them."""
+def _load_initial_weights(
+    network: SceneNetwork, job: TrainingJob, storage: Storage
+) -> tuple[str, str | None]:
+    """Load the weights that a new network starts from; returns a line about them, and the digest
+    of what was loaded."""
     config = job.config.network
     if job.start is not None:
         with storage.as_local(job.start) as folder:
@@ -162,10 +166,11 @@ def _load_initial_weights(network: SceneNetwork, job: TrainingJob, storage: Stor
     left = [name for name in names if name not in taken]
     parts = sorted({name.rpartition(".")[0] for name in left})
     line = f"weights ({source}): {len(names) - len(left)} of {len(names)} tensors loaded"
+    weights = digest_of(network, taken)
     if not left:
-        return line
+        return line, weights
     more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
-    return f"{line}; initialised at random: {', '.join(parts[:4])}{more}"
+    return f"{line}; initialised at random: {', '.join(parts[:4])}{more}", weights
 
 
 def gpus_here() -> float:
@@ -251,6 +256,7 @@ def _save_model(
     network: SceneNetwork,
     history: History,
     hierarchy: Hierarchy | None,
+    weights: str | None,
 ) -> None:
     config = job.config
     scored = [layer for layer in network.last_layers() if isinstance(layer, torch.nn.Conv2d)]
@@ -281,6 +287,7 @@ def _save_model(
         "final_loss": float(rows["loss"].tail(50).mean()),
         "share_waited": float(rows["waited"].sum() / rows["seconds"].sum()),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "weights": weights,
         "device": _device_name(next(model.parameters()).device),
         "versions": {"lhs": __version__}
         | {name: metadata.version(name) for name in ("torch", "timm", "ray")},

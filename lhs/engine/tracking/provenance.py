@@ -45,11 +45,12 @@ def started_as() -> str:
 
 def run_digests(storage: Storage, scenes: str, model: str) -> dict[str, str | None]:
     """Of data, hierarchy and first weights, by the folders of the stages `scenes` and `model`."""
-    data, trained = (storage.read_json(f"{path}/{SUCCESS}")["inputs"] for path in (scenes, model))
+    data, trained = (storage.read_json(f"{path}/{SUCCESS}") for path in (scenes, model))
     return {
-        "data": data["dataset"],
-        "hierarchy": trained.get("hierarchy"),
-        "weights": trained.get("weights"),
+        "data": data["inputs"]["dataset"],
+        "hierarchy": trained["inputs"].get("hierarchy"),
+        # Of the file that was named, or else of what was loaded; earlier versions kept the first.
+        "weights": trained["inputs"].get("weights") or trained["facts"].get("weights"),
     }
 
 

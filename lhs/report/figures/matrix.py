@@ -132,7 +132,8 @@ def learned_w(
             panels[1].plot(history["step"], history[column], color=colour, label=names[column])
         heading(panels[1], "mean distance", theme)
         panels[1].set_xlabel("step", fontsize=SMALL, color=theme.muted)
-        add_legend(panels[1], theme)
+        # The curves rise from the left.
+        add_legend(panels[1], theme, loc="upper left")
     return figure
 
 

@@ -19,7 +19,7 @@ from lhs.engine.inference import overview
 from lhs.engine.inference.demo import write_demo_images
 from lhs.engine.runtime import cluster as ray_cluster
 from lhs.engine.storage import Storage
-from tests.browser import needs_chromium, opened
+from tests.browser import needs_chromium, opened, serious
 from tests.data.builders import noise_image, save_image
 from tests.engine.inference.test_exporting import saved
 from tests.engine.inference.test_kept_results import labelled
@@ -73,6 +73,9 @@ def test_it_needs_no_network_and_fits_the_screen(page: Path, width: int) -> None
         assert browser.evaluate("document.documentElement.scrollWidth") == width
         tops = "[...document.querySelector('.pictures').children].map((one) => one.offsetTop)"
         assert len(set(browser.evaluate(tops))) == (1 if width == 1400 else 4)
+        for scheme in ("light", "dark"):
+            browser.emulate_media(color_scheme=scheme)
+            assert serious(browser) == []
 
 
 def test_three_scenes_to_try(tmp_path: Path) -> None:

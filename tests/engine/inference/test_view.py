@@ -63,6 +63,7 @@ def address(folder: Path, tmp_path: Path) -> Iterator[str]:
     assert any(scratch.rglob("turned.png")), "the upload lies there"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
+    process.stdout.close()
     assert not any(scratch.glob("lhs-view-*"))
 
 
@@ -113,12 +114,14 @@ def test_the_page_shows_and_saves_what_predict_writes(
         for share_x, share_y in ((0.2, 0.3), (0.7, 0.8)):
             box = image.bounding_box()
             place = {"x": box["width"] * share_x, "y": box["height"] * share_y}
-            before = page.locator("#pixel").inner_text()
+            pattern = r"x = \d+, y = \d+:"
+            before = re.findall(pattern, page.locator("#pixel").inner_text())
             image.click(position=place)
+            # Its place: the rest changes while it is drawn.
             page.wait_for_function(
-                "(old) => document.querySelector('#pixel').innerText !== old"
-                " && document.querySelector('#pixel').innerText.includes('y = ')",
-                arg=before, timeout=WAIT,
+                "([pattern, old]) => { const found = document.querySelector('#pixel').innerText"
+                ".match(pattern); return found && found[0] !== old; }",
+                arg=[pattern, before[0] if before else ""], timeout=WAIT,
             )  # fmt: skip
             said = page.locator("#pixel").inner_text()
             x, y, label, probability = re.search(

@@ -32,7 +32,12 @@ def finished(folder: Path) -> np.ndarray:
         "scenes": {"inputs": {"dataset": "data's digest"}, "facts": {}},
         "model": {
             "inputs": {"scenes": "s", "hierarchy": "the hierarchy's", "weights": "the weights'"},
-            "facts": {"steps": 24, "device": "cpu", "versions": {"torch": "2"}},
+            "facts": {
+                "steps": 24,
+                "device": "cpu",
+                "versions": {"torch": "2"},
+                "weights": "of tensors",
+            },
         },
         "evaluation": {"inputs": {}, "facts": {}},
     }
