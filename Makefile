@@ -25,7 +25,7 @@ test: setup
 # Benchmarks need an idle machine, so they are last and alone; all are tried, whichever fail.
 nightly: setup
 	$(TWICE) -m slow
-	LHS_FUZZ=10000 $(TWICE) tests/fuzz
+	LHS_FUZZ=10000 $(TWICE) --timeout 7200 tests/fuzz
 	$(BIN)/python -m tests.mutations
 	$(BIN)/pytest -m faults
 	missed=; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || missed="$$missed $$name"; done; \

@@ -18,7 +18,7 @@ SMALL = (
 )  # fmt: skip
 
 
-DAILY = ("two folders", "coco")
+DAILY = ("two folders",)
 
 
 @pytest.mark.ray

@@ -49,11 +49,21 @@ def model_of(name: str, strategy: str = "baseline", pool: SubclassPool | None = 
     ("name", "kind", "strategy"),
     [
         ("lite", "onnx", "hierarchical"),
-        ("lite", "torch-export", "baseline"),
         ("lite", "torch-export", "hierarchical"),
-        *((f"smp:{decoder}", "onnx", "baseline") for decoder in DECODERS),
-        ("smp:unet", "torch-export", "hierarchical"),
-        ("smp:segformer", "torch-export", "hierarchical"),
+        ("smp:unet", "onnx", "baseline"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("lite", "torch-export", "baseline"),
+                *(
+                    (f"smp:{decoder}", "onnx", "baseline")
+                    for decoder in DECODERS
+                    if decoder != "unet"
+                ),
+                ("smp:unet", "torch-export", "hierarchical"),
+                ("smp:segformer", "torch-export", "hierarchical"),
+            )
+        ),
     ],
 )
 def test_a_file_for_any_size_labels_images_of_all_sizes_as_the_model(
@@ -73,7 +83,7 @@ def test_a_file_for_any_size_labels_images_of_all_sizes_as_the_model(
     ("kind", "rule", "size"),
     [
         ("onnx", "best_subclass", None),
-        ("onnx", "summed_probabilities", (48, 64)),
+        pytest.param("onnx", "summed_probabilities", (48, 64), marks=pytest.mark.slow),
         ("torch-export", "summed_probabilities", None),
     ],
 )
@@ -89,7 +99,10 @@ def test_a_file_has_the_rule_for_class_scores_in_it(kind, rule, size, tmp_path):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("name", "size"), [("lite", (50, 70)), ("squeezenet", (16, 24))])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("lite", (50, 70)), pytest.param("squeezenet", (16, 24), marks=pytest.mark.slow)],
+)
 def test_a_file_for_one_size_labels_such_images_as_the_model(kind, name, size, tmp_path):
     path = tmp_path / f"file{SUFFIXES[kind]}"
     export_model(model_of(name), path, kind, size)

@@ -117,7 +117,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's counters")
 @pytest.mark.parametrize(
     ("name", "stride", "centres"),
-    [("lite", 1, 0), ("squeezenet", 8, 30_000)],
+    [("lite", 1, 0), pytest.param("squeezenet", 8, 30_000, marks=pytest.mark.slow)],
 )
 def test_a_photo_of_twelve_megapixels_fits_four_gibibytes(name, stride, centres):
     """All of the process: programs, weights, photo, labels, overlay."""

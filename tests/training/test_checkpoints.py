@@ -83,8 +83,11 @@ BY_SGD = {"optimizer": "sgd", "hierarchical": {"fixed_w": SLOW, "learned_w": SLO
     ("strategy", "settings", "length"),
     [
         *((strategy, {}, length) for strategy, length in LENGTHS.items()),
-        *((strategy, {"ema": 0.5}, length) for strategy, length in LENGTHS.items()),
-        ("hierarchical", KEPT, 4),
+        *(
+            pytest.param(strategy, {"ema": 0.5}, length, marks=pytest.mark.slow)
+            for strategy, length in LENGTHS.items()
+        ),
+        pytest.param("hierarchical", KEPT, 4, marks=pytest.mark.slow),
         ("hierarchical", KEPT | {"ema": 0.5}, 4),
         ("hierarchical", KEPT | BY_SGD | {"learn_w": "masked"}, 4),
         ("hierarchical", AUXILIARY, 2),

@@ -80,6 +80,7 @@ def weights(storage: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_hierarchy_run_and_evaluation_are_those_of_the_disk(
     store: ObjectStore, disk: Path, tmp_path: Path
 ) -> None:

@@ -205,7 +205,7 @@ def test_the_stage_takes_files_with_a_rule_and_without(cluster: None, tmp_path: 
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("rule", [True, False])
+@pytest.mark.parametrize("rule", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_training_takes_the_subclasses_of_the_file(
     outcome: Outcome, tmp_path: Path, rule: bool
 ) -> None:

@@ -53,7 +53,9 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("strategy", ["sequential", "hierarchical"])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param("sequential", marks=pytest.mark.slow), "hierarchical"]
+)
 def test_a_network_of_smp_trains_and_is_scored(
     prepared: SimpleNamespace, trained_here: None, strategy: str
 ) -> None:

@@ -85,6 +85,7 @@ def without_training(*arguments: Any, **named: Any) -> None:
     _searched(*arguments, **named)
 
 
+@pytest.mark.slow
 def test_trials_that_stay_behind_are_stopped_and_those_that_were_begun_taken_up(
     cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -112,6 +112,7 @@ def test_the_plan_counts_what_is_there_already(whole: Path, tmp_path: Path) -> N
     assert "2 x hierarchy (2 there already)" in plan_text(stages, configs, trained=True)
 
 
+@pytest.mark.slow
 def test_results_are_those_of_single_runs(whole: Path, tmp_path: Path) -> None:
     """A run alone would take each trial's stages, and one elsewhere comes to the same losses."""
     frame = table(whole)
