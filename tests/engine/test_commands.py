@@ -191,10 +191,15 @@ def test_what_is_finished_needs_no_ray(
 
 
 def interrupted(
-    command: list[str], begun: Callable[[str], bool], log: Path, **variables: str
+    command: list[str],
+    begun: Callable[[str], bool],
+    log: Path,
+    *,
+    by: signal.Signals = signal.SIGINT,
+    **variables: str,
 ) -> tuple[int, str]:
-    """Send SIGINT to a command's whole process group, as a terminal does on Ctrl-C, once `begun`
-    says so of what it printed."""
+    """Send SIGINT to a command's whole process group, as a terminal does on Ctrl-C, or SIGTERM to
+    the command alone, once `begun` says so of what it printed."""
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "lhs", *command], env=isolated(**variables),
@@ -205,7 +210,10 @@ def interrupted(
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < limit, log.read_text()
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    if by is signal.SIGINT:
+        os.killpg(process.pid, by)
+    else:
+        process.send_signal(by)
     code = process.wait(timeout=60)
     return code, log.read_text()
 
@@ -218,15 +226,16 @@ def states(storage: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "moment",
+    ("moment", "by"),
     [
-        pytest.param("scenes", marks=pytest.mark.slow),
-        "training",
-        pytest.param("evaluation", marks=pytest.mark.slow),
+        pytest.param("scenes", signal.SIGINT, marks=pytest.mark.slow),
+        ("training", signal.SIGINT),
+        pytest.param("training", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("evaluation", signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
-def test_ctrl_c_in_a_run(moment: str, tmp_path: Path) -> None:
-    """While files are read, in Ray Train, and after it."""
+def test_a_run_is_stopped(moment: str, by: signal.Signals, tmp_path: Path) -> None:
+    """By Ctrl-C or SIGTERM: while files are read, in Ray Train, and after it."""
     storage = tmp_path / "storage"
     config = tiny(
         storage, report__baseline="none", train__strategy="baseline", train__checkpoint_steps=1,
@@ -241,7 +250,7 @@ def test_ctrl_c_in_a_run(moment: str, tmp_path: Path) -> None:
         checkpoints = list((storage / "stages" / "model").glob(".unfinished-*/*"))
         return sign in printed and (moment != "training" or bool(checkpoints))
 
-    code, printed = interrupted(["run", str(path)], begun, tmp_path / "log")
+    code, printed = interrupted(["run", str(path)], begun, tmp_path / "log", by=by)
     assert code == 130, printed
     assert printed.endswith("lhs: stopped; the same command goes on\n")
     assert "Traceback" not in printed

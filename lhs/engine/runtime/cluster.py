@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from lhs.engine.runtime.stopping import sigterm_stops
 from lhs.errors import UserError
 
 QUIET = {
@@ -107,6 +108,7 @@ def start() -> None:
         with _without_line_of_log_level():
             _init()
         _later.callback(ray.shutdown)
+        _later.enter_context(sigterm_stops())
         _later = None
 
 

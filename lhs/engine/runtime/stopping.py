@@ -1,4 +1,4 @@
-"""Ctrl-C in the driver: Ray Train ends the process instead, and leaves its handler behind."""
+"""Ctrl-C and SIGTERM in the driver: Ray Train ends the process at the one, Ray at the other."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 @contextmanager
@@ -21,3 +22,25 @@ def stoppable() -> Iterator[None]:
         # In the processes of trials Ray Train trains in another thread, and sets no handler.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def sigterm_stops() -> Iterator[None]:
+    """In a driver with Ray, entered after its start: SIGTERM, by which Slurm, Kubernetes and `kill`
+    end a job, stops it as Ctrl-C does; Ray's own handler prints a stack and ends the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _as_ctrl_c)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    # Ray Train's, during a training; where Ctrl-C is ignored, as behind `nohup`, there is none.
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+    raise KeyboardInterrupt
