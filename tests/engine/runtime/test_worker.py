@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(worker, "ray_train", ray_train)
     monkeypatch.setattr(worker.gc, "freeze", lambda: None)
     monkeypatch.setattr(worker.torch, "set_num_threads", lambda count: None)
-    monkeypatch.setattr(worker, "_load_initial_weights", lambda *_: "")
+    monkeypatch.setattr(worker, "_load_initial_weights", lambda *_: ("", None))
 
     def train(network: Any, config: Any, **named: Any) -> None:
         calls.update(named, network=network, config=config)
