@@ -218,6 +218,8 @@ def recipe_path(recipe: str, folder: Path | None = None) -> Path:
     path = Path(os.path.expanduser(recipe))
     if folder is not None:
         path = folder / path
+    if recipe and os.path.isdir(path):
+        raise UserError(f"recipe {recipe}: found a folder, needed is a YAML file")
     if not os.path.isfile(path):
         near = difflib.get_close_matches(recipe, known, n=3)
         near = near or difflib.get_close_matches(path.stem, known, n=3)

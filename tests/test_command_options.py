@@ -142,6 +142,23 @@ def test_evaluate(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert (printed["counts"], printed["per_pixel"]) == (COUNTS.tolist(), 7 / 8)
 
 
+@pytest.mark.parametrize(
+    ("command", "setting", "allowed"),
+    [
+        (["evaluate", "m", "--dataset"], "train.max_steps=5", "data, evaluation"),
+        (["evaluate", "m", "--dataset"], "storage=x", "data, evaluation"),
+        (["data", "show"], "evaluation={stride: 2}", "data"),
+        (["data", "check"], "network.name=squeezenet", "data"),
+    ],
+)
+def test_settings_that_a_command_does_not_use(
+    command: list[str], setting: str, allowed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "synthetic", "--set", setting]) == 2
+    told = f"lhs: --set {setting}: it has no effect here; allowed are settings of {allowed}\n"
+    assert capsys.readouterr().err == told
+
+
 def test_run(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     calls.replace("lhs.engine.pipeline.run", ["outcome"])
     calls.replace("lhs.engine.pipeline.plan", ["a line"])
@@ -159,6 +176,8 @@ def test_run(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     config, name = calls.given("plan")
     assert (name, config.train.seed) == ("demo", 6)
     assert capsys.readouterr().out == "a line\n"
+    assert main(["run", "demo", "--plan", "--json"]) == 2
+    assert "--json: not with --plan, which prints text" in capsys.readouterr().err
     calls.type("run", "demo", "--set", "train.seed=7", "--print-config")
     assert "seed: 7" in capsys.readouterr().out
     assert calls.made.keys() == {"plan"}
@@ -241,6 +260,10 @@ def test_report_and_tables(
     assert calls.given("evidence_tables") == (tmp_path,)
     assert calls.given("page_with") == ("before", {"toy": "its tables"})
     assert page.read_text() == "after"
+    for words in ([str(tmp_path)], ["one", "--keep", str(tmp_path / "k")]):
+        capsys.readouterr()
+        assert main(["tables", *words, "--out", str(tmp_path / "o")]) == 2
+        assert f"--out {tmp_path / 'o'}: has no effect" in capsys.readouterr().err
 
 
 def test_mend(calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,8 @@ def test_a_name_that_no_file_can_have_is_refused(name):
 
 
 def test_a_folder_is_no_recipe(tmp_path):
-    assert "unknown recipe" in refused(recipe=str(tmp_path))
+    message = refused(recipe=str(tmp_path))
+    assert f"recipe {tmp_path}: found a folder, needed is a YAML file" in message
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhs.cli.options import Group, add_command, add_json, add_settings, whole
+from lhs.errors import UserError
 from lhs.names import DATASETS, DOWNLOADS, IMPORT_FORMATS
 
 if TYPE_CHECKING:
@@ -109,14 +110,21 @@ def add_data_root(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-root", metavar="DIR", help="folder of all datasets")
 
 
-def data_settings(options: Namespace) -> Config:
-    """The configuration of a dataset that a command names."""
+def data_settings(options: Namespace, used: tuple[str, ...] = ("data",)) -> Config:
+    """The configuration of a dataset that a command names; settings that are not in the sections
+    that it uses are refused."""
     from lhs.loading import load_config
 
     settings = [f"data.dataset={options.dataset}", *options.set]
     if options.data_root:
         settings.append(f"data.root={options.data_root}")
-    return load_config("demo", settings)
+    config = load_config("demo", settings)
+    for setting in options.set:
+        if setting.partition("=")[0].partition(".")[0].strip() not in used:
+            raise UserError(
+                f"--set {setting}: it has no effect here; allowed are settings of {', '.join(used)}"
+            )
+    return config
 
 
 def get(options: Namespace) -> int:

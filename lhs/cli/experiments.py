@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from lhs.cli.options import Group, add_command, add_recipe
+from lhs.errors import UserError
 
 
 def add_commands(commands: Group) -> None:
@@ -35,6 +36,8 @@ def run(options: Namespace) -> int:
     """`lhs run`."""
     from lhs import loading
 
+    if options.plan and options.json:
+        raise UserError("--json: not with --plan, which prints text; leave one of them out")
     config = loading.load_config(options.recipe, options.set)
     loading.refuse_unused(options.set, [config])
     if options.print_config:

@@ -63,7 +63,7 @@ def add_commands(commands: Group) -> None:
     scorer.add_argument("model", help="model folder or runs:/RUN_ID")
     scorer.add_argument("--dataset", required=True, choices=DATASETS)
     add_data_root(scorer)
-    add_settings(scorer, "as in `lhs run`")
+    add_settings(scorer, "of data and evaluation, as in `lhs run`")
     add_json(scorer)
 
 
@@ -143,7 +143,7 @@ def evaluate(options: Namespace) -> int:
     from lhs.engine.inference.models import model_folder
     from lhs.engine.runtime.cluster import connected
 
-    config = data_settings(options)
+    config = data_settings(options, ("data", "evaluation"))
     with connected(), model_folder(options.model) as folder:
         from lhs.engine.runtime.resources import wants_gpu
         from lhs.engine.stages.evaluation import evaluate_folder

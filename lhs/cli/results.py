@@ -26,7 +26,7 @@ def add_commands(commands: Group) -> None:
     paper.add_argument(
         "runs", nargs="+", metavar="RUN", help="as in `lhs report`; or a folder of kept runs"
     )
-    paper.add_argument("--out", metavar="DIR", default="tables", help="default: tables, here")
+    paper.add_argument("--out", metavar="DIR", help="default: tables, here")
     paper.add_argument(
         "--keep", metavar="FOLDER", help="write each run as FOLDER/DATASET/RUN.json instead"
     )
@@ -74,7 +74,11 @@ def _evidence(folder: Path, page: str | None) -> int:
 def tables(options: Namespace) -> int:
     """`lhs tables`."""
     folder = Path(os.path.expanduser(options.runs[0]))
-    if len(options.runs) == 1 and folder.is_dir() and not options.keep:
+    kept_runs = len(options.runs) == 1 and folder.is_dir() and not options.keep
+    if options.out and (kept_runs or options.keep):
+        why = "with --keep" if options.keep else "on a folder of kept runs; see --page"
+        raise UserError(f"--out {options.out}: has no effect {why}; leave it out")
+    if kept_runs:
         return _evidence(folder, options.page)
     if options.page:
         raise UserError(f"--page {options.page}: allowed with one folder of kept runs")
@@ -87,7 +91,8 @@ def tables(options: Namespace) -> int:
         return 0
     from lhs.engine.tracking.comparison import write_tables
 
-    files = write_tables(_storage(options), options.runs, Path(os.path.expanduser(options.out)))
+    out = Path(os.path.expanduser(options.out or "tables"))
+    files = write_tables(_storage(options), options.runs, out)
     print(files[0].read_text(encoding="utf-8"))
     for path in files:
         print(f"written   {path}")

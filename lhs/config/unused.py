@@ -47,8 +47,8 @@ def unused(config: Config) -> dict[str, str]:
         refuse(why, "train.sampling", "evaluation.stride", "unlabelled.stride")
     if network.name not in STARTS_COARSER:
         refuse(name, "train.coarser")
-    if network.name != "lite" and not network.name.startswith("timm:"):
-        refuse(name, "network.channels")
+    if not network.has_head:
+        refuse(name, "network.head", "network.channels")
     if network.weights not in ("release", "file"):
         refuse(f"network.weights = {network.weights}", "network.weights_file")
     if network.weights == "none" and not (network.name in STARTS_COARSER and train.coarser.on):
