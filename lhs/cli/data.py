@@ -36,7 +36,7 @@ def add_commands(commands: Group) -> None:
 
 def add_import(command: argparse.ArgumentParser) -> None:
     """Add the options of `lhs data import`."""
-    command.add_argument("source", metavar="SOURCE", help="folder or file of the data")
+    command.add_argument("source", metavar="SOURCE", help="folder of the data")
     command.add_argument("--out", required=True, metavar="FOLDER", help="to make; may be s3://...")
     command.add_argument("--format", choices=("auto", *IMPORT_FORMATS), default="auto")
     say = command.add_argument_group("what the data may not say")

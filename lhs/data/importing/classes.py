@@ -88,7 +88,11 @@ def resolve(found: Found, counts: Mapping[int, int], options: Options) -> Classe
     """
     void = found.void | set(options.void)
     names = _names(found, [value for value in sorted(counts) if value not in void], options)
-    notes = []
+    notes = [
+        f"--void {value_text(value, found.colours)}: no pixel has it"
+        for value in options.void
+        if value not in counts
+    ]
     for value, name in names.items():
         if name.lower() in VOID_NAMES and value not in void:
             void |= {value}

@@ -63,14 +63,14 @@ def read(source: Path, options: Options) -> Found:
         import pycocotools.mask  # noqa: F401
     except ImportError:
         raise UserError('COCO\'s outlines need pycocotools: pip install "lhs[coco]"') from None
+    files = _files(source)
+    if not files:
+        raise UserError(f"{source}: no JSON file with images, annotations and categories")
     if options.background is None:
         raise UserError(
             "COCO labels objects only: say what all other pixels are, by --background void (not "
             "labelled) or --background NAME (a class)"
         )
-    files = _files(source)
-    if not files:
-        raise UserError(f"{source}: no JSON file with images, annotations and categories")
     read_files = [_File(source, source / path) for path in files]
     categories: dict[int, str] = {}
     for file in read_files:

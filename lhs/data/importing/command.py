@@ -46,7 +46,7 @@ def import_source(
     Parameters
     ----------
     source
-        Folder or file of the data.
+        Folder of the data.
     out
         The folder to make, here or in a bucket.
     format
@@ -75,9 +75,16 @@ def import_source(
         raise UserError(f"{source}: the source must lie on this machine; --out may be a bucket")
     with file_errors(f"importing {place} to {target}"):
         if not place.exists():
-            raise UserError(f"{place} is not there; needed is the folder or file of the data")
+            raise UserError(f"{place} is not there; needed is the folder of the data")
+        if not place.is_dir():
+            raise UserError(f"{place}: found a file, needed is a folder; unpack an archive first")
         if isinstance(target, RemotePath):
             check_target(str(target))
+        elif place.resolve() in target.resolve().parents:
+            raise UserError(
+                f"--out {target}: lies inside the source {place}, of which it would be a part; name "
+                "a folder elsewhere"
+            )
         else:
             check_empty(target)
         found = find(place, format, options)

@@ -69,6 +69,8 @@ def find(source: Path, format: str, options: Options) -> Found:
     UserError
         If none recognises it, an option is of other formats, or its reader refuses it.
     """
+    if options.classes is not None and not options.classes.is_file():
+        raise UserError(f"--classes {options.classes}: no such file")
     modules = dict(FORMATS)
     pairs.listing.cache_clear()
     if format == "auto":

@@ -48,14 +48,14 @@ def read(source: Path, options: Options) -> Found:
         If `--background` is not given, or a file is damaged, has shapes without an area, or an
         image that is neither in it nor in the source; the message names the file.
     """
+    files = _files(source)
+    if not files:
+        raise UserError(f"{source}: no JSON file with shapes and an image")
     if options.background is None:
         raise UserError(
             "labelme labels shapes only: say what all other pixels are, by --background void (not "
             "labelled) or --background NAME (a class)"
         )
-    files = _files(source)
-    if not files:
-        raise UserError(f"{source}: no JSON file with shapes and an image")
     images: list[tuple[Path | Callable[[], bytes], Size]] = []
     labels: set[str] = set()
     for path in files:

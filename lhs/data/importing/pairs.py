@@ -233,6 +233,8 @@ def _file(path: PurePosixPath, labels: PurePosixPath | None) -> File:
 
 def _pairs(source: Path, options: Options) -> Pairs:
     below = PurePosixPath(options.labels) if options.labels else None
+    if below is not None and not (source / below).is_dir():
+        raise UserError(f"--labels {below}: no such folder in {source}")
     files = [_file(path, below) for path in listing(source)]
     if options.suffix is not None:
         suffixes: tuple[str, ...] = (options.suffix,)

@@ -81,8 +81,11 @@ class Output:
 
 
 def check_empty(out: Path) -> None:
-    """Refuse a folder that holds anything."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    """Refuse a folder that holds anything, and a file in the folder's place or above it."""
+    there = next((path for path in (out, *out.parents) if path.exists()), out)
+    if there.is_file():
+        raise UserError(f"--out {out}: {there} is a file, not a folder; name another folder")
+    if out.exists() and any(out.iterdir()):
         raise UserError(f"--out {out} is there and not empty; name another folder, or remove it")
 
 

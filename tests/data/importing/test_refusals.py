@@ -57,7 +57,10 @@ def test_names_that_are_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[
         ([0, 1, 2], ("--void", "1,2"), ""),
         ([0, 1, 2], ("--background", "void"), "--background has no effect with the format pairs"),
         ([0, 1, 2], ("--suffix", "_gt"), "--suffix"),
-        ([0, 1, 2], ("--labels", "nosuch"), "--labels FOLDER"),
+        ([0, 1, 2], ("--labels", "nosuch"), "--labels nosuch: no such folder in .*source"),
+        ([0, 1, 2], ("--classes", "nosuch.txt"), "--classes nosuch.txt: no such file"),
+        ([0, 1, 2], ("--format", "coco"), "no JSON file with images"),
+        ([0, 1, 2], ("--format", "labelme"), "no JSON file with shapes"),
         ([0, 1, 2], ("--format", "voc"), "not Pascal VOC"),
         ([0, 1, 2], ("--format", "cityscapes"), "not Cityscapes"),
         ([0, 1, 2], ("--format", "ade20k"), "not ADE20K"),
@@ -240,3 +243,40 @@ def test_what_argparse_refuses(
         run_import(tmp_path, tmp_path / "out", *arguments)
     assert ended.value.code == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_an_out_inside_the_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = pairs_of(tmp_path / "source", [0, 1, 2])
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder / "out", tmp_path / "link" / "images" / "out"):
+        assert run_import(folder, out) == 2
+        assert f"--out {out}: lies inside the source {folder}" in capsys.readouterr().err
+        assert not out.exists()
+
+
+def test_a_source_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = pairs_of(tmp_path / "source", [0, 1, 2]) / "classes.txt"
+    assert run_import(file, tmp_path / "out") == 2
+    assert f"{file}: found a file, needed is a folder" in capsys.readouterr().err
+
+
+def test_a_file_where_the_output_should_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pairs_of(tmp_path / "source", [0, 1, 2])
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "deep"):
+        assert run_import(folder, out) == 2
+        said = capsys.readouterr()
+        assert f"--out {out}: {tmp_path / 'file'} is a file, not a folder" in said.err
+        assert not said.out
+
+
+def test_a_void_value_that_no_pixel_has_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pairs_of(tmp_path / "source", [0, 1, 2])
+    assert run_import(folder, tmp_path / "out", "--void", "77,0x4e", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "note: --void 77: no pixel has it" in lines
+    assert "note: --void 78: no pixel has it" in lines
