@@ -238,6 +238,7 @@ def test_report_and_tables(
     calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, page = tmp_path / "table.md", tmp_path / "page.md"
+    (tmp_path / "s").mkdir()
     table.write_text("a table")
     page.write_text("before")
     calls.replace("lhs.engine.tracking.comparison.compare_runs", "the page")
@@ -266,7 +267,10 @@ def test_report_and_tables(
         assert f"--out {tmp_path / 'o'}: has no effect" in capsys.readouterr().err
 
 
-def test_mend(calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mend(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     calls.replace("lhs.engine.tracking.moved.mend", (2, 1))
     calls.type("mend", "--storage", str(tmp_path))
     (uri,) = calls.given("mend")
@@ -274,6 +278,17 @@ def test_mend(calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
         ["mended", "2"], ["left", "1"],
     ]  # fmt: skip
+    monkeypatch.setenv("LHS_STORAGE", str(tmp_path))
+    calls.type("mend")
+    assert calls.given("mend") == (uri,)
+    capsys.readouterr()
+    file, missing = tmp_path / "file", tmp_path / "nothere"
+    file.touch()
+    for place, told in ((missing, "no such folder"), (file, "found a file, needed is a folder")):
+        for words in (["mend"], ["report", "x"], ["tables", "x"]):
+            assert main([*words, "--storage", str(place)]) == 2
+            assert capsys.readouterr().err == f"lhs: --storage {place}: {told}\n"
+    assert not missing.exists()
 
 
 def test_data(calls: Calls) -> None:

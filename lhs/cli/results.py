@@ -44,7 +44,14 @@ def _storage(options: Namespace) -> Storage:
     from lhs.engine.storage import Storage
     from lhs.engine.tracking.comparison import storage_in
 
-    return Storage(options.storage or storage_in(options.runs) or Config().storage)
+    given = options.storage
+    place = given or storage_in(getattr(options, "runs", [])) or Config().storage
+    storage = Storage(place, "--storage")
+    if given and storage.local and not os.path.isdir(storage.root):
+        there = os.path.exists(storage.root)
+        told = "found a file, needed is a folder" if there else "no such folder"
+        raise UserError(f"--storage {given}: {told}")
+    return storage
 
 
 def report(options: Namespace) -> int:

@@ -33,6 +33,8 @@ class Storage:
     ----------
     uri
         A path (`~` allowed) or a URI such as `s3://bucket/folder`.
+    option
+        What errors call it: `storage`, the setting, or a command's option such as `--out`.
 
     Raises
     ------
@@ -40,11 +42,11 @@ class Storage:
         If no filesystem knows the URI, or it begins with `s3:/`, which would be a folder.
     """
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, option: str = "storage") -> None:
+        self.uri, self.option = uri, option
         if one_slash := re.match(r"([a-z][a-z0-9+.]+):/(?!/)", uri):
             raise UserError(
-                f"storage = {uri}: found {one_slash[0]}, a URI begins with {one_slash[1]}://; "
+                f"{_named(uri, option)}: found {one_slash[0]}, a URI begins with {one_slash[1]}://; "
                 "allowed is a folder, s3:// or gs://"
             )
         self.local = "://" not in uri or uri.startswith("file://")
@@ -53,7 +55,7 @@ class Storage:
             self.filesystem, self.root = arrow_fs.FileSystem.from_uri(place)
         except (ArrowException, OSError, ValueError) as error:
             raise UserError(
-                f"storage = {uri}: {error}; allowed is a folder, s3:// or gs://"
+                f"{_named(uri, option)}: {error}; allowed is a folder, s3:// or gs://"
             ) from None
 
     def path(self, *parts: str) -> str:
@@ -71,12 +73,12 @@ class Storage:
 
     def make_folder(self, path: str) -> None:
         """Create a folder and those above it."""
-        with explained(self.uri):
+        with explained(self.uri, self.option):
             self.filesystem.create_dir(path, recursive=True)
 
     def write(self, path: str, content: bytes) -> None:
         """Write a whole file."""
-        with explained(self.uri), self.filesystem.open_output_stream(path) as stream:
+        with explained(self.uri, self.option), self.filesystem.open_output_stream(path) as stream:
             stream.write(content)
 
     def replace(self, path: str, content: bytes) -> None:
@@ -88,7 +90,7 @@ class Storage:
         folder, _, name = path.rpartition("/")
         half = f"{folder}/.{name}.{uuid.uuid4().hex[:8]}"
         self.write(half, content)
-        with explained(self.uri):
+        with explained(self.uri, self.option):
             os.replace(half, path)
 
     def read(self, path: str) -> bytes:
@@ -106,7 +108,7 @@ class Storage:
 
     def move(self, source: str, target: str) -> None:
         """Move a file or folder; in one step, except folders of object stores: file by file."""
-        with explained(self.uri):
+        with explained(self.uri, self.option):
             if self.local or self.filesystem.get_file_info(source).is_file:
                 self.filesystem.move(source, target)
                 return
@@ -116,7 +118,7 @@ class Storage:
 
     def delete(self, folder: str) -> None:
         """Delete a folder and all in it, where it is there."""
-        with explained(self.uri):
+        with explained(self.uri, self.option):
             if self.exists(folder):
                 self.filesystem.delete_dir(folder)
 
@@ -132,12 +134,12 @@ class Storage:
             return
         path = self.path(*parts)
         self.make_folder(path.rpartition("/")[0])
-        with explained(self.uri), _told(FileLock(path)):
+        with explained(self.uri, self.option), _told(FileLock(path)):
             yield
 
     def put_folder(self, source: Path, target: str) -> None:
         """Copy a local folder's content in."""
-        with explained(self.uri):
+        with explained(self.uri, self.option):
             arrow_fs.copy_files(str(source), target, arrow_fs.LocalFileSystem(), self.filesystem)
 
     @contextmanager
@@ -207,7 +209,7 @@ def opened_storage(uri: str) -> Storage:
     return storage
 
 
-_REASONS = {
+REASONS = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "quota exceeded",
     errno.EACCES: "no permission to write",
@@ -216,6 +218,11 @@ _REASONS = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "a part of the path is a file, not a folder",
 }
+"""What an error's number means for a place to write to."""
+
+
+def _named(uri: str, option: str) -> str:
+    return f"storage = {uri}" if option == "storage" else f"{option} {uri}"
 
 
 def is_storage_error(text: str, uri: str) -> bool:
@@ -224,18 +231,19 @@ def is_storage_error(text: str, uri: str) -> bool:
 
 
 @contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Report a full, closed or read-only storage as a `UserError`."""
+def explained(uri: str, option: str = "storage") -> Iterator[None]:
+    """Report a full, closed or read-only storage as a `UserError`; `option` as of `Storage`."""
     try:
         yield
     except OSError as error:
         # An error of a Ray task keeps its number in what caused it, and its text is a traceback.
         cause = getattr(error, "cause", None)
         found = cause if isinstance(cause, OSError) else error
-        reason = _REASONS.get(found.errno or 0)
+        reason = REASONS.get(found.errno or 0)
         if reason is None:
             raise
+        advice = "--set storage=..." if option == "storage" else option
         raise UserError(
-            f"storage = {uri}: {reason} ({found}); nothing finished is lost: "
-            "fix it and start again, or choose another folder with --set storage=..."
+            f"{_named(uri, option)}: {reason} ({found}); nothing finished is lost: "
+            f"fix it and start again, or choose another folder with {advice}"
         ) from None

@@ -81,6 +81,9 @@ def read_description(folder: Path) -> ModelDescription:
         If it is missing or malformed.
     """
     path = folder / DESCRIPTION
+    if not os.path.isdir(folder):
+        found = "found a file" if os.path.exists(folder) else "no such folder"
+        raise UserError(f"{folder}: {found}; needed is a model folder or runs:/RUN_ID")
     if not os.path.isfile(path):
         raise UserError(f"{folder}: not a model, it has no {DESCRIPTION}")
     try:

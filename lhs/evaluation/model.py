@@ -263,6 +263,11 @@ def load_model(
     description = read_description(folder)
     pool = None if class_scores == "w" else _pool(folder, description, class_scores)
     try:
+        # safetensors says of a file that may not be read that it is not there.
+        (folder / WEIGHTS).open("rb").close()
+    except OSError as error:
+        raise UserError(f"{folder / WEIGHTS}: {error.strerror}") from None
+    try:
         # On the meta device first: the description may ask for any number of outputs.
         with torch.device("meta"):
             _check_weights(_build(description), folder / WEIGHTS)

@@ -35,7 +35,9 @@ def check_target(folder: Path) -> None:
     lhs.errors.UserError
         If it is not empty, or a file.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--export {folder}: found a file, needed is a folder")
+    if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--export {folder}: not empty; name a new or an empty folder")
 
 

@@ -84,6 +84,17 @@ def test_a_file_where_the_storage_should_be(tmp_path: Path) -> None:
             tracking_uri(storage)
 
 
+def test_a_storage_that_an_option_names(tmp_path: Path) -> None:
+    place = tmp_path / "results"
+    place.write_text("not a folder")
+    storage = Storage(str(place), "--out")
+    message = rf"^--out {place}: a part .* choose another folder with --out$"
+    with pytest.raises(UserError, match=message):
+        storage.make_folder(storage.path("a"))
+    with pytest.raises(UserError, match=r"^--storage ftp://there/x: .*s3://"):
+        Storage("ftp://there/x", "--storage")
+
+
 def test_unknown_scheme() -> None:
     with pytest.raises(UserError, match=r"storage = ftp://there.*s3://"):
         Storage("ftp://there/x")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import pickle
 import resource
@@ -196,6 +197,36 @@ def test_a_network_of_smp_is_read_as_it_was_written(tmp_path, name, encoder):
     tree["network"]["encoder"] = "mobilenetv3_small_050"
     (tmp_path / DESCRIPTION).write_text(json.dumps(tree))
     with pytest.raises(UserError, match=r"does not fit model\.json"):
+        load_model(tmp_path)
+
+
+def test_weights_that_are_missing_or_may_not_be_read(tmp_path, monkeypatch):
+    save_model(tmp_path, decided(EncoderNetwork(3, 8)), described("baseline", 3))
+    weights = tmp_path / WEIGHTS
+    opened = Path.open
+
+    def closed(path, *arguments, **named):
+        if path == weights:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *arguments, **named)
+
+    with monkeypatch.context() as patched, pytest.raises(UserError) as caught:
+        patched.setattr(Path, "open", closed)
+        load_model(tmp_path)
+    assert str(caught.value) == f"{weights}: Permission denied"
+    weights.unlink()
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path)
+    assert str(caught.value) == f"{weights}: No such file or directory"
+
+
+def test_a_model_that_is_no_folder(tmp_path):
+    place = tmp_path / "none"
+    for told in ("no such folder", "found a file"):
+        with pytest.raises(UserError, match=f"^{place}: {told}; needed is a model folder or runs:"):
+            load_model(place)
+        place.touch()
+    with pytest.raises(UserError, match=r": not a model, it has no model\.json"):
         load_model(tmp_path)
 
 

@@ -16,7 +16,7 @@ from lhs.data.scenes import Scene
 from lhs.errors import UserError
 from lhs.hierarchy import Hierarchy
 from lhs.hierarchy.controls import from_classes
-from lhs.hierarchy.export import VOC, export_dataset
+from lhs.hierarchy.export import VOC, check_target, export_dataset
 from lhs.hierarchy.image_clusters import from_image_clusters
 from lhs.hierarchy.scene_names import from_scene_names
 from tests.data.builders import noise_image, plain
@@ -137,6 +137,12 @@ def test_more_than_255_subclasses_are_16_bits(tmp_path: Path) -> None:
     found = np.array(target)
     assert found.max() == 65535
     np.testing.assert_array_equal(found, hierarchy.relabel(SCENES[0].label_map(), "coast"))
+
+
+def test_a_file_in_the_folder_s_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--export .*file: found a file, needed is a folder"):
+        check_target(tmp_path / "file")
 
 
 def test_a_folder_that_holds_something_is_refused(exported: Path) -> None:

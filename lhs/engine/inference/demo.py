@@ -15,7 +15,7 @@ def write_demo_images(out: str) -> list[str]:
 
     Each shows another kind of place: the first scene of each name.
     """
-    storage, written = Storage(out), {}
+    storage, written = Storage(out, "--out"), {}
     storage.make_folder(storage.path(FOLDER))
     for scene in open_dataset(DataConfig(dataset="synthetic")).split("test"):
         if scene.name in written:

@@ -12,6 +12,7 @@ import numpy as np
 from lhs.config import DataConfig
 from lhs.data import open_dataset
 from lhs.engine.inference.sources import find_sources
+from lhs.engine.storage import REASONS
 from lhs.errors import UserError
 from lhs.evaluation.export import SUFFIXES, export_model, share_alike
 from lhs.evaluation.model import load_model
@@ -90,7 +91,8 @@ def export_file(
         target.parent.mkdir(parents=True, exist_ok=True)
         half.touch()
     except OSError as error:
-        raise UserError(f"--out {target}: {error.strerror}") from None
+        reason = REASONS.get(error.errno or 0, error.strerror)
+        raise UserError(f"--out {target}: {reason}") from None
     try:
         logger.info(f"exporting {model.description.network.name} ...")
         export_model(load_model(folder, class_scores=class_scores), half, kind, size)

@@ -109,7 +109,7 @@ def predict_files(
         would replace another or an image.
     """
     options = options or PredictOptions()
-    sources, storage = find_sources(images), Storage(out)
+    sources, storage = find_sources(images), Storage(out, "--out")
     _nothing_replaced(sources, storage)
     opened = load_model_for(model, options)
     files = folder_files(model)
@@ -222,10 +222,10 @@ def _labelled(
     """One row per image: name, kept, replaced, error, counts of each class, mean confidence."""
     ordered, title = sorted(sources, key=lambda source: source.name), "images labelled"
     if here:
-        with shown(title, len(ordered)) as show, explained(job.storage.uri):
+        with shown(title, len(ordered)) as show, explained(job.storage.uri, "--out"):
             rows = in_this_process(job, ordered, show, batch=BATCH)
         return sorted(rows, key=lambda row: str(row["name"]))
-    with followed(title, len(ordered)) as progress, explained(job.storage.uri):
+    with followed(title, len(ordered)) as progress, explained(job.storage.uri, "--out"):
         rows = over_images(job, ordered, progress, batch=BATCH, gpu=gpu, models=workers).take_all()
     return sorted(rows, key=lambda row: str(row["name"]))
 

@@ -17,7 +17,7 @@ from lhs.data import open_dataset
 from lhs.data.dataset import Dataset
 from lhs.data.resizing import resized_nearest
 from lhs.engine.stages.evaluation import predictions_in
-from lhs.engine.storage import Storage
+from lhs.engine.storage import REASONS, Storage
 from lhs.engine.tracking.provenance import stage_paths
 from lhs.engine.tracking.reporting import CONFUSION, FACTS, PAGE, stored_images
 from lhs.errors import UserError
@@ -134,7 +134,8 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
         for path, text in files.items():
             path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"--out {out}: {error.strerror}") from None
+        reason = REASONS.get(error.errno or 0, error.strerror)
+        raise UserError(f"--out {out}: {reason}") from None
     return list(files)
 
 

@@ -61,7 +61,7 @@ def tracking_uri(storage: Storage) -> str:
     if given:
         return given
     folder = Path(storage.root) if storage.local else Path(os.path.expanduser("~/lhs-results"))
-    with explained(storage.uri):
+    with explained(storage.uri, storage.option):
         folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'mlflow.db'}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lhs.engine.storage import Storage
-from lhs.engine.tracking.comparison import find_runs, storage_in
+from lhs.engine.tracking.comparison import find_runs, storage_in, write_tables
 from lhs.errors import UserError
 
 
@@ -23,3 +23,11 @@ def test_a_run_is_found_by_the_path_that_it_printed(tmp_path: Path) -> None:
     assert storage_in(["s3://bucket/x/runs/demo-1/report.html"]) == "s3://bucket/x"
     with pytest.raises(UserError, match=f"give --storage {tmp_path}/there"):
         find_runs(Storage(str(tmp_path)), [f"{run}/report.html"])
+
+
+def test_a_file_where_the_tables_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "deep"):
+        told = f"^--out {out}: a part of the path is a file, not a folder"
+        with pytest.raises(UserError, match=told):
+            write_tables(Storage(str(tmp_path)), [], out)
