@@ -110,7 +110,7 @@ def training_here() -> Iterator[None]:
     context = SimpleNamespace(**{name: lambda value=value: value for name, value in alone.items()})
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "TorchTrainer", TrainerHere)
+        patch.setattr(training, "Trainer", TrainerHere)
         patch.setattr(worker, "ray_train", SimpleNamespace(get_context=lambda: context))
         try:
             yield

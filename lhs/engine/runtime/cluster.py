@@ -42,6 +42,8 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+QUIET_START = 15.0
+"""Seconds after which a line says that Ray has not started yet."""
 ANSWER = 10.0
 """Seconds in which the head of a cluster must answer."""
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
@@ -49,6 +51,7 @@ SOCKET = "ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
 MAX_SOCKET = 107
 """Bytes of a socket's path on Linux."""
 
+logger = logging.getLogger("lhs")
 _lock = threading.Lock()
 _later: ExitStack | None = None
 """The block of `connected` whose Ray has not started yet."""
@@ -84,6 +87,7 @@ def connected() -> Iterator[None]:
         address = running_cluster()
         if address:
             check_answers(address)
+            logger.info(f"joining the cluster at {address}")
         else:
             check_sockets()
         stack.callback(_forget)
@@ -105,7 +109,7 @@ def start() -> None:
         import ray
 
         _quiet_libraries()
-        with _without_line_of_log_level():
+        with _held_lines():
             _init()
         _later.callback(ray.shutdown)
         _later.enter_context(sigterm_stops())
@@ -166,21 +170,27 @@ def _own_imports() -> Any:
 
 
 @contextmanager
-def _without_line_of_log_level() -> Iterator[None]:
-    """Leave out the line by which Ray says that it is quiet; all others appear after the block."""
+def _held_lines() -> Iterator[None]:
+    """Leave out the line by which Ray says that it is quiet, and those of a head that does not
+    answer, which an error tells; all others appear after the block, as it starts Ray."""
     sys.stderr.flush()
     before = os.dup(2)
+    # Not a line of the logger, which would be held too.
+    timer = threading.Timer(QUIET_START, os.write, [before, b"waiting for Ray to start\n"])
+    timer.daemon = True
+    timer.start()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
+            timer.cancel()
             sys.stderr.flush()
             os.dup2(before, 2)
             os.close(before)
             held.seek(0)
             for line in held:
-                if b"RAY_BACKEND_LOG_LEVEL" not in line:
+                if b"RAY_BACKEND_LOG_LEVEL" not in line and b"gcs_client.cc" not in line:
                     os.write(2, line)
 
 

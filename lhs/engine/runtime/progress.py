@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,10 @@ logger = logging.getLogger("lhs")
 
 POLL = 0.5
 """Seconds after which the driver asks the actor again."""
+
+
+QUIET = 15.0
+"""Seconds of nothing from a task's workers after which a line says so."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,10 @@ def opened() -> Iterator[Progress]:
         # On this process's own node, so that it is not lost with another.
         node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, scheduling_strategy=node)(ProgressActor).remote()
-        ray.get(actor.open.remote(task))
+        ready = actor.open.remote(task)
+        if not ray.wait([ready], timeout=QUIET)[0]:
+            logger.info("waiting for Ray to start a process")
+        ray.get(ready)
         _actors.clear()
         _actors[process] = actor
     try:
@@ -181,11 +189,12 @@ def forwarded_logs() -> Iterator[Progress]:
 
 @contextmanager
 def _polled(progress: Progress, prefix: str, show: Show) -> Iterator[None]:
-    """Log a task's lines and show its state, in a thread and once more at the block's end."""
-    stop = threading.Event()
+    """Log a task's lines and show its state, in a thread and once more at the block's end; with a
+    prefix also say once that workers are waited for."""
+    stop, due = threading.Event(), time.monotonic() + QUIET
 
     def poll() -> None:
-        ended = False
+        ended, silent = False, bool(prefix)
         while not ended:
             ended = stop.wait(POLL)
             with suppress(ray.exceptions.RayError):
@@ -193,6 +202,10 @@ def _polled(progress: Progress, prefix: str, show: Show) -> Iterator[None]:
                 for level, message in messages:
                     logger.log(level, "%s%s", prefix, message)
                 show(state.finished or state.step, state.text, state.steps)
+                silent = silent and not messages and state == TaskState()
+                if silent and not ended and time.monotonic() > due:
+                    logger.info("%swaiting for Ray's workers to start and to report", prefix)
+                    silent = False
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+logger = logging.getLogger("lhs")
 
 
 @contextmanager
@@ -22,6 +25,19 @@ def stoppable() -> Iterator[None]:
         # In the processes of trials Ray Train trains in another thread, and sets no handler.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
+
+
+def announce_stop() -> None:
+    """Let Ctrl-C print a line before its present handler, that of Ray Train, is called: this one
+    waits until all workers of a training have started, and does not say so."""
+    handler = signal.getsignal(signal.SIGINT)
+
+    def announced(number: int, frame: FrameType | None) -> None:
+        logger.info("stopping: waiting for the processes of the training")
+        if callable(handler):
+            handler(number, frame)
+
+    signal.signal(signal.SIGINT, announced)
 
 
 @contextmanager

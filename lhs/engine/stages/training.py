@@ -23,7 +23,7 @@ from lhs.config import (
 from lhs.engine.runtime.devices import booked_share, has_cuda, precision_on
 from lhs.engine.runtime.progress import Progress, followed
 from lhs.engine.runtime.resources import CPU_SHARE, training_workers, wants_gpu
-from lhs.engine.runtime.stopping import stoppable
+from lhs.engine.runtime.stopping import announce_stop, stoppable
 from lhs.engine.runtime.worker import FACTS, TrainingJob, train_worker
 from lhs.engine.stage import StageResult, Work
 from lhs.engine.stages.checked_scenes import CheckedScenes
@@ -45,6 +45,14 @@ KEEP_MEMORY = {
 }
 BEFORE = {"subclass_head": "joint", "subclass_context": "image", "optimizer_state": "per_step"}
 """What held before these were settings of `train`: left out of keys, which stay as they were."""
+
+
+class Trainer(TorchTrainer):  # type: ignore[misc]
+    """Ray Train's, which says at once that Ctrl-C stops it."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        super()._register_sigint_handler(controller)
+        announce_stop()
 
 
 def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
@@ -80,7 +88,7 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     )
     storage.make_folder(work.unfinished)
     with followed(f"training {config.network.name} {train.strategy}", 0) as progress:
-        trainer = TorchTrainer(
+        trainer = Trainer(
             # Not as `train_loop_config`: Ray Train's controller reads that too, and would import
             # all that a worker needs.
             partial(train_worker, job, storage, progress),

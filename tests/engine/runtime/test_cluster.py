@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from lhs.cli.main import user_error
+from lhs.engine.runtime import cluster
 from lhs.engine.runtime.cluster import (
+    _held_lines,
     _init,
     _own_imports,
-    _without_line_of_log_level,
     check_sockets,
 )
 from lhs.errors import BadImageError, UserError
@@ -57,13 +60,42 @@ def test_takes_its_own_ray_or_the_one_that_is_named(cluster: None) -> None:
 def test_only_the_line_about_the_log_level_is_left_out(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with _without_line_of_log_level():
+    with _held_lines():
         os.write(2, b"one\nSet ray log level from environment variable ")
         os.write(2, b"RAY_BACKEND_LOG_LEVEL to 3\n")
         print("two", file=sys.stderr)
     print("three", file=sys.stderr)
     # In pytest, what is printed takes another way than what is written.
     assert sorted(capfd.readouterr().err.splitlines()) == ["one", "three", "two"]
+
+
+def test_a_start_that_takes_long_is_told_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "QUIET_START", 0.05)
+    with _held_lines():
+        os.write(2, b"gcs_client.cc:210: Failed to connect to GCS\n")
+        time.sleep(0.5)
+        assert capfd.readouterr().err == "waiting for Ray to start\n"
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(cluster, "QUIET_START", 0.5)
+    with _held_lines():
+        pass
+    time.sleep(1)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_cluster_is_named_before_it_is_joined(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="lhs")
+    told: list[list[str]] = []
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr(cluster, "running_cluster", lambda: "10.0.0.1:6379")
+    monkeypatch.setattr(cluster, "check_answers", lambda address: None)
+    monkeypatch.setattr(cluster, "start", lambda: told.append(caplog.messages[:]))
+    with cluster.connected():
+        assert told == [["joining the cluster at 10.0.0.1:6379"]]
 
 
 @pytest.mark.ray

@@ -126,6 +126,47 @@ def test_log_lines_of_a_trial_are_logged_by_the_driver(
     ]
 
 
+@pytest.mark.parametrize("started", [True, False])
+def test_a_process_that_ray_is_slow_to_start_is_told_of(
+    started: bool, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
+) -> None:
+    call = SimpleNamespace(remote=lambda *_: "done")
+    actor = SimpleNamespace(open=call, close=call)
+    made = SimpleNamespace(remote=lambda: actor)
+    context = SimpleNamespace(get_node_id=lambda: 56 * "0")
+    monkeypatch.setattr(progress, "start", lambda: None)
+    monkeypatch.setattr(progress, "_process", lambda: ("session", "worker"))
+    monkeypatch.setattr(progress, "_actors", {})
+    monkeypatch.setattr("ray.get_runtime_context", lambda: context)
+    monkeypatch.setattr("ray.remote", lambda **_: lambda kind: made)
+    monkeypatch.setattr("ray.get", lambda answer: answer)
+    monkeypatch.setattr("ray.wait", lambda refs, timeout: (refs if started else [], []))
+    with opened():
+        assert logged.messages == ([] if started else ["waiting for Ray to start a process"])
+
+
+def test_workers_that_report_nothing_are_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
+) -> None:
+    reported = [TaskState()]
+    poll = SimpleNamespace(remote=lambda task: (reported[-1], []))
+    task = Progress(SimpleNamespace(poll=poll), "a")
+    monkeypatch.setattr("ray.get", lambda answer: answer)
+    monkeypatch.setattr(progress, "POLL", 0.01)
+    monkeypatch.setattr(progress, "QUIET", 0.1)
+    with progress._polled(task, "things made: ", lambda *_: None):
+        time.sleep(0.5)
+    assert logged.messages == ["things made: waiting for Ray's workers to start and to report"]
+    logged.clear()
+    reported.append(TaskState(finished=1))
+    with progress._polled(task, "things made: ", lambda *_: None):
+        time.sleep(0.5)
+    reported.append(TaskState())
+    with progress._polled(task, "", lambda *_: None):
+        time.sleep(0.5)
+    assert not logged.messages
+
+
 TWICE = """
 from lhs.engine.runtime.cluster import connected, start
 from lhs.engine.runtime.progress import opened

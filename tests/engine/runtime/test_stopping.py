@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lhs.engine.runtime.stopping import sigterm_stops, stoppable
+from lhs.engine.runtime.stopping import announce_stop, sigterm_stops, stoppable
 
 
 def test_what_ray_train_makes_of_it_is_an_interruption() -> None:
@@ -66,3 +67,21 @@ def test_in_a_training_sigterm_calls_the_handler_of_ray_train() -> None:
         train()
     assert called == [signal.SIGINT]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_line_before_the_handler_of_ray_train_which_may_wait(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="lhs")
+    before: list[list[str]] = []
+
+    def handler(number: int, frame: Any) -> None:
+        before.append(caplog.messages[:])
+        sys.exit(0)
+
+    with pytest.raises(KeyboardInterrupt), sigterm_stops(), stoppable():
+        signal.signal(signal.SIGINT, handler)
+        announce_stop()
+        os.kill(os.getpid(), number)
+    assert before == [["stopping: waiting for the processes of the training"]]
