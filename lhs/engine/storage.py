@@ -46,8 +46,8 @@ class Storage:
         self.uri, self.option = uri, option
         if one_slash := re.match(r"([a-z][a-z0-9+.]+):/(?!/)", uri):
             raise UserError(
-                f"{_named(uri, option)}: found {one_slash[0]}, a URI begins with {one_slash[1]}://; "
-                "allowed is a folder, s3:// or gs://"
+                f"{_named(uri, option)}: found {one_slash[0]}, a URI begins with "
+                f"{one_slash[1]}://; allowed is a folder, s3:// or gs://"
             )
         self.local = "://" not in uri or uri.startswith("file://")
         try:

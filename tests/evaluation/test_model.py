@@ -210,9 +210,10 @@ def test_weights_that_are_missing_or_may_not_be_read(tmp_path, monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied")
         return opened(path, *arguments, **named)
 
-    with monkeypatch.context() as patched, pytest.raises(UserError) as caught:
+    with monkeypatch.context() as patched:
         patched.setattr(Path, "open", closed)
-        load_model(tmp_path)
+        with pytest.raises(UserError) as caught:
+            load_model(tmp_path)
     assert str(caught.value) == f"{weights}: Permission denied"
     weights.unlink()
     with pytest.raises(UserError) as caught:

@@ -82,8 +82,8 @@ def import_source(
             check_target(str(target))
         elif place.resolve() in target.resolve().parents:
             raise UserError(
-                f"--out {target}: lies inside the source {place}, of which it would be a part; name "
-                "a folder elsewhere"
+                f"--out {target}: lies inside the source {place}, and would be a part of it; "
+                "name a folder elsewhere"
             )
         else:
             check_empty(target)

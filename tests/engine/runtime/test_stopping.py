@@ -80,8 +80,11 @@ def test_a_line_before_the_handler_of_ray_train_which_may_wait(
         before.append(caplog.messages[:])
         sys.exit(0)
 
-    with pytest.raises(KeyboardInterrupt), sigterm_stops(), stoppable():
+    def train() -> None:
         signal.signal(signal.SIGINT, handler)
         announce_stop()
         os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt), sigterm_stops(), stoppable():
+        train()
     assert before == [["stopping: waiting for the processes of the training"]]
