@@ -214,6 +214,12 @@ sys.exit(main())
 """
 
 
+PROJECT = Path(__file__).parents[1]
+ONE_VALUE = [
+    f"--set=train.{setting}" for setting in ("batch_size=1", "crop_height=32", "crop_width=32")
+]
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "variables", "told"),
@@ -233,6 +239,9 @@ sys.exit(main())
         (["run", "demo"], {"RAY_ADDRESS": "127.0.0.1:9"}, "RAY_ADDRESS = 127.0.0.1:9: does not"),
         (["run", "demo"], {"RAY_ADDRESS": "somewhere"}, "allowed is HOST:PORT"),
         (["run", "demo"], {"TMPDIR": "{}/" + 60 * "x"}, "too many for Ray's sockets"),
+        (["run", "demo", *ONE_VALUE], {}, "batch norm"),
+        (["sweep", str(PROJECT / "tune/region.py"), "--recipe", "demo", *ONE_VALUE], {},
+         "batch norm"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_before_ray_starts(

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from lhs.engine.checks import check_places
+from lhs.engine.tracking import tracker
 from lhs.errors import UserError
 from lhs.loading import load_config
+from tests.serving import free_port
 
 
 @pytest.fixture
@@ -32,6 +34,18 @@ def check(folder: Path, *settings: str, trained: bool = True) -> None:
         f"storage={folder.parent / 'results'}", "data.dataset=folder", f"data.folder.path={folder}"
     ]  # fmt: skip
     check_places([load_config("demo", [*places, *settings])], trained=trained)
+
+
+def test_a_tracking_server_that_does_not_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tracker.STORE_WAIT <= 20
+    monkeypatch.setattr(tracker, "STORE_WAIT", 0.3)
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    check(folder, trained=False)
+    with pytest.raises(UserError, match=f"MLFLOW_TRACKING_URI = {uri}: does not answer"):
+        check(folder)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -84,6 +85,25 @@ def test_a_few_images_need_no_ray(
     options = PredictOptions(flip=True, probabilities=True)
     assert predict_files(folder, files, str(tmp_path / "flipped"), options) == 0
     assert np.load(tmp_path / "flipped" / "a_probabilities.npy").shape[1:] == (40, 50)
+
+
+@pytest.mark.thorough
+def test_images_are_read_in_the_range_that_the_model_was_trained_with(
+    not_started: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, folder = model_of("lite"), tmp_path / "model"
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(0, 4096, (40, 50), dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    save_model(folder, model.scores.whole, model.description)
+    assert predict_files(folder, [str(tmp_path / "deep.png")], str(tmp_path / "none")) == 2
+    assert "data.folder.range" in caplog.text
+    described = dataclasses.replace(model.description, image_range=(0.0, 4095.0))
+    save_model(folder, model.scores.whole, described)
+    assert predict_files(folder, [str(tmp_path / "deep.png")], str(tmp_path / "out")) == 0
+    grey = np.rint(values / 4095 * 255).astype(np.uint8)
+    expected = model.predict(np.repeat(grey[:, :, None], 3, axis=2)).label_map
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / "deep.png")), expected)
 
 
 def test_more_images_and_several_models_need_ray(

@@ -12,7 +12,9 @@ from lhs.config import Config
 from lhs.engine.runtime import worker
 from lhs.engine.runtime.worker import TrainingJob
 from lhs.engine.storage import Storage
+from lhs.evaluation.model import load_model
 from lhs.loading import build_config
+from lhs.networks.build import build_network
 from lhs.training.crops import CropSource
 from lhs.training.patches import PatchSource
 from lhs.training.phases import phases
@@ -129,3 +131,22 @@ def test_validation_scores_as_the_evaluation_will(asked: dict[str, Any], tmp_pat
     assert asked["validation"] == (held_out, 2, 255, None, 4, "w")
     run(tmp_path, job_of(config_of("squeezenet")))
     assert asked["on_epoch"](2, None, None) is None
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("dataset", "kept"), [("folder", (0.0, 4095.0)), ("synthetic", None)])
+def test_the_range_of_a_folder_s_images_travels_in_the_model(
+    tmp_path: Path, dataset: str, kept: tuple[float, float] | None
+) -> None:
+    config = build_config(
+        {
+            "data": {"dataset": dataset, "folder": {"range": [0, 4095]}},
+            "network": {"channels": 8, "weights": "none"},
+            "train": {"strategy": "baseline"},
+        }
+    )
+    network = build_network(config.network, 2)
+    history = [{"loss": 1.0, "waited": 0.0, "seconds": 1.0}]
+    job = job_of(config, target=str(tmp_path / "made"))
+    worker._save_model(Storage(str(tmp_path)), job, network, network, history, None)
+    assert load_model(tmp_path / "made" / "model").description.image_range == kept

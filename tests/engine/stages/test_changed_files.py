@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from lhs.data import contents
+from lhs.data.stanford import open_stanford
+from lhs.data.superparsing import open_superparsing
 from lhs.engine import file_index, graph
 from lhs.engine.cache import SUCCESS, Stages
 from lhs.engine.stage import StageResult
@@ -23,7 +25,7 @@ from lhs.engine.stages import scenes
 from lhs.engine.stages.checked_scenes import checked_key
 from lhs.engine.storage import Storage
 from lhs.loading import build_config
-from tests.data.builders import noise_image, plain, stripes
+from tests.data.builders import noise_image, plain, stanford, stripes, superparsing
 
 Check = Callable[[Path], StageResult]
 
@@ -100,6 +102,34 @@ def test_labels_rewritten_with_the_same_size_are_read_again(
     relabel(root, "beach_1")
     # What was made of the first labels is found again.
     assert checked_key(check(root)) == checked_key(first)
+
+
+@pytest.mark.parametrize("layout", ["stanford", "superparsing"])
+def test_labels_of_other_kinds_are_digested_too(tmp_path: Path, layout: str) -> None:
+    """Text and .mat files, and images, rewritten with the same size."""
+    storage, folder = Storage(str(tmp_path / "storage")), tmp_path / layout
+
+    def digest() -> str:
+        dataset = (
+            open_stanford(folder)
+            if layout == "stanford"
+            else open_superparsing(layout, folder, scene_names=False)
+        )
+        return contents.contents_digest(file_index.current_digests(storage, dataset).items())
+
+    if layout == "stanford":
+        stanford(folder)
+        files = ("labels/0000051.regions.txt", "images/0000051.jpg")
+    else:
+        superparsing(folder)
+        files = ("SemanticLabels/all/coast_a1.mat", "Images/all/coast_a1.jpg")
+    seen = [digest()]
+    for name in files:
+        content = bytearray((folder / name).read_bytes())
+        content[-2] ^= 1
+        (folder / name).write_bytes(content)
+        seen.append(digest())
+    assert len(set(seen)) == 3
 
 
 def test_a_change_is_seen_although_the_modification_time_is_the_old_one(

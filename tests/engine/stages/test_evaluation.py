@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from lhs.config import DataConfig
 from lhs.data import open_dataset
@@ -123,6 +124,23 @@ def test_bad_test_images_are_left_out_where_the_setting_says_so(
         (root / "images" / f"{name}.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match="the test split holds no readable image"):
         evaluate_folder(model, data(root, on_bad_image="skip"), gpu=False)
+
+
+def test_images_are_read_in_the_range_that_the_model_was_trained_with(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = plain(tmp_path / "deep", splits={"test": ["town_1", "town_2"]})
+    values = np.random.default_rng(0).integers(0, 4096, (12, 16), dtype=np.uint16)
+    Image.fromarray(values).save(root / "images" / "town_1.png")
+    with pytest.raises(UserError, match=r"data\.folder\.range"):
+        evaluate_folder(model, data(root), gpu=False)
+    described = SimpleNamespace(dataset="plain", image_range=(0.0, 4095.0), long_side=None)
+    opened = SimpleNamespace(classes=CLASSES, description=described)
+    monkeypatch.setattr("lhs.evaluation.model.load_model", lambda *_, **__: opened)
+    assert evaluate_folder(model, data(root), gpu=False).counts.sum() == 2 * 12 * 16
+    other = {"path": str(root), "range": [0, 9]}
+    with pytest.raises(UserError, match=r"outside data\.folder\.range = 0 to 9"):
+        evaluate_folder(model, data(root, folder=other), gpu=False)
 
 
 def test_images_are_resized_as_the_model_was_trained_and_scored_at_full_size(

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 
 import lhs
+from lhs.engine import pipeline
 from lhs.engine.cache import Stages
-from lhs.engine.graph import EVALUATION, HIERARCHY, MODEL
+from lhs.engine.graph import EVALUATION, HIERARCHY, HISTOGRAMS, MODEL, SAMPLES
+from lhs.engine.runtime import cluster as ray_cluster
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.tracking.finished import finished_before
 from lhs.engine.tracking.tracker import tracking_uri
@@ -95,3 +100,40 @@ def test_it_is_the_same_run_with_the_same_results(
         assert finished_before(checked_stages, config, "another") is None
     else:
         assert before is None
+
+
+def test_a_finished_run_needs_no_ray(
+    checked_stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Baseline and experiment: everything is there, and Ray is not asked for."""
+
+    def start() -> None:
+        raise AssertionError("Ray starts")
+
+    monkeypatch.setattr(ray_cluster, "_later", ExitStack())
+    monkeypatch.setattr(ray_cluster, "_init", start)
+    monkeypatch.setattr(pipeline, "annotated_scenes", lambda *_: SimpleNamespace())
+    storage = checked_stages.storage
+    config = tiny(storage.uri, train__gpu=False, hierarchy__backend="sklearn")
+    for stage in (SAMPLES, HISTOGRAMS, HIERARCHY):
+        pretend(checked_stages, stage, config, digest="some")
+    client = mlflow.MlflowClient(tracking_uri(storage))
+    experiment = client.create_experiment("toy")
+    ids, before = [], None
+    for one, name in pipeline.experiments(config, "mine"):
+        pretend(checked_stages, MODEL, one)
+        np.save(pretend(checked_stages, EVALUATION, one) / "counts.npy", [[3, 1], [0, 4]])
+        key = checked_stages.key(EVALUATION, one).digest
+        ids.append(client.create_run(experiment).info.run_id)
+        client.set_terminated(ids[-1])
+        facts = {
+            "run_id": ids[-1], "version": lhs.__version__, "tracking_uri": tracking_uri(storage),
+            "config": one.model_dump(mode="json"), "baseline": before, "stages": [{"key": key}],
+        }  # fmt: skip
+        before = key
+        folder = Path(storage.path("runs", f"{name}-{ids[-1][:8]}"))
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps(facts))
+    outcomes = pipeline.run(config, "mine")
+    assert [outcome.tracker.run_id for outcome in outcomes] == ids
+    assert [outcome.evaluation.scores.per_pixel for outcome in outcomes] == [7 / 8, 7 / 8]

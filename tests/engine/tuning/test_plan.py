@@ -10,7 +10,7 @@ from lhs.config import Config
 from lhs.engine.cache import Stages
 from lhs.engine.graph import HIERARCHY, SAMPLES
 from lhs.engine.stage import Stage, StageResult
-from lhs.engine.tuning.plan import make_shared
+from lhs.engine.tuning.plan import make_shared, plan_text
 from lhs.errors import UserError
 from tests.engine.conftest import pretend, tiny
 
@@ -66,6 +66,8 @@ def test_where_nothing_is_trained_a_baseline_is_its_hierarchy(
 
     monkeypatch.setattr(Stages, "make", make)
     config = tiny(tmp_path, **HERE, train__strategy="baseline")
+    line = "1 trials: 1 x samples, 1 x histograms, 1 x hierarchy"
+    assert plan_text(checked_stages, [config], trained=False) == line
     [done], errors = make_shared(checked_stages, [config], trained=False)
     assert [result.name for result in done] == ["scenes", "samples", "histograms", "hierarchy"]
     assert errors == {}
