@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lhs.engine.storage import Storage
-from lhs.engine.tracking.comparison import find_runs, storage_in
+from lhs.engine.tracking.comparison import compare_runs, find_runs, storage_in, write_tables
+from lhs.engine.tracking.reporting import CONFUSION, FACTS
 from lhs.errors import UserError
 
 
@@ -23,3 +24,17 @@ def test_a_run_is_found_by_the_path_that_it_printed(tmp_path: Path) -> None:
     assert storage_in(["s3://bucket/x/runs/demo-1/report.html"]) == "s3://bucket/x"
     with pytest.raises(UserError, match=f"give --storage {tmp_path}/there"):
         find_runs(Storage(str(tmp_path)), [f"{run}/report.html"])
+
+
+def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "demo-28c98c35"
+    run.mkdir(parents=True)
+    (run / FACTS).write_text('{"title": "de')
+    storage = Storage(str(tmp_path))
+    for call in (compare_runs, lambda *given: write_tables(*given, tmp_path / "out")):
+        with pytest.raises(UserError, match=f"^{run / FACTS}: damaged"):
+            call(storage, ["demo"])
+    (run / FACTS).write_text("{}")
+    (run / CONFUSION).write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr'")
+    with pytest.raises(UserError, match=f"^{run / CONFUSION}: damaged"):
+        compare_runs(storage, ["demo"])
