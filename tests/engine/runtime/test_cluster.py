@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lhs.cli.main import user_error
+from lhs.engine.runtime import cluster
 from lhs.engine.runtime.cluster import (
     _init,
     _own_imports,
@@ -115,6 +116,24 @@ def test_a_temporary_folder_that_is_too_long(
     monkeypatch.setenv("TMPDIR", f"/tmp/{'x' * 60}")
     with pytest.raises(UserError, match=r"TMPDIR = .*: 65 bytes .*; allowed are up to 3\d, as in"):
         check_sockets()
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_temporary_folder_that_cannot_be_made(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(cluster, "MAX_SOCKET", 1000)
+    for folder in (tmp_path / "file", tmp_path / "file" / "x", Path("/proc/x")):
+        monkeypatch.setenv(name, str(folder))
+        with pytest.raises(
+            UserError,
+            match=f"^{name} = {folder}: Ray can make no files there.*; name another folder",
+        ):
+            check_sockets()
+    monkeypatch.setenv(name, str(tmp_path / "new"))
+    check_sockets()
 
 
 RESOURCES = """
