@@ -81,8 +81,11 @@ class Output:
 
 
 def check_empty(out: Path) -> None:
-    """Refuse a folder that holds anything."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    """Refuse a folder that holds anything, and a file or a place below one."""
+    there = next(place for place in (out, *out.parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"--out {out}: {there} is a file; name another folder")
+    if there == out and any(out.iterdir()):
         raise UserError(f"--out {out} is there and not empty; name another folder, or remove it")
 
 

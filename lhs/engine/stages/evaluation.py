@@ -74,6 +74,7 @@ def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
         config.evaluation.stride if config.network.patches else 1,
         inference_precision(config),
         config.evaluation.class_scores,
+        storage.address(work.inputs["model"].path),
     )
     gpu = wants_gpu(config.train.gpu)
     table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)

@@ -225,7 +225,7 @@ def test_a_model_is_scored_as_the_settings_say(
     (tmp_path / "out").mkdir()
     facts = build_evaluation(work, scenes, str(tmp_path / "out"))
     assert asked == [
-        (f"{made.path}/model", expected, "bfloat16", "best_subclass"), (False, 1.0),
+        (f"{made.path}/model", expected, "bfloat16", "best_subclass", made.path), (False, 1.0),
     ]  # fmt: skip
     assert facts["images"] == 2
     # A third of the pixels of stripes of three classes is of the first.

@@ -329,7 +329,9 @@ def test_a_full_disk_is_told_where_the_database_is_new(
 
     monkeypatch.setattr(mlflow, "MlflowClient", full)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    with pytest.raises(UserError, match=f"^MLFLOW_TRACKING_URI = {uri}: database or disk is full$"):
+    with pytest.raises(
+        UserError, match=rf"^MLFLOW_TRACKING_URI = {uri}: database or disk is full$"
+    ):
         begin_run(uri, "some", "mine", {}, {})
     with pytest.raises(UserError, match="no space left .*; nothing finished is lost"):
         with_retries(uri, full)
