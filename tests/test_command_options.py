@@ -234,6 +234,19 @@ def test_sweep(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert calls.given("clean_sweep")[1] == "mine"
 
 
+def test_a_place_of_kept_trials_that_is_a_file(
+    calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls.replace("lhs.engine.tuning.sweep.run_sweep")
+    (tmp_path / "afile").touch()
+    for keep in (tmp_path / "afile", tmp_path / "afile" / "x"):
+        command = ["sweep", str(PROJECT / "tune" / "region.py"), "--recipe", "demo"]
+        assert main([*command, "--keep", str(keep)]) == 2
+        told = f"lhs: --keep {keep}: {tmp_path / 'afile'} is a file, needed is a folder\n"
+        assert capsys.readouterr().err == told
+    assert calls.made == {}
+
+
 def test_report_and_tables(
     calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,7 +76,9 @@ def user_error(error: BaseException) -> UserError | None:
         seen.add(id(current))
         # Ray's own wrapper is a UserError too, with a traceback for its text.
         if isinstance(current, UserError) and getattr(current, "cause", None) is None:
-            return current
+            # Ray Data adds advice on its own settings.
+            text, added, _ = str(current).partition("\nFailed to apply UDF transform after ")
+            return UserError(text) if added else current
         failures = getattr(current, "worker_failures", None)
         waiting += failures.values() if isinstance(failures, dict) else []
         waiting += [getattr(current, "cause", None), current.__cause__, current.__context__]

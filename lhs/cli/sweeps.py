@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 from lhs.cli.options import Group, add_command, add_json, add_settings, whole
 from lhs.errors import UserError
@@ -57,6 +58,9 @@ def sweep(options: Namespace) -> int:
         configs = [trial.config for trial in trials]
         base = configs[0]
         keep = options.keep or (wanted.protocol.keep if wanted.protocol else "")
+        there = next(place for place in (Path(keep), *Path(keep).parents) if place.exists())
+        if not there.is_dir():
+            raise UserError(f"--keep {keep}: {there} is a file, needed is a folder")
     if options.clean:
         from lhs.engine.storage import Storage
         from lhs.engine.tuning.sweep import clean_sweep

@@ -189,8 +189,13 @@ class Stages:
         path = self.storage.path("stages", stage.name, key.digest)
         if not self.storage.exists(f"{path}/{SUCCESS}"):
             return None
-        success = self.storage.read_json(f"{path}/{SUCCESS}")
-        facts, seconds = success["facts"], success["seconds"]
+        try:
+            success = self.storage.read_json(f"{path}/{SUCCESS}")
+            facts, seconds = dict(success["facts"]), float(success["seconds"])
+        except (ValueError, TypeError, KeyError):
+            file = self.storage.address(f"{path}/{SUCCESS}")
+            known.stale[key.digest] = f"{file} is damaged: made again"
+            return None
         result = StageResult(stage.name, key.digest, path, facts, seconds, reused=True)
         why = stage.stale(self.storage, config, result)
         if why:

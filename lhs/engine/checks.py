@@ -11,7 +11,7 @@ from lhs.engine.runtime.cluster import set_quiet
 from lhs.engine.storage import opened_storage
 from lhs.errors import UserError
 from lhs.hierarchy.given import given_sources
-from lhs.networks.weights import weights_digest
+from lhs.networks.weights import check_weights_file, weights_digest
 from lhs.training.losses import class_weights
 
 
@@ -55,6 +55,7 @@ def check_places(configs: Iterable[Config], *, trained: bool = True) -> None:
             given_sources(config.hierarchy)
         if trained and first(config.network.model_dump_json()):
             weights_digest(config.network)
+            check_weights_file(config.network)
             _check_encoder(config)
 
 

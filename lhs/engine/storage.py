@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
@@ -22,8 +26,14 @@ from lhs.errors import UserError
 
 logger = logging.getLogger("lhs")
 
+Read = TypeVar("Read")
+
 TOLD_AFTER = 2.0
 """Seconds of waiting for another process after which it is told."""
+
+
+class DamagedError(UserError, ValueError):
+    """A stored file that is truncated or otherwise unreadable."""
 
 
 class Storage:
@@ -104,7 +114,33 @@ class Storage:
 
     def read_json(self, path: str) -> Any:
         """Read a JSON file."""
-        return json.loads(self.read(path))
+        return self.parsed(path, json.loads)
+
+    def parsed(self, path: str, parse: Callable[[bytes], Read]) -> Read:
+        """Read a whole file and return what `parse` makes of it.
+
+        Raises
+        ------
+        DamagedError
+            If `parse` can't read it.
+        """
+        content = self.read(path)
+        try:
+            return parse(content)
+        except (ValueError, EOFError, OSError) as error:
+            file, folder = self.address(path), self.address(path.rpartition("/")[0])
+            raise DamagedError(
+                f"{file}: damaged ({error}); delete the folder {folder}: the command that made it "
+                "makes it again"
+            ) from None
+
+    def read_array(self, path: str) -> np.ndarray:
+        """Read a file of NumPy's `.npy` format."""
+        return self.parsed(path, lambda content: np.load(io.BytesIO(content), allow_pickle=False))
+
+    def read_table(self, path: str) -> pa.Table:
+        """Read a Parquet file."""
+        return self.parsed(path, lambda content: pq.read_table(pa.BufferReader(content)))
 
     def move(self, source: str, target: str) -> None:
         """Move a file or folder; in one step, except folders of object stores: file by file."""

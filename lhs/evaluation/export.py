@@ -95,7 +95,10 @@ def export_model(model: Model, path: Path, kind: str, size: tuple[int, int] | No
     with torch.no_grad(), _quiet():
         exported = torch.export.export(program, (image,), dynamic_shapes=shapes)
         if kind == "torch-export":
-            torch.export.save(exported, path, extra_files=facts)
+            # Not to the file itself: on a full disk torch would end the process.
+            content = io.BytesIO()
+            torch.export.save(exported, content, extra_files=facts)
+            path.write_bytes(content.getbuffer())
             return
         written = torch.onnx.export(
             exported, dynamo=True, input_names=["image"], output_names=["scores"], verbose=False

@@ -107,21 +107,7 @@ def state_file(network: SceneNetwork, path: Path) -> list[str]:
     Names must be the network's own. Only the last layers may be missing or of another shape; then
     they stay random.
     """
-    try:
-        if existing(path).suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            source = load_file(str(path))
-        else:
-            source = torch.load(str(path), map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{path}: not readable as safetensors or as plain PyTorch tensors: {error}"
-        ) from None
-    if not isinstance(source, Mapping) or not all(isinstance(t, Tensor) for t in source.values()):
-        raise UserError(f"{path}: allowed is a mapping of names to tensors")
+    source = named_tensors(path)
     mine = network.state_dict(keep_vars=True)
     last = {id(parameter) for layer in network.last_layers() for parameter in layer.parameters()}
     free = {name for name, tensor in mine.items() if id(tensor) in last}
@@ -138,6 +124,36 @@ def state_file(network: SceneNetwork, path: Path) -> list[str]:
             f"({', '.join(missing[:3])}), {len(unknown)} are unknown ({', '.join(unknown[:3])})"
         )
     return copy_tensors(network, taken, path)
+
+
+def named_tensors(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a file that `state_file` loads, by name.
+
+    Raises
+    ------
+    UserError
+        If it is missing, damaged, or holds anything else.
+    """
+    try:
+        if existing(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            source = load_file(str(path))
+        else:
+            source = torch.load(str(path), map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:
+        # Without torch's advice, which is for programmers.
+        reason = (str(error).splitlines() or [repr(error)])[0].partition(". In PyTorch")[0]
+        raise UserError(
+            f"network.weights_file = {path}: not readable as safetensors (by its ending) or as "
+            f"plain PyTorch tensors ({reason}); allowed is what `torch.save(network.state_dict(), "
+            "FILE)` writes"
+        ) from None
+    if not isinstance(source, Mapping) or not all(isinstance(t, Tensor) for t in source.values()):
+        raise UserError(f"{path}: allowed is a mapping of names to tensors")
+    return source
 
 
 def copy_tensors(network: nn.Module, taken: Mapping[str, Tensor], path: Path) -> list[str]:

@@ -25,7 +25,13 @@ from lhs.networks.published_weights import (
     vgg16_imagenet,
 )
 from lhs.networks.smp import SmpNetwork
-from lhs.networks.weight_files import existing, overfeat_release, state_file, zfnet_onnx
+from lhs.networks.weight_files import (
+    existing,
+    named_tensors,
+    overfeat_release,
+    state_file,
+    zfnet_onnx,
+)
 
 FROM_FILE = ("release", "file")
 """Values of `network.weights` that read `network.weights_file`."""
@@ -89,6 +95,18 @@ def weights_digest(config: NetworkConfig) -> dict[str, str]:
         return {}
     with existing(_weights_file(config)).open("rb") as file:
         return {"weights": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def check_weights_file(config: NetworkConfig) -> None:
+    """Refuse a file of `network.weights = file` that holds no named tensors.
+
+    Raises
+    ------
+    UserError
+        With the file, and what is allowed.
+    """
+    if config.weights == "file":
+        named_tensors(_weights_file(config))
 
 
 def digest_of(network: SceneNetwork, names: Iterable[str]) -> str | None:

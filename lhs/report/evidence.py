@@ -10,7 +10,7 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,11 @@ def read_runs(folder: Path) -> list[KeptRun]:
 def _read(path: Path) -> KeptRun:
     try:
         tree = parse_json(path.read_bytes())
+        if not isinstance(tree, dict):
+            raise ValueError("found no JSON object")
+        needed = ("schema", "seed", "fold", *(field.name for field in fields(KeptRun)))
+        if lacking := [name for name in needed if name not in tree]:
+            raise ValueError(f"it has no {', '.join(lacking)}")
         if tree.pop("schema") != SCHEMA:
             raise ValueError(f"its schema is not {SCHEMA}: it is from another version")
         del tree["seed"], tree["fold"]

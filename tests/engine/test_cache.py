@@ -160,6 +160,20 @@ def test_a_build_that_raises_leaves_nothing(storage: Storage, build: Any) -> Non
     assert not Stages(storage).make(declared(build), Config()).reused
 
 
+@pytest.mark.parametrize("content", [b'{"stage": "sam', b'{"stage": "samples"}', b"null", b"\xff"])
+def test_a_damaged_success_is_told_and_the_stage_made_again(
+    storage: Storage, build: Any, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Stages(storage).make(declared(build), Config()).path
+    storage.write(f"{path}/{SUCCESS}", content)
+    assert Stages(storage).find(declared(build), Config()) is None
+    with caplog.at_level("INFO", "lhs"):
+        result = Stages(storage).make(declared(build), Config())
+    assert (result.reused, build.builder.calls) == (False, 2)
+    assert f"samples: {path}/{SUCCESS} is damaged: made again" in caplog.messages
+    assert Stages(storage).make(declared(build), Config()).reused
+
+
 KILLED = """
 import os, signal, sys
 from lhs.config import Config

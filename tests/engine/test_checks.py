@@ -82,3 +82,14 @@ def test_scene_names_that_are_not_there(folder: Path, kind: list[str]) -> None:
 def test_an_encoder_that_timm_does_not_have(folder: Path) -> None:
     with pytest.raises(UserError, match="nonesuch"):
         check(folder, "network.name=timm:nonesuch")
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+def test_a_file_of_weights_that_cannot_be_read(folder: Path, name: str) -> None:
+    path = folder.parent / name
+    path.write_text("no weights\n")
+    with pytest.raises(UserError) as told:
+        check(folder, "network.weights=file", f"network.weights_file={path}")
+    assert str(told.value).startswith(f"network.weights_file = {path}: not readable as ")
+    assert len(str(told.value)) < 250 + len(str(path))
+    assert "weights_only" not in str(told.value)

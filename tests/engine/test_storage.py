@@ -57,6 +57,20 @@ def test_what_a_full_or_closed_storage_says(tmp_path: Path, number: int, reason:
             call()
 
 
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe"])
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, content: bytes) -> None:
+    storage = Storage(str(tmp_path))
+    path = storage.path("runs", "mine", "facts.json")
+    storage.make_folder(storage.path("runs", "mine"))
+    storage.write(path, content)
+    with pytest.raises(UserError, match=rf"^{path}: damaged \(.*folder {tmp_path}/runs/mine"):
+        storage.read_json(path)
+    with pytest.raises(ValueError, match="damaged"):
+        storage.read_json(path)
+    with pytest.raises(FileNotFoundError):
+        storage.read_json(storage.path("none.json"))
+
+
 def test_a_full_storage_found_by_a_worker() -> None:
     from ray.exceptions import RayTaskError
 

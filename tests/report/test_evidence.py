@@ -120,6 +120,24 @@ def test_a_damaged_file_is_told_by_its_name(tmp_path: Path, change: dict[str, An
         read_runs(path.parent)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[]", "found no JSON object"),
+        ('"text"', "found no JSON object"),
+        ("{}", "it has no schema, seed, fold, run, "),
+        ('{"schema": 1, "images": [], "classes": []}', "it has no seed, fold, run, "),
+    ],
+)
+def test_a_file_that_is_no_kept_run_is_told_what_it_lacks(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"^{path}: not readable as a kept run: {reason}"):
+        read_runs(tmp_path)
+
+
 def test_what_is_planned_comes_back(tmp_path: Path) -> None:
     planned = Planned(runs=(("s", 0, None),), primary=PRIMARY, further=())
     write_planned(tmp_path / "demo", planned)

@@ -86,6 +86,11 @@ def export_file(
     target = Path(os.path.expanduser(out or f"model{SUFFIXES[kind]}"))
     if target.suffix != SUFFIXES[kind]:
         raise UserError(f"--out {target}: allowed are names that end with {SUFFIXES[kind]}")
+    if target.is_dir():
+        raise UserError(
+            f"--out {target}: found a folder, needed is a file, such as "
+            f"{target / f'model{SUFFIXES[kind]}'}"
+        )
     half = target.with_name(f".half-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +106,8 @@ def export_file(
         alike = same >= ALIKE * total
         if alike:
             os.replace(half, target)
+    except OSError as error:
+        raise UserError(f"--out {target}: {error.strerror or error}") from None
     finally:
         half.unlink(missing_ok=True)
     print(f"{same} of {total} pixels of {len(images)} images have the same label as the model's")

@@ -248,23 +248,32 @@ def check_answers(address: str) -> None:
 
 
 def check_sockets() -> None:
-    """Refuse a temporary folder whose path is too long for the sockets of Ray.
+    """Refuse a temporary folder that can't be made or written, or whose path is too long for the
+    sockets of Ray.
 
     Raises
     ------
     UserError
-        With the variable that names it, and the length allowed.
+        With the variable that names it, and what is allowed.
     """
     from ray._common.utils import get_default_system_temp_dir
 
     folder = str(get_default_system_temp_dir())
+    name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
     most = MAX_SOCKET - len(SOCKET) - 1
     if len(os.fsencode(folder)) > most:
-        name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
         raise UserError(
             f"{name} = {folder}: {len(os.fsencode(folder))} bytes are too many for Ray's sockets; "
             f"allowed are up to {most}, as in RAY_TMPDIR=/tmp"
         )
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"{name} = {folder}: Ray can make no files there ({error.strerror or error}); name "
+            f"another folder that can be written, as in {name}=/tmp"
+        ) from None
 
 
 def cluster_resources() -> Mapping[str, float]:

@@ -101,12 +101,15 @@ class StoredModel:
         A dictionary, name to bytes, or a reference to one.
     stride, precision, class_scores
         As in `load_model`.
+    stage
+        The address of the stage that made it, whose folder `model` it is, for messages.
     """
 
     files: Any
     stride: int
     precision: Precision
     class_scores: ClassScores = "w"
+    stage: str = ""
 
     def load(self, device: torch.device) -> Model:
         """Open the model in this process."""
@@ -116,9 +119,17 @@ class StoredModel:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
-            return load_model(
-                Path(folder), str(device), self.stride, self.precision, self.class_scores
-            )
+            try:
+                return load_model(
+                    Path(folder), str(device), self.stride, self.precision, self.class_scores
+                )
+            except UserError as error:
+                if not self.stage or folder not in str(error):
+                    raise
+                raise UserError(
+                    f"{str(error).replace(folder, f'{self.stage}/model')}; if it is damaged, "
+                    f"delete the folder {self.stage}: it is made again"
+                ) from None
 
 
 def stored_model(
@@ -126,10 +137,11 @@ def stored_model(
     stride: int,
     precision: Precision,
     class_scores: ClassScores = "w",
+    stage: str = "",
 ) -> StoredModel:
     """Put a model folder's files into the object store."""
     start()
-    return StoredModel(ray.put(dict(files)), stride, precision, class_scores)
+    return StoredModel(ray.put(dict(files)), stride, precision, class_scores, stage)
 
 
 def model_files(storage: Storage, folder: str) -> dict[str, bytes]:

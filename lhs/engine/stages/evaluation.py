@@ -74,6 +74,7 @@ def build_evaluation(work: Work, scenes: CheckedScenes, path: str) -> dict[str, 
         config.evaluation.stride if config.network.patches else 1,
         inference_precision(config),
         config.evaluation.class_scores,
+        storage.address(work.inputs["model"].path),
     )
     gpu = wants_gpu(config.train.gpu)
     table = predict_scenes(stored, scenes.dataset, test, gpu, config.train.gpu_share)
@@ -303,8 +304,7 @@ def read_evaluation(storage: Storage, result: StageResult) -> Evaluation:
 
 def counts_in(storage: Storage, path: str) -> np.ndarray:
     """The counts (L, L) in an evaluation's folder."""
-    with storage.filesystem.open_input_file(f"{path}/{COUNTS}") as stream:
-        return np.asarray(np.load(io.BytesIO(stream.read()), allow_pickle=False))
+    return storage.read_array(f"{path}/{COUNTS}")
 
 
 def read_image_counts(
@@ -315,17 +315,15 @@ def read_image_counts(
     Raises
     ------
     UserError
-        If an earlier version made it, which kept no counts of images.
+        If an earlier version made it, which kept no counts of images, or a file is damaged.
     """
     if not storage.exists(f"{path}/{IMAGE_COUNTS}"):
         raise UserError(
             f"{storage.address(path)}: made by an earlier version, without counts of each image; "
             "delete this folder and run again: only the scores are made anew"
         )
-    with storage.filesystem.open_input_file(f"{path}/predictions.parquet") as stream:
-        images = pq.read_table(stream, columns=["image"])["image"].to_pylist()
-    with storage.filesystem.open_input_file(f"{path}/{IMAGE_COUNTS}") as stream:
-        table = pq.read_table(stream)
+    images = storage.read_table(f"{path}/predictions.parquet")["image"].to_pylist()
+    table = storage.read_table(f"{path}/{IMAGE_COUNTS}")
     place = {image: number for number, image in enumerate(images)}
     rows = [place[image] for image in table["image"].to_pylist()]
     counts = np.zeros((len(images), num_classes, num_classes), np.int64)
@@ -341,6 +339,5 @@ def read_predictions(storage: Storage, result: StageResult) -> dict[str, np.ndar
 
 def predictions_in(storage: Storage, path: str) -> dict[str, np.ndarray]:
     """The same of an evaluation's folder."""
-    with storage.filesystem.open_input_file(f"{path}/predictions.parquet") as stream:
-        table = pq.read_table(stream)
+    table = storage.read_table(f"{path}/predictions.parquet")
     return {row["image"]: np.array(Image.open(io.BytesIO(row["png"]))) for row in table.to_pylist()}

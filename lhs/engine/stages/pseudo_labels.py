@@ -71,7 +71,8 @@ def build_pseudo_labels(work: Work, scenes: CheckedScenes, path: str) -> dict[st
         maps = storage.path("stages", "pseudo_labels", name)
         storage.make_folder(maps)
         stride = config.unlabelled.stride if config.network.patches else 1
-        stored = stored_model(files, stride, inference_precision(config))
+        precision = inference_precision(config)
+        stored = stored_model(files, stride, precision, stage=storage.address(model.path))
         job = _PseudoLabelJob(stored, storage, maps, dataset.void, len(dataset.classes))
         table = _label(job, sparse, config)
         storage.move(maps, f"{path}/{MAPS}")

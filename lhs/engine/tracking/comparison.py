@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
-
-import numpy as np
 
 from lhs.data import open_dataset
 from lhs.data.dataset import Dataset
@@ -142,7 +139,7 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
 def _compared(storage: Storage, name: str) -> ComparedRun:
     folder = storage.path("runs", name)
     facts = storage.read_json(f"{folder}/{FACTS}")
-    counts = np.load(io.BytesIO(storage.read(f"{folder}/{CONFUSION}")), allow_pickle=False)
+    counts = storage.read_array(f"{folder}/{CONFUSION}")
     evaluation = stage_paths(storage, facts["stages"]).get("evaluation", "")
     return ComparedRun(
         title=facts["title"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import mlflow
 from mlflow.exceptions import MlflowException
 
@@ -9,8 +11,11 @@ import lhs
 from lhs.config import Config
 from lhs.engine.cache import Stages
 from lhs.engine.graph import EVALUATION
+from lhs.engine.storage import DamagedError
 from lhs.engine.tracking.reporting import FACTS, PAGE, find_baseline, run_folder
 from lhs.engine.tracking.tracker import Tracker, tracking_uri
+
+logger = logging.getLogger("lhs")
 
 
 def finished_before(stages: Stages, config: Config, name: str) -> tuple[Tracker, str] | None:
@@ -36,7 +41,11 @@ def finished_before(stages: Stages, config: Config, name: str) -> tuple[Tracker,
         path = storage.path("runs", folder)
         if not folder.startswith(run_folder(name, "")) or not storage.exists(f"{path}/{FACTS}"):
             continue
-        facts = storage.read_json(f"{path}/{FACTS}")
+        try:
+            facts = storage.read_json(f"{path}/{FACTS}")
+        except DamagedError as error:
+            logger.warning(f"not seen as finished: {error}")
+            continue
         if (
             all(facts.get(key) == value for key, value in expected.items())
             and any(row["key"] == key for row in facts["stages"])

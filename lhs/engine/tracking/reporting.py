@@ -37,7 +37,7 @@ from lhs.engine.stages.evaluation import (
     read_predictions,
 )
 from lhs.engine.stages.training import baseline_of
-from lhs.engine.storage import Storage
+from lhs.engine.storage import DamagedError, Storage
 from lhs.engine.tracking.examples import hierarchy_arrays
 from lhs.engine.tracking.hierarchy_page import samples_of
 from lhs.engine.tracking.learned import learned
@@ -250,7 +250,11 @@ def _repetitions(
         path = f"{storage.path('runs', name)}/{FACTS}"
         if not storage.exists(path):
             continue
-        facts = storage.read_json(path)
+        try:
+            facts = storage.read_json(path)
+        except DamagedError as error:
+            logger.warning(f"left out of the repetitions: {error}")
+            continue
         if facts["baseline_scores"] is not None:
             settings, repeat = _repeat(stored_config(facts["config"]))
             if settings == _repeat(config)[0]:

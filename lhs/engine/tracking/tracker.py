@@ -20,6 +20,7 @@ from filelock import FileLock
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
+from sqlalchemy.exc import SQLAlchemyError
 
 from lhs.config import Config
 from lhs.engine.storage import Storage, explained
@@ -136,7 +137,7 @@ def _disk_explained(uri: str) -> Iterator[None]:
     with explained(uri):
         try:
             yield
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError) as error:
             for words, number in _SQLITE_ERRORS.items():
                 if words in str(error):
                     raise OSError(number, words) from None
@@ -223,7 +224,7 @@ def _check_database(uri: str) -> None:
         engine = sqlalchemy.create_engine(uri)
         sqlalchemy.inspect(engine).get_table_names()
         engine.dispose()
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error)
         if "database is locked" in reason:
             return  # another command writes it
@@ -246,8 +247,10 @@ def _reached(uri: str) -> Iterator[None]:
     try:
         with lock:
             yield
-    except (MlflowException, OSError) as error:
-        raise UserError(f"MLFLOW_TRACKING_URI = {uri}: {error}") from None
+    except (MlflowException, OSError, SQLAlchemyError) as error:
+        # Without the SQL.
+        reason = getattr(error, "orig", None) or error
+        raise UserError(f"MLFLOW_TRACKING_URI = {uri}: {reason}") from None
 
 
 @contextmanager

@@ -141,6 +141,18 @@ def test_a_folder_that_holds_anything_is_refused(
     assert run_import(source, tmp_path / "out") == 0
 
 
+def test_a_place_below_a_file_is_told_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = one_folder(tmp_path / "source")
+    (tmp_path / "afile").touch()
+    for out in (tmp_path / "afile", tmp_path / "afile" / "x" / "y"):
+        assert run_import(source, out) == 2
+        printed = capsys.readouterr()
+        told = f"lhs: --out {out}: {tmp_path / 'afile'} is a file; name another folder\n"
+        assert (printed.out, printed.err) == ("", told)
+
+
 def test_more_than_255_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "source"
     for number in range(2):

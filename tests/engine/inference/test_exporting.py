@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lhs import run
 from lhs.engine.inference import exporting
-from lhs.evaluation.export import share_alike
+from lhs.evaluation.export import SUFFIXES, share_alike
 from lhs.evaluation.model import load_model, save_model
 from lhs.evaluation.scoring import inference_network
 from tests.data.builders import noise_image, save_image
@@ -125,6 +126,31 @@ def test_a_model_of_h_is_exported_by_the_rule_that_is_asked_for(tmp_path, capsys
     plain = ["export", str(saved(tmp_path / "plain", "lite")), "--format", "onnx"]
     assert run.main([*plain, *rule]) == 2
     assert "class_scores = best_subclass" in capsys.readouterr().err
+
+
+def test_a_folder_in_the_place_of_the_file_is_told_before_the_export(
+    folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(exporting, "export_model", lambda *_: pytest.fail("exported"))
+    place = tmp_path / "dir.onnx"
+    place.mkdir()
+    assert run.main(["export", str(folder), "--format", "onnx", "--out", str(place)]) == 2
+    told = f"--out {place}: found a folder, needed is a file, such as {place}/model.onnx"
+    assert told in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dir.onnx", "model"]
+
+
+@pytest.mark.parametrize("kind", ["torch-export", pytest.param("onnx", marks=pytest.mark.thorough)])
+def test_a_full_disk_is_told(kind, folder, tmp_path, monkeypatch, capsys):
+    """The whole export would take its time: a small program stands in for the network."""
+    program = torch.export.export(torch.nn.Flatten(), (torch.rand(1, 3, 4, 4),))
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: program)
+    place = tmp_path / f"x{SUFFIXES[kind]}"
+    (tmp_path / f".half-{place.name}").symlink_to("/dev/full")
+    command = ["export", str(folder), "--format", kind, "--out", str(place)]
+    assert run.main([*command, "--size", "64", "64"]) == 2
+    assert f"lhs: --out {place}: No space left on device\n" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def resizing(folder: Path, long_side: int) -> None:

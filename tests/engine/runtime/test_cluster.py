@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ray.data._internal.util import _annotate_exception_with_retry_context
 
 from lhs.cli.main import user_error
 from lhs.engine.runtime import cluster
@@ -149,6 +150,24 @@ def test_a_temporary_folder_that_is_too_long(
         check_sockets()
 
 
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_temporary_folder_that_cannot_be_made(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(cluster, "MAX_SOCKET", 1000)
+    for folder in (tmp_path / "file", tmp_path / "file" / "x", Path("/proc/x")):
+        monkeypatch.setenv(name, str(folder))
+        with pytest.raises(
+            UserError,
+            match=f"^{name} = {folder}: Ray can make no files there.*; name another folder",
+        ):
+            check_sockets()
+    monkeypatch.setenv(name, str(tmp_path / "new"))
+    check_sockets()
+
+
 RESOURCES = """
 import ray
 from lhs.engine.runtime.cluster import cluster_nodes, cluster_resources, connected, start
@@ -217,6 +236,15 @@ def test_a_user_error_found_by_a_worker(cluster: None) -> None:
     found = user_error(caught(lambda: ray.data.range(3).map_batches(rows).materialize()))
     assert str(found).startswith("label id 7 out of range\n")
     assert user_error(caught(lambda: ray.get(remote.remote("a defect")))) is None
+
+
+def test_what_ray_data_adds_to_a_user_error_is_left_out() -> None:
+    added = _annotate_exception_with_retry_context(
+        UserError("a.png: damaged\nsecond line"), description="apply UDF transform", attempts=1,
+        max_attempts=1, total_backoff_s=0.0, exception_str="",
+    )  # fmt: skip
+    assert "retried_map_errors" in str(added)
+    assert str(user_error(added)) == "a.png: damaged\nsecond line"
 
 
 def test_a_user_error_of_a_training_worker() -> None:

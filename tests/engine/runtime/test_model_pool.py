@@ -10,17 +10,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from lhs.engine.pipeline import Outcome
 from lhs.engine.runtime import model_pool
-from lhs.engine.runtime.model_pool import IMAGE, Arrays, ImageJob, groups, over_images, stored_model
+from lhs.engine.runtime.model_pool import (
+    IMAGE,
+    Arrays,
+    ImageJob,
+    StoredModel,
+    groups,
+    over_images,
+    stored_model,
+)
 from lhs.engine.runtime.progress import opened
 from lhs.engine.stages.evaluation import evaluation_settings, folder_files, png, predict_scenes
 from lhs.engine.stages.pseudo_labels import pseudo_label_settings
 from lhs.errors import UserError
 from lhs.evaluation.metrics import confusion_counts
-from lhs.evaluation.model import load_model
+from lhs.evaluation.model import WEIGHTS, load_model, save_model
+from lhs.evaluation.scoring import inference_network
 from lhs.loading import build_config
+from tests.evaluation.test_export import model_of
 
 pytestmark = pytest.mark.ray
 
@@ -152,6 +163,19 @@ def test_where_all_is_done_no_model_is_loaded(cluster: None, tmp_path: Path) -> 
     second = rows_of(tmp_path / "out", ITEMS, 3)
     assert set(second.values()) == {("kept", first[name][1]) for name in ITEMS}
     assert not (tmp_path / "out" / "loaded").exists()
+
+
+def test_damaged_weights_of_a_stage_are_named_by_its_folder(tmp_path: Path) -> None:
+    made = model_of("lite")
+    save_model(tmp_path, inference_network(made.scores.whole), made.description)
+    files = folder_files(tmp_path)
+    files[WEIGHTS] = files[WEIGHTS][:5000]
+    with pytest.raises(UserError) as told:
+        StoredModel(files, 1, "float32", "w", "there/stages/model/k").load(torch.device("cpu"))
+    start = f"there/stages/model/k/model/{WEIGHTS}: does not fit model.json: "
+    assert str(told.value).startswith(start)
+    advice = "if it is damaged, delete the folder there/stages/model/k: it is made again"
+    assert str(told.value).endswith(f"; {advice}")
 
 
 def test_float32_keeps_the_keys_and_any_other_arithmetic_has_its_own() -> None:

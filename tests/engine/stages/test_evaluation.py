@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,9 +23,12 @@ from lhs.engine.stage import StageResult
 from lhs.engine.stages import evaluation
 from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.stages.evaluation import (
+    COUNTS,
     IMAGE_COUNTS,
     build_evaluation,
+    counts_in,
     evaluate_folder,
+    predictions_in,
     read_image_counts,
     sparse_counts,
     total_counts,
@@ -62,6 +66,22 @@ def test_counts_of_each_image_come_back(tmp_path: Path) -> None:
 def test_an_evaluation_of_an_earlier_version_has_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="made by an earlier version, without counts of each image"):
         read_image_counts(Storage(str(tmp_path)), str(tmp_path), 4)
+
+
+def test_damaged_files_of_an_evaluation_are_named(tmp_path: Path) -> None:
+    stored(tmp_path)
+    np.save(tmp_path / COUNTS, np.eye(4))
+    storage, folder = Storage(str(tmp_path)), str(tmp_path)
+    calls = {
+        COUNTS: lambda: counts_in(storage, folder),
+        IMAGE_COUNTS: lambda: read_image_counts(storage, folder, 4),
+        "predictions.parquet": lambda: predictions_in(storage, folder),
+    }
+    for name, call in calls.items():
+        for size in (50, 0):
+            os.truncate(tmp_path / name, size)
+            with pytest.raises(UserError, match=rf"{name}: damaged \(.*folder {folder}: "):
+                call()
 
 
 def predicts_the_first_class(
@@ -223,7 +243,7 @@ def test_a_model_is_scored_as_the_settings_say(
     (tmp_path / "out").mkdir()
     facts = build_evaluation(work, scenes, str(tmp_path / "out"))
     assert asked == [
-        (f"{made.path}/model", expected, "bfloat16", "best_subclass"), (False, 1.0),
+        (f"{made.path}/model", expected, "bfloat16", "best_subclass", made.path), (False, 1.0),
     ]  # fmt: skip
     assert facts["images"] == 2
     # A third of the pixels of stripes of three classes is of the first.

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lhs.engine.storage import Storage
-from lhs.engine.tracking.comparison import find_runs, storage_in, write_tables
+from lhs.engine.tracking.comparison import compare_runs, find_runs, storage_in, write_tables
+from lhs.engine.tracking.reporting import CONFUSION, FACTS
 from lhs.errors import UserError
 
 
@@ -31,3 +32,17 @@ def test_a_file_where_the_tables_should_be(tmp_path: Path) -> None:
         told = f"^--out {out}: a part of the path is a file, not a folder"
         with pytest.raises(UserError, match=told):
             write_tables(Storage(str(tmp_path)), [], out)
+
+
+def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "demo-28c98c35"
+    run.mkdir(parents=True)
+    (run / FACTS).write_text('{"title": "de')
+    storage = Storage(str(tmp_path))
+    for call in (compare_runs, lambda *given: write_tables(*given, tmp_path / "out")):
+        with pytest.raises(UserError, match=f"^{run / FACTS}: damaged"):
+            call(storage, ["demo"])
+    (run / FACTS).write_text("{}")
+    (run / CONFUSION).write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr'")
+    with pytest.raises(UserError, match=f"^{run / CONFUSION}: damaged"):
+        compare_runs(storage, ["demo"])

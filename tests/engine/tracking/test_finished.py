@@ -59,10 +59,14 @@ def unknown(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
     facts["run_id"] = "0" * 32
 
 
+def damaged(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
+    """The file of the facts is cut."""
+
+
 @pytest.mark.parametrize(
     "change",
     [None, other_version, other_store, other_report, other_results, no_baseline, earlier_version,
-     failed, unknown],
+     failed, unknown, damaged],
 )  # fmt: skip
 def test_it_is_the_same_run_with_the_same_results(
     change: Change | None, checked_stages: Stages
@@ -90,7 +94,7 @@ def test_it_is_the_same_run_with_the_same_results(
         change(facts, client)
     folder = Path(storage.path("runs", f"mine-{facts['run_id'][:8]}"))
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps(facts))
+    (folder / "run.json").write_text(json.dumps(facts)[: 50 if change is damaged else None])
     before = finished_before(checked_stages, config, "mine")
     if change is None:
         assert before is not None

@@ -52,6 +52,14 @@ def test_the_baseline_is_the_baseline_s_evaluation(checked_stages: Stages, tmp_p
     assert find_baseline(checked_stages, alone) == (None, "")
 
 
+def test_a_damaged_repetition_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "runs" / "other-1").mkdir(parents=True)
+    (tmp_path / "runs" / "other-1" / reporting.FACTS).write_text("{")
+    own, before = scores(OWN), scores(BEFORE)
+    assert reporting._repetitions(Storage(str(tmp_path)), tiny(tmp_path), own, before) == {}
+    assert f"{tmp_path}/runs/other-1/{reporting.FACTS}: damaged" in caplog.text
+
+
 class Given:
     """Results that are there: by stage and strategy."""
 

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy
 from mlflow.entities import Run
 
 import lhs
@@ -317,6 +319,22 @@ def test_a_disk_that_is_full_or_read_only_is_reported_at_once(tmp_path: Path) ->
         with_retries("sqlite:///x", full)
     with pytest.raises(ValueError, match="the first"), ended(closed):
         raise ValueError("the first")
+
+
+def test_a_full_disk_is_told_where_the_database_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise sqlalchemy.exc.OperationalError("CREATE", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(mlflow, "MlflowClient", full)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with pytest.raises(
+        UserError, match=rf"^MLFLOW_TRACKING_URI = {uri}: database or disk is full$"
+    ):
+        begin_run(uri, "some", "mine", {}, {})
+    with pytest.raises(UserError, match="no space left .*; nothing finished is lost"):
+        with_retries(uri, full)
 
 
 @pytest.mark.thorough
