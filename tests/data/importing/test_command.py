@@ -149,7 +149,9 @@ def test_a_place_below_a_file_is_told_before_anything_is_read(
     for out in (tmp_path / "afile", tmp_path / "afile" / "x" / "y"):
         assert run_import(source, out) == 2
         printed = capsys.readouterr()
-        told = f"lhs: --out {out}: {tmp_path / 'afile'} is a file; name another folder\n"
+        told = (
+            f"lhs: --out {out}: {tmp_path / 'afile'} is a file, not a folder; name another folder\n"
+        )
         assert (printed.out, printed.err) == ("", told)
 
 
