@@ -333,7 +333,7 @@ def test_a_full_disk_is_told_where_the_database_is_new(
         UserError, match=rf"^MLFLOW_TRACKING_URI = {uri}: database or disk is full$"
     ):
         begin_run(uri, "some", "mine", {}, {})
-    with pytest.raises(UserError, match="no space left .*; nothing finished is lost"):
+    with pytest.raises(UserError, match=r"no space left .*; nothing finished is lost"):
         with_retries(uri, full)
 
 
