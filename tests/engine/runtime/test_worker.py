@@ -148,5 +148,5 @@ def test_the_range_of_a_folder_s_images_travels_in_the_model(
     network = build_network(config.network, 2)
     history = [{"loss": 1.0, "waited": 0.0, "seconds": 1.0}]
     job = job_of(config, target=str(tmp_path / "made"))
-    worker._save_model(Storage(str(tmp_path)), job, network, network, history, None)
+    worker._save_model(Storage(str(tmp_path)), job, network, network, history, None, None)
     assert load_model(tmp_path / "made" / "model").description.image_range == kept
