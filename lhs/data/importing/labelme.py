@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lhs.data.images import MAX_PIXELS, read_image, read_label_picture
+from lhs.data.images import MAX_PIXELS, image_size, read_image, read_label_picture
 from lhs.data.importing.files import class_name, ends, inside, is_file, some
 from lhs.data.importing.found import Found, Item, Options
 from lhs.data.layout import find_files
@@ -137,6 +137,16 @@ def _image(source: Path, path: Path, tree: Any) -> tuple[Path | Callable[[], byt
         raise UserError(f"an image of {width!r:.30} x {height!r:.30} pixels")
     if height * width > MAX_PIXELS:
         raise UserError(f"an image of {width} x {height} pixels; allowed are {MAX_PIXELS}")
+    if isinstance(image, Path):
+        stored = image_size(image)
+    else:
+        stored = image_size(path, io.BytesIO(image()))
+    # Before a canvas of that size is made; labelme turns images as EXIF says.
+    if sorted(stored) != sorted((height, width)):
+        raise UserError(
+            f"imageWidth x imageHeight is {width} x {height}, its image has "
+            f"{stored[1]} x {stored[0]} pixels"
+        )
     return image, (height, width)
 
 

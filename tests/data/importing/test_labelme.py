@@ -146,6 +146,7 @@ def test_images_in_another_folder_of_the_source(tmp_path: Path) -> None:
         ({"imageHeight": 0}, "an image of 16 x 0 pixels"),
         ({"imageHeight": 10**6, "imageWidth": 10**6}, "of 1000000 x"),
         ({"imageHeight": "x"}, "an image of 16 x 'x' pixels"),
+        ({"imageWidth": 2**20}, "is 1048576 x 12, its image has 16 x 12 pixels"),
         ({"shapes": [shape("a", [[1, 1], [2, 2]], "line"), shape("a", [[1, 1]], "point")]},
          r"\"?'?line, point.* allowed are those with an area, polygon"),
         ({"shapes": [shape("a\nb", [[0, 0], [3, 3]], "rectangle")]}, "text of one line"),
