@@ -137,10 +137,8 @@ def _image(source: Path, path: Path, tree: Any) -> tuple[Path | Callable[[], byt
         raise UserError(f"an image of {width!r:.30} x {height!r:.30} pixels")
     if height * width > MAX_PIXELS:
         raise UserError(f"an image of {width} x {height} pixels; allowed are {MAX_PIXELS}")
-    if isinstance(image, Path):
-        stored = image_size(image)
-    else:
-        stored = image_size(path, io.BytesIO(image()))
+    place, content = (image, None) if isinstance(image, Path) else (path, io.BytesIO(image()))
+    stored = image_size(place, content)
     # Before a canvas of that size is made; labelme turns images as EXIF says.
     if sorted(stored) != sorted((height, width)):
         raise UserError(
