@@ -16,7 +16,7 @@ from lhs.data.resizing import resized_nearest
 from lhs.engine.stages.evaluation import predictions_in
 from lhs.engine.storage import REASONS, Storage
 from lhs.engine.tracking.provenance import stage_paths
-from lhs.engine.tracking.reporting import CONFUSION, FACTS, PAGE, stored_images
+from lhs.engine.tracking.reporting import CONFUSION, PAGE, run_facts, stored_images
 from lhs.errors import UserError
 from lhs.loading import stored_config
 from lhs.report.compared import ComparedRun, Setting
@@ -29,6 +29,8 @@ logger = logging.getLogger("lhs")
 COMPARISON = "comparison.html"
 """Of earlier versions, among the runs."""
 FOLDER = "comparisons"
+SHOWN = ("title", "dataset", "classes", "config", "stages", "run_id", "created")
+"""What a run's facts must hold to be compared."""
 
 
 def compare_runs(storage: Storage, runs: list[str]) -> str:
@@ -116,7 +118,7 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
     """
     found = []
     for name in dict.fromkeys(find_runs(storage, runs)):
-        facts = storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
+        facts = run_facts(storage, storage.path("runs", name), ("config", "scores"))
         config = stored_config(facts["config"]).model_dump(mode="json")
         found.append(Run(config, facts["scores"], name))
     tables, note = paper_tables(found), unfitting(found)
@@ -138,7 +140,7 @@ def write_tables(storage: Storage, runs: list[str], out: Path) -> list[Path]:
 
 def _compared(storage: Storage, name: str) -> ComparedRun:
     folder = storage.path("runs", name)
-    facts = storage.read_json(f"{folder}/{FACTS}")
+    facts = run_facts(storage, folder, SHOWN)
     counts = storage.read_array(f"{folder}/{CONFUSION}")
     evaluation = stage_paths(storage, facts["stages"]).get("evaluation", "")
     return ComparedRun(

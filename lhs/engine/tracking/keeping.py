@@ -9,12 +9,14 @@ from lhs.engine.stages.evaluation import read_image_counts
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.comparison import find_runs
 from lhs.engine.tracking.provenance import run_digests, stage_paths
-from lhs.engine.tracking.reporting import FACTS
+from lhs.engine.tracking.reporting import run_facts
 from lhs.loading import stored_config
 from lhs.report.evidence import KeptRun, write_run
 
 PLACES = ("storage", "data.root", "data.cache_gb", "tracking.register")
 """Settings that say nothing outside the machine that ran."""
+KEPT = ("title", "dataset", "classes", "config", "stages")
+"""What a run's facts must hold to be kept."""
 
 
 def keep_runs(storage: Storage, runs: list[str], folder: Path) -> list[Path]:
@@ -34,7 +36,7 @@ def keep_runs(storage: Storage, runs: list[str], folder: Path) -> list[Path]:
 
 def kept_run(storage: Storage, name: str) -> KeptRun:
     """A run, by the name of its folder below `runs/`, with the counts of its test images."""
-    facts = storage.read_json(f"{storage.path('runs', name)}/{FACTS}")
+    facts = run_facts(storage, storage.path("runs", name), KEPT)
     stages = {row["stage"]: row for row in facts["stages"]}
     paths = stage_paths(storage, facts["stages"])
     model = storage.read_json(f"{paths['model']}/{SUCCESS}")

@@ -60,6 +60,26 @@ logger = logging.getLogger("lhs")
 PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
 
 
+def run_facts(storage: Storage, folder: str, needed: Sequence[str]) -> dict[str, Any]:
+    """What a finished run's folder says of it.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or lacks one of the keys that are `needed`.
+    """
+
+    def parse(content: bytes) -> dict[str, Any]:
+        facts = json.loads(content)
+        if not isinstance(facts, dict):
+            raise ValueError("found no JSON object")
+        if missing := [key for key in needed if key not in facts]:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        return facts
+
+    return storage.parsed(f"{folder}/{FACTS}", parse)
+
+
 def find_baseline(stages: Stages, config: Config) -> tuple[StageResult | None, str]:
     """The evaluation of the same network trained as baseline, if there is one, and a note."""
     if not has_hierarchy(config) or config.report.baseline == "none":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from lhs.engine.storage import Storage
-from lhs.engine.tracking.comparison import compare_runs, find_runs, storage_in, write_tables
+from lhs.engine.tracking.comparison import SHOWN, compare_runs, find_runs, storage_in, write_tables
 from lhs.engine.tracking.reporting import CONFUSION, FACTS
 from lhs.errors import UserError
 
@@ -42,7 +43,14 @@ def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
     for call in (compare_runs, lambda *given: write_tables(*given, tmp_path / "out")):
         with pytest.raises(UserError, match=f"^{run / FACTS}: damaged"):
             call(storage, ["demo"])
-    (run / FACTS).write_text("{}")
+    (run / FACTS).write_text('{"title": "demo"}')
+    for call, missing in (
+        (compare_runs, "dataset, classes, config, stages, run_id, created"),
+        (lambda *given: write_tables(*given, tmp_path / "out"), "config, scores"),
+    ):
+        with pytest.raises(UserError, match=f"damaged .it has no {missing}."):
+            call(storage, ["demo"])
+    (run / FACTS).write_text(json.dumps(dict.fromkeys(SHOWN, "")))
     (run / CONFUSION).write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr'")
     with pytest.raises(UserError, match=f"^{run / CONFUSION}: damaged"):
         compare_runs(storage, ["demo"])
