@@ -164,7 +164,7 @@ MUTATIONS = (
         ("tests/engine/tracking/test_reporting.py",),
     ),
     Mutation(
-        "the baseline that is found is the run itself", "engine/tracking/reporting.py",
+        "the baseline that is found is the run itself", "engine/tracking/run_files.py",
         "scored = stages.find(EVALUATION, baseline)", "scored = stages.find(EVALUATION, config)",
         ("tests/engine/tracking/test_reporting.py",),
     ),

@@ -46,7 +46,7 @@ def _storage(options: Namespace) -> Storage:
 
     given = options.storage
     place = given or storage_in(getattr(options, "runs", [])) or Config().storage
-    storage = Storage(place, "--storage")
+    storage = Storage(place, "--storage" if given else "storage")
     if given and storage.local and not os.path.isdir(storage.root):
         there = os.path.exists(storage.root)
         told = "found a file, needed is a folder" if there else "no such folder"

@@ -19,7 +19,7 @@ from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.finished import finished_before
 from lhs.engine.tracking.metrics import log_dataset, log_outcome, log_training
-from lhs.engine.tracking.reporting import find_baseline, write_report
+from lhs.engine.tracking.run_files import find_baseline
 from lhs.engine.tracking.tracker import Tracker, tracked
 
 logger = logging.getLogger("lhs")
@@ -125,6 +125,9 @@ def run_one(
         model = stages.make(MODEL, config)
         log_training(tracker, storage, model, config, scenes.split("test")[0].image())
         evaluation = read_evaluation(storage, stages.make(EVALUATION, config))
+        # What draws it takes seconds to import, and a run that is shown again needs none of it.
+        from lhs.engine.tracking.reporting import write_report
+
         baseline, report = write_report(stages, config, name, tracker)
         log_outcome(tracker, name, evaluation.scores, scenes.dataset.classes, stages)
     hierarchy = stages.make(HIERARCHY, config) if has_hierarchy(config) else None

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,9 +138,11 @@ class Storage:
         """Read a file of NumPy's `.npy` format."""
         return self.parsed(path, lambda content: np.load(io.BytesIO(content), allow_pickle=False))
 
-    def read_table(self, path: str) -> pa.Table:
-        """Read a Parquet file."""
-        return self.parsed(path, lambda content: pq.read_table(pa.BufferReader(content)))
+    def read_table(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a Parquet file, or some columns of it."""
+        return self.parsed(
+            path, lambda content: pq.read_table(pa.BufferReader(content), columns=columns)
+        )
 
     def move(self, source: str, target: str) -> None:
         """Move a file or folder; in one step, except folders of object stores: file by file."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ from lhs.engine.pipeline import Outcome
 from lhs.engine.storage import Storage
 from lhs.evaluation.model import load_model
 from tests.data.builders import save_image
-from tests.engine.conftest import isolated, tiny
+from tests.engine.conftest import tiny
+from tests.engine.runtime.test_bucket_data import lhs
 from tests.engine.tuning.test_sweep import written
 from tests.serving import SECRETS, ObjectStore, TrackingServer, object_store
 
@@ -119,15 +118,6 @@ def test_runs_and_sweeps_on_a_tracking_server(
 def store(tmp_path: Path) -> Iterator[ObjectStore]:
     with object_store(tmp_path / "log") as found:
         yield found
-
-
-def lhs(*words: str, folder: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "lhs.run", *words], env=isolated(**SECRETS), cwd=folder, text=True,
-        timeout=600, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
 
 
 def test_a_sweep_and_predictions_in_a_bucket(

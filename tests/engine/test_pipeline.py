@@ -131,6 +131,9 @@ def test_the_report_says_what_changed(outcome: Outcome) -> None:
     page = Path(outcome.report).read_text()
     assert "Repeat this run" in page
     assert "digest of hierarchy" in page
+    # The encoder's, from a package.
+    assert len(outcome.model.facts["weights"]) == 64
+    assert outcome.model.facts["weights"] in page
     assert "nearest to the centre" in page
 
 

@@ -121,24 +121,22 @@ def _image(source: Path, path: Path, tree: Any) -> tuple[Path | Callable[[], byt
     """The image, which labelme takes from the file itself if it is there, and its size."""
     image: Path | Callable[[], bytes]
     if tree.get("imageData"):
-        image = partial(_inner_image, path)
+        image, place, content = partial(_inner_image, path), path, io.BytesIO(_decoded(path, tree))
     else:
-        image = inside(source, path.parent, tree["imagePath"])
+        image = place = inside(source, path.parent, tree["imagePath"])
+        content = None
         if not is_file(image):
             raise UserError(f"its image {tree['imagePath']!r:.200} is missing, and it holds none")
+    stored = image_size(place, content)
     height, width = tree.get("imageHeight"), tree.get("imageWidth")
     if height is None or width is None:
-        if isinstance(image, Path):
-            pixels = read_image(image, upright=True)
-        else:
-            pixels = read_image(path, content=io.BytesIO(image()), upright=True)
-        height, width, _ = pixels.shape
+        if content is not None:
+            content.seek(0)
+        height, width, _ = read_image(place, content=content, upright=True).shape
     if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
         raise UserError(f"an image of {width!r:.30} x {height!r:.30} pixels")
     if height * width > MAX_PIXELS:
         raise UserError(f"an image of {width} x {height} pixels; allowed are {MAX_PIXELS}")
-    place, content = (image, None) if isinstance(image, Path) else (path, io.BytesIO(image()))
-    stored = image_size(place, content)
     # Before a canvas of that size is made; labelme turns images as EXIF says.
     if sorted(stored) != sorted((height, width)):
         raise UserError(
@@ -149,8 +147,12 @@ def _image(source: Path, path: Path, tree: Any) -> tuple[Path | Callable[[], byt
 
 
 def _inner_image(path: Path) -> bytes:
+    return _decoded(path, _parsed(path))
+
+
+def _decoded(path: Path, tree: Any) -> bytes:
     try:
-        return base64.b64decode(_parsed(path)["imageData"])
+        return base64.b64decode(tree["imageData"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadImageError(f"{path}: damaged imageData: {error!s:.300}") from None
 

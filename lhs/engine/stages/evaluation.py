@@ -322,7 +322,7 @@ def read_image_counts(
             f"{storage.address(path)}: made by an earlier version, without counts of each image; "
             "delete this folder and run again: only the scores are made anew"
         )
-    images = storage.read_table(f"{path}/predictions.parquet")["image"].to_pylist()
+    images = storage.read_table(f"{path}/predictions.parquet", ["image"])["image"].to_pylist()
     table = storage.read_table(f"{path}/{IMAGE_COUNTS}")
     place = {image: number for number, image in enumerate(images)}
     rows = [place[image] for image in table["image"].to_pylist()]

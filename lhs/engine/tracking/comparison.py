@@ -16,7 +16,8 @@ from lhs.data.resizing import resized_nearest
 from lhs.engine.stages.evaluation import predictions_in
 from lhs.engine.storage import REASONS, Storage
 from lhs.engine.tracking.provenance import stage_paths
-from lhs.engine.tracking.reporting import CONFUSION, PAGE, run_facts, stored_images
+from lhs.engine.tracking.reporting import stored_images
+from lhs.engine.tracking.run_files import CONFUSION, PAGE, run_facts
 from lhs.errors import UserError
 from lhs.loading import stored_config
 from lhs.report.compared import ComparedRun, Setting

@@ -12,7 +12,7 @@ from lhs.config import Config
 from lhs.engine.cache import Stages
 from lhs.engine.graph import EVALUATION
 from lhs.engine.storage import DamagedError
-from lhs.engine.tracking.reporting import FACTS, PAGE, find_baseline, run_folder
+from lhs.engine.tracking.run_files import FACTS, PAGE, find_baseline, run_facts, run_folder
 from lhs.engine.tracking.tracker import Tracker, tracking_uri
 
 logger = logging.getLogger("lhs")
@@ -42,7 +42,7 @@ def finished_before(stages: Stages, config: Config, name: str) -> tuple[Tracker,
         if not folder.startswith(run_folder(name, "")) or not storage.exists(f"{path}/{FACTS}"):
             continue
         try:
-            facts = storage.read_json(f"{path}/{FACTS}")
+            facts = run_facts(storage, path, ("stages", "run_id"))
         except DamagedError as error:
             logger.warning(f"not seen as finished: {error}")
             continue

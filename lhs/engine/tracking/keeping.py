@@ -9,7 +9,7 @@ from lhs.engine.stages.evaluation import read_image_counts
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.comparison import find_runs
 from lhs.engine.tracking.provenance import run_digests, stage_paths
-from lhs.engine.tracking.reporting import run_facts
+from lhs.engine.tracking.run_files import run_facts
 from lhs.loading import stored_config
 from lhs.report.evidence import KeptRun, write_run
 

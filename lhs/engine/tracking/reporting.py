@@ -36,13 +36,20 @@ from lhs.engine.stages.evaluation import (
     read_image_counts,
     read_predictions,
 )
-from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import DamagedError, Storage
 from lhs.engine.tracking.examples import hierarchy_arrays
 from lhs.engine.tracking.hierarchy_page import samples_of
 from lhs.engine.tracking.learned import learned
 from lhs.engine.tracking.metrics import change_metrics
 from lhs.engine.tracking.provenance import repeat_facts
+from lhs.engine.tracking.run_files import (
+    CONFUSION,
+    FACTS,
+    PAGE,
+    find_baseline,
+    run_facts,
+    run_folder,
+)
 from lhs.engine.tracking.tracker import Tracker
 from lhs.evaluation.metrics import Scores
 from lhs.hierarchy.document import HIERARCHY_FILE
@@ -56,50 +63,6 @@ from lhs.report.statistics import Difference, paired_t
 from lhs.sweeps import FOLD, SEED
 
 logger = logging.getLogger("lhs")
-
-PAGE, FACTS, CONFUSION = "report.html", "run.json", "confusion.npy"
-
-
-def run_facts(storage: Storage, folder: str, needed: Sequence[str]) -> dict[str, Any]:
-    """What a finished run's folder says of it.
-
-    Raises
-    ------
-    UserError
-        If the file is damaged, or lacks one of the keys that are `needed`.
-    """
-
-    def parse(content: bytes) -> dict[str, Any]:
-        facts = json.loads(content)
-        if not isinstance(facts, dict):
-            raise ValueError("found no JSON object")
-        if missing := [key for key in needed if key not in facts]:
-            raise ValueError(f"it has no {', '.join(missing)}")
-        return facts
-
-    return storage.parsed(f"{folder}/{FACTS}", parse)
-
-
-def find_baseline(stages: Stages, config: Config) -> tuple[StageResult | None, str]:
-    """The evaluation of the same network trained as baseline, if there is one, and a note."""
-    if not has_hierarchy(config) or config.report.baseline == "none":
-        return None, ""
-    baseline = baseline_of(config)
-    if stages.find(MODEL, baseline) is None:
-        return None, (
-            "No baseline of this network with these settings is in the storage: nothing is "
-            "compared. Run the baseline recipe first, or use --set report.baseline=train."
-        )
-    scored = stages.find(EVALUATION, baseline)
-    return scored, "" if scored else (
-        "A baseline of this network is trained, but not scored with these settings: nothing is "
-        "compared. Run the baseline recipe as well, or use --set report.baseline=train."
-    )
-
-
-def run_folder(name: str, run_id: str) -> str:
-    """The name of a run's folder in `runs/`."""
-    return f"{name.replace(' ', '-')}-{run_id[:8]}"
 
 
 def write_report(
@@ -267,11 +230,11 @@ def _repetitions(
         return {}
     pairs = {_repeat(config)[1]: (own.headline(), baseline.headline())}
     for name in storage.list(storage.path("runs")):
-        path = f"{storage.path('runs', name)}/{FACTS}"
-        if not storage.exists(path):
+        folder = storage.path("runs", name)
+        if not storage.exists(f"{folder}/{FACTS}"):
             continue
         try:
-            facts = storage.read_json(path)
+            facts = run_facts(storage, folder, ("config", "scores", "baseline_scores"))
         except DamagedError as error:
             logger.warning(f"left out of the repetitions: {error}")
             continue

@@ -260,18 +260,6 @@ def test_a_source_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert f"{file}: found a file, needed is a folder" in capsys.readouterr().err
 
 
-def test_a_file_where_the_output_should_be(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = pairs_of(tmp_path / "source", [0, 1, 2])
-    (tmp_path / "file").touch()
-    for out in (tmp_path / "file", tmp_path / "file" / "deep"):
-        assert run_import(folder, out) == 2
-        said = capsys.readouterr()
-        assert f"--out {out}: {tmp_path / 'file'} is a file, not a folder" in said.err
-        assert not said.out
-
-
 def test_a_void_value_that_no_pixel_has_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

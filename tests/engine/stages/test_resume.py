@@ -106,8 +106,8 @@ def halted(driver: subprocess.Popen[str], folder: Path) -> psutil.Process:
     return psutil.Process(int((folder / "halted").read_text()))
 
 
-QUICK = (7,)
-"""Of the cases those without the mark `slow`: H in its second step, the driver killed."""
+QUICK = (6, 7)
+"""Of the cases those without the mark `slow`: H, each step once, a worker and a driver."""
 
 
 def cases() -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.comparison import SHOWN, compare_runs, find_runs, storage_in, write_tables
-from lhs.engine.tracking.reporting import CONFUSION, FACTS
+from lhs.engine.tracking.run_files import CONFUSION, FACTS
 from lhs.errors import UserError
 
 

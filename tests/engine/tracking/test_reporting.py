@@ -25,7 +25,8 @@ from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
 from lhs.engine.tracking import reporting
 from lhs.engine.tracking.examples import SIDE, hierarchy_arrays
-from lhs.engine.tracking.reporting import find_baseline, write_report
+from lhs.engine.tracking.reporting import write_report
+from lhs.engine.tracking.run_files import find_baseline
 from lhs.evaluation.metrics import scores
 from tests.data.builders import noise_image
 from tests.engine.conftest import pretend, tiny
