@@ -35,6 +35,8 @@ MAX_PARAM_LENGTH = 6000
 """Characters of a parameter's value that MLflow keeps."""
 MAX_RUNS = 50_000
 """Runs of one search; MLflow's limit."""
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+"""The variable that names a tracking server or store."""
 PARENT = "mlflow.parentRunId"
 """Tag of a run below another."""
 WAIT = 600.0
@@ -58,7 +60,7 @@ def tracking_uri(storage: Storage) -> str:
 
     For a remote storage the file is in the default results folder of this machine.
     """
-    given = os.environ.get("MLFLOW_TRACKING_URI")
+    given = os.environ.get(TRACKING_URI)
     if given:
         return given
     folder = Path(storage.root) if storage.local else Path(os.path.expanduser("~/lhs-results"))

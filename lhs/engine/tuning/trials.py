@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lhs.engine.runtime.resources import trainings_that_fit
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage, explained, is_storage_error
 from lhs.engine.tracking.keeping import kept_run
-from lhs.engine.tracking.tracker import PARENT, Tracker, find_runs, tracking_uri
+from lhs.engine.tracking.tracker import PARENT, TRACKING_URI, Tracker, find_runs, tracking_uri
 from lhs.errors import UserError
 from lhs.report.evidence import write_run
 from lhs.sweeps import METRICS, Trial
@@ -122,8 +123,11 @@ def run_tune(
     UserError
         If the storage is full, closed or read-only.
     """
+    here = functools.partial(
+        _tracked_as_here, trainable=trainable, server=os.environ.get(TRACKING_URI)
+    )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {HEAD: TRIAL_SHARE}),
+        tune.with_resources(here, {HEAD: TRIAL_SHARE}),
         param_space=param_space,
         tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: trial.trial_id, **settings),
         run_config=tune.RunConfig(
@@ -139,6 +143,16 @@ def run_tune(
             return tuner.fit()
     finally:
         storage.delete(f"{folder}/tune")
+
+
+def _tracked_as_here(
+    parameters: dict[str, Any], trainable: Callable[..., None], server: str | None
+) -> None:
+    """Run a trial with the tracking server of the driver: a process of a cluster that was there
+    before does not have its variables."""
+    if server:
+        os.environ[TRACKING_URI] = server
+    trainable(parameters)
 
 
 @contextlib.contextmanager
