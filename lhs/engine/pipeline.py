@@ -18,7 +18,7 @@ from lhs.engine.stages.evaluation import Evaluation, read_evaluation
 from lhs.engine.stages.training import baseline_of
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.finished import finished_before
-from lhs.engine.tracking.metrics import log_dataset, log_outcome, log_training
+from lhs.engine.tracking.metrics import log_dataset, log_outcome, log_score_first, log_training
 from lhs.engine.tracking.run_files import find_baseline
 from lhs.engine.tracking.tracker import Tracker, tracked
 
@@ -117,6 +117,7 @@ def run_one(
     with tracked(
         config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
     ) as tracker:
+        log_score_first(tracker)
         stages = Stages(storage, tracker, callbacks)
         stages.total = stages.count(EVALUATION, config)
         # Bad images are reported before anything else is made or read from the storage.

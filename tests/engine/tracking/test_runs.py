@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shlex
 import shutil
 import time
@@ -33,6 +34,7 @@ from lhs.engine.tracking.metrics import (
     class_metrics,
     log_dataset,
     log_outcome,
+    log_score_first,
     log_training,
     mean_of,
 )
@@ -180,6 +182,21 @@ def test_scores_of_classes_have_names_that_mlflow_takes(run: Tracker, storage: S
     assert read(run).data.tags["lhs.reused"] == "scenes, model"
     assert read(run).info.run_name == "mine"
     assert set(class_metrics(found, ("x" * 300, "y", "z", "w"))) >= {"class_iou/" + "x" * 200}
+
+
+def test_the_score_stays_before_what_is_logged_of_the_machine(
+    run: Tracker, storage: Storage
+) -> None:
+    """MLflow's page that compares runs opens on the metric that its store gives first."""
+    log_score_first(run)
+    assert math.isnan(read(run).data.metrics["test/per_pixel"])
+    run.metrics({"system/cpu_utilization_percentage": 50.0}, step=3)
+    log_outcome(
+        run, "mine", scores(COUNTS), CLASSES, stages(storage, False, False, False, key="k9")
+    )
+    metrics = read(run).data.metrics
+    assert next(iter(metrics)) == "test/per_pixel"
+    assert metrics["test/per_pixel"] == pytest.approx(10 / 14)
 
 
 def test_changes_have_their_intervals(run: Tracker) -> None:
