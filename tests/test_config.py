@@ -432,12 +432,12 @@ def test_these_are_all_settings_of_true_and_false():
         (["train.subclass_head=auxiliary", "train.strategy=sequential"], "found sequential"),
         (["train.optimizer_state=kept", "train.strategy=sequential"], "found sequential"),
         (
-            ["train.optimizer_state=kept", "train.hierarchical.learned_w.learning_rate=0.01"],
-            "fixed_w at 0.002, learned_w at 0.01",
+            ["train.optimizer_state=kept", "train.hierarchical.learned_w.learning_rate=0.02"],
+            "fixed_w at 0.01, learned_w at 0.02",
         ),
         (
             ["train.optimizer_state=kept", "train.hierarchical.fixed_w.enabled=false"],
-            "fixed_w off, learned_w at 0.002",
+            "fixed_w off, learned_w at 0.01",
         ),
     ],
 )  # fmt: skip

@@ -80,6 +80,8 @@ def sweep(dataset, recipe, epochs, n_star, rounds):
     """The trials of one dataset: each of `rounds` is variants, and seeds and folds for all."""
     common = phases(epochs) | {
         "train.class_weights": "none", "report.baseline": "none", "hierarchy.n_star": n_star,
+        # On CPUs as many trainings side by side as there are cores.
+        "train.threads": 1,
     }  # fmt: skip
     variants, trials = [], []
     for members, repeats in rounds:

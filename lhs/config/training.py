@@ -38,22 +38,22 @@ class PhaseConfig(Section):
 
 
 class BaselinePhases(Section):
-    new_layers: PhaseConfig = PhaseConfig(epochs=1, learning_rate=2e-3)
-    all_layers: PhaseConfig = PhaseConfig(epochs=10, learning_rate=2e-3)
+    new_layers: PhaseConfig = PhaseConfig(epochs=1, learning_rate=1e-2)
+    all_layers: PhaseConfig = PhaseConfig(epochs=10, learning_rate=1e-2)
 
 
 class SequentialPhases(Section):
-    subclass_new_layers: PhaseConfig = PhaseConfig(epochs=1, learning_rate=2e-3)
-    subclass_all_layers: PhaseConfig = PhaseConfig(epochs=6, learning_rate=2e-3)
-    class_last_layer: PhaseConfig = PhaseConfig(epochs=1, learning_rate=2e-3)
-    class_all_layers: PhaseConfig = PhaseConfig(epochs=6, learning_rate=1e-3)
+    subclass_new_layers: PhaseConfig = PhaseConfig(epochs=1, learning_rate=1e-2)
+    subclass_all_layers: PhaseConfig = PhaseConfig(epochs=6, learning_rate=1e-2)
+    class_last_layer: PhaseConfig = PhaseConfig(epochs=1, learning_rate=1e-2)
+    class_all_layers: PhaseConfig = PhaseConfig(epochs=6, learning_rate=1e-2)
 
 
 class HierarchicalPhases(Section):
-    new_layers: PhaseConfig = PhaseConfig(learning_rate=2e-3)
+    new_layers: PhaseConfig = PhaseConfig(learning_rate=1e-2)
     """Before the paper's two steps: layers without pretrained weights alone, W fixed."""
-    fixed_w: PhaseConfig = PhaseConfig(epochs=4, learning_rate=2e-3)
-    learned_w: PhaseConfig = PhaseConfig(epochs=8, learning_rate=2e-3)
+    fixed_w: PhaseConfig = PhaseConfig(epochs=4, learning_rate=1e-2)
+    learned_w: PhaseConfig = PhaseConfig(epochs=8, learning_rate=1e-2)
     """The longer step: W moves by at most the sum of its learning rates."""
 
 
@@ -81,7 +81,7 @@ class TrainConfig(Section):
     """Patches: each sample once an epoch (the paper), or all classes equally often."""
     crop_height: int = Field(192, ge=32, le=16384)
     crop_width: int = Field(256, ge=32, le=16384)
-    scale_min: float = Field(0.75, gt=0.0, le=1.0)
+    scale_min: float = Field(0.8, gt=0.0, le=1.0)
     scale_max: float = Field(1.25, ge=1.0, le=10.0)
     """Crops are drawn from the image scaled by a factor between the two; its logarithm is uniform,
     so that smaller is as likely as larger."""
@@ -96,15 +96,15 @@ class TrainConfig(Section):
     """Weight of the class loss beside the subclass loss (H)."""
     learn_w: Literal["masked", "dense"] = "dense"
     """Second step of H: whether the zeros of W may move (`dense`) or stay (`masked`)."""
-    encoder_factor: float = Field(1.0, ge=0.0, le=10.0)
+    encoder_factor: float = Field(0.01, ge=0.0, le=10.0)
     """Factor on a phase's rate for layers that start from pretrained weights."""
-    encoder_statistics: Literal["update", "keep"] = "update"
+    encoder_statistics: Literal["update", "keep"] = "keep"
     """Batch norm of layers that start from pretrained weights: by the batch, and running statistics
     follow; or by the pretrained statistics, which stay."""
     ema: float = Field(0.0, ge=0.0, lt=1.0)
     """Decay of an exponential moving average of all weights, which each phase ends with; 0: none.
     The decay rises from 0 to this, so that short phases are averaged as well."""
-    w_factor: float = Field(1.0, gt=0.0, le=1000.0)
+    w_factor: float = Field(0.1, gt=0.0, le=1000.0)
     """H: factor on the rate of `learned_w` for W."""
     w_weight_decay: float | None = Field(None, ge=0.0)
     """H: weight decay of W; None: `weight_decay`, as of all weights but biases and norms."""

@@ -40,7 +40,7 @@ def test_the_first_step_with_a_bad_loss_is_named(log_every):
     assert "step 2 of 4" in message
     assert "phase new_layers" in message
     assert "learning rate" in message
-    assert "lower train.baseline.new_layers.learning_rate (0.002 now)" in message
+    assert "lower train.baseline.new_layers.learning_rate (0.01 now)" in message
     assert [row["step"] for row in reported] == [1]
 
 

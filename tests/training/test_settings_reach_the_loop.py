@@ -19,7 +19,7 @@ NONE = {"enabled": False}
 ALL_LAYERS = {"new_layers": NONE, "all_layers": ONE_STEP}
 SGD = {
     "optimizer": "sgd", "schedule": "steps", "momentum": 0.0, "weight_decay": 0.0,
-    "max_steps": None,
+    "max_steps": None, "encoder_factor": 1.0, "w_factor": 1.0,
 }  # fmt: skip
 
 

@@ -46,6 +46,11 @@ KEEP_MEMORY = {
 BEFORE = {"subclass_head": "joint", "subclass_context": "image", "optimizer_state": "per_step"}
 """What held before these were settings of `train`: left out of keys, which stay as they were."""
 
+NO_CROPS = {"scale_min": 0.75, "scale_max": 1.25}
+"""What keys hold of networks that train on no crops: the first defaults, which nothing reads."""
+NO_PHASE = {"learning_rate": 0.002}
+"""What keys hold of H without a phase of new layers: likewise."""
+
 
 class Trainer(TorchTrainer):  # type: ignore[misc]
     """Ray Train's, which says at once that Ctrl-C stops it."""
@@ -172,6 +177,10 @@ def training_settings(config: Config) -> dict[str, Any]:
     if workers > 1 and not wants_gpu(config.train.gpu):
         # On CPUs batch norm uses each worker's own examples.
         settings["workers"] = workers
+    if config.examples != "crops":
+        settings |= NO_CROPS
+    if config.train.strategy == "hierarchical" and not config.train.hierarchical.new_layers.on:
+        lengths["new_layers"] |= NO_PHASE
     if config.examples == "variants":
         settings["variants"] = [config.context.variants, config.context.seed]
     return settings
