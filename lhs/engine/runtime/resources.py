@@ -121,8 +121,9 @@ def trainings_that_fit(config: Config) -> int:
         )
     if gpu:
         return shares_of(have, train.gpu_share) // workers
-    # One more core each, which reads and decodes images.
-    return max(1, int(have / (need + 1)))
+    # As many cores as it is given, or one a worker and another that reads and decodes images.
+    cores = need + 1 if train.threads is None else workers * train.threads
+    return max(1, int(have / cores))
 
 
 def _accelerators(resources: Mapping[str, float]) -> list[str]:
