@@ -110,7 +110,7 @@ def test_recipes_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(name for name, _, _ in below) == sorted(recipes())
     costs = {name: cost for name, cost, _ in below}
     assert all(costs.values()), "a recipe's header says its cost"
-    assert costs["demo"] == "about 7 minutes on two cores"
+    assert costs["demo"] == "about 5 minutes on two cores"
     # Said by the recipe that it extends.
     assert costs["barcelona-overfeat-s-lc"] == "a GPU with 8 GB for days"
     assert [name for name, cost in costs.items() if cost == OWN] == ["folder"]
