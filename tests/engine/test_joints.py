@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 
 from lhs import run
 from lhs.engine import pipeline
+from lhs.engine.cache import SUCCESS
 from lhs.engine.pipeline import Outcome
 from lhs.engine.storage import Storage
 from lhs.evaluation.model import load_model
@@ -79,7 +81,9 @@ def test_an_fcn_from_a_coarser_one_on_the_paper_s_variants(cluster: None, tmp_pa
         if load_model(path / "model").description.network.name == "fcn32s"
     ]  # fmt: skip
     assert len(coarse) == 1
-    assert {outcome.model.key.inputs["start"] for outcome in (before, after)} == {coarse[0].name}
+    for outcome in (before, after):
+        made = json.loads(Path(outcome.model.path, SUCCESS).read_text())
+        assert made["inputs"]["start"] == coarse[0].name
     assert phases_of(after) == ["fixed_w", "learned_w"]
     assert after.evaluation.counts.sum() == labelled_pixels(after)
 
@@ -110,7 +114,7 @@ def test_runs_and_sweeps_on_a_tracking_server(
         for name, value in expected.items():
             assert metrics[f"test/{name}"] == pytest.approx(value)
     [parent] = {entry.data.tags[PARENT] for entry in found if PARENT in entry.data.tags}
-    assert by_id[parent].info.run_name == "mine"
+    assert by_id[parent].info.run_name == "sweep mine"
     summary = pd.read_csv(tmp_path / "sweep" / "sweeps" / "mine" / "summary.csv")
     scores = [by_id[run_id].data.metrics["test/per_pixel"] for run_id in summary["run_id"]]
     assert scores == pytest.approx(summary["per_pixel"].tolist())

@@ -45,7 +45,6 @@ def cluster_of(monkeypatch):
         ({"CPU": 8, "GPU": 4, "accelerator_type:A100": 1}, {"accelerator": "A100"}, 4),
         ({"CPU": 8}, {"workers": "auto"}, 4),
         ({"CPU": 8, "GPU": 4}, {"workers": "auto"}, 1),
-        ({"CPU": 2}, {}, 1),
         ({"CPU": 2}, {"threads": 1}, 2),
         ({"CPU": 8}, {"threads": 2, "workers": 2}, 2),
         ({"CPU": 2}, {"threads": 4}, 1),
