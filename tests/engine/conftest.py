@@ -111,7 +111,8 @@ def training_here() -> Iterator[None]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "Trainer", TrainerHere)
-        patch.setattr(worker, "ray_train", SimpleNamespace(get_context=lambda: context))
+        train = SimpleNamespace(get_context=lambda: context, report=lambda metrics: None)
+        patch.setattr(worker, "ray_train", train)
         try:
             yield
         finally:

@@ -28,8 +28,9 @@ DAILY = ("two folders",)
     [name if name in DAILY else pytest.param(name, marks=pytest.mark.slow) for name in SOURCES],
 )
 def test_each_format_is_trained_on(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], cluster: None
-) -> None:
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], cluster: None,
+    trained_here: None,
+) -> None:  # fmt: skip
     source = made(name, tmp_path / "source")
     assert run_import(source, tmp_path / "out") == 0
     words = shlex.split(capsys.readouterr().out.splitlines()[-1])[3:]

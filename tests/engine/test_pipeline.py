@@ -52,7 +52,8 @@ def elsewhere(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Outcom
     place = tmp_path_factory.mktemp("elsewhere")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'own.db'}")
-        return again(tiny(place / "storage"), "elsewhere")
+        with training_here():
+            return again(tiny(place / "storage"), "elsewhere")
 
 
 def made_again(outcome: Outcome) -> list[str]:

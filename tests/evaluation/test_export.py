@@ -50,10 +50,10 @@ def model_of(name: str, strategy: str = "baseline", pool: SubclassPool | None = 
     [
         ("lite", "onnx", "hierarchical"),
         ("lite", "torch-export", "hierarchical"),
-        ("smp:unet", "onnx", "baseline"),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
+                ("smp:unet", "onnx", "baseline"),
                 ("lite", "torch-export", "baseline"),
                 *(
                     (f"smp:{decoder}", "onnx", "baseline")
@@ -82,7 +82,7 @@ def test_a_file_for_any_size_labels_images_of_all_sizes_as_the_model(
 @pytest.mark.parametrize(
     ("kind", "rule", "size"),
     [
-        ("onnx", "best_subclass", None),
+        pytest.param("onnx", "best_subclass", None, marks=pytest.mark.slow),
         pytest.param("onnx", "summed_probabilities", (48, 64), marks=pytest.mark.slow),
         ("torch-export", "summed_probabilities", None),
     ],

@@ -24,7 +24,7 @@ def tensor_of(image: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["fcn32s", "fcn8s"])
+@pytest.mark.parametrize("name", [pytest.param("fcn32s", marks=pytest.mark.slow), "fcn8s"])
 def test_tiles_of_an_fcn_have_no_seams(monkeypatch, name):
     """Narrower than the tiles, far longer than what a score depends on."""
     torch.manual_seed(0)
@@ -113,11 +113,11 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's counters")
 @pytest.mark.parametrize(
     ("name", "stride", "centres"),
-    [("lite", 1, 0), pytest.param("squeezenet", 8, 30_000, marks=pytest.mark.slow)],
+    [("lite", 1, 0), ("squeezenet", 8, 30_000)],
 )
 def test_a_photo_of_twelve_megapixels_fits_four_gibibytes(name, stride, centres):
     """All of the process: programs, weights, photo, labels, overlay."""

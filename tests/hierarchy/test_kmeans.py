@@ -64,7 +64,7 @@ def test_the_seed_decides(blobs):
     assert not np.array_equal(one.centres, other.centres)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_what_the_process_did_before_does_not_count(tmp_path):
     """A fit of rows without clear clusters depends on the number of threads in its last digits."""
     rows = np.random.default_rng(0).random((3000, 33)).astype(np.float32)

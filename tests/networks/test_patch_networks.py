@@ -162,7 +162,7 @@ def test_there_is_a_dense_form_at_every_stride(name, stride):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("stride", [1, 4, 8])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 4, 8])
 def test_the_dense_form_is_the_network_where_that_sees_no_padding(network, stride):
     own, dense = inner_output(network, DenseNetwork(network, stride))
     torch.testing.assert_close(dense, own, atol=1e-4, rtol=1e-4)

@@ -513,7 +513,9 @@ print((status("VmHWM") - before) / dense.memory(height, width))
 
 @pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's counters")
-@pytest.mark.parametrize("size", [(256, 320, 1), (96, 128, 4)])
+@pytest.mark.parametrize(
+    "size", [pytest.param((256, 320, 1), marks=pytest.mark.slow), (96, 128, 4)]
+)
 def test_memory_is_what_a_process_takes(size):
     """A process of its own, against the formula that tiles are cut by."""
     command = [sys.executable, "-c", PEAK, *map(str, size)]

@@ -55,8 +55,15 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("width", [400, 1400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (400, "light"),
+        (1400, "dark"),
+        pytest.param(400, "dark", marks=pytest.mark.slow),
+        pytest.param(1400, "light", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("page", ["path", "comparison", "sweep"])
 def test_all_loads_and_nothing_is_cut_off(
     page: str, width: int, scheme: str, request: pytest.FixtureRequest

@@ -89,7 +89,9 @@ BY_SGD = {"optimizer": "sgd", "hierarchical": {"fixed_w": SLOW, "learned_w": SLO
         ),
         pytest.param("hierarchical", KEPT, 4, marks=pytest.mark.slow),
         ("hierarchical", KEPT | {"ema": 0.5}, 4),
-        ("hierarchical", KEPT | BY_SGD | {"learn_w": "masked"}, 4),
+        pytest.param(
+            "hierarchical", KEPT | BY_SGD | {"learn_w": "masked"}, 4, marks=pytest.mark.slow
+        ),
         ("hierarchical", AUXILIARY, 2),
     ],
 )

@@ -584,7 +584,7 @@ def test_losses_are_read_when_they_are_logged_and_are_the_same(monkeypatch):
     assert all("w_from_one" in row for row in single)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_network_is_compiled_where_it_is_asked_for(monkeypatch):
     """With dropout's masks in it, made anew at each step by the same kernels."""
     graphs = []

@@ -235,7 +235,7 @@ def few_examples(rank, size):
     return trained(PlainNetwork(), train, data)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_frozen_phase_of_several_epochs_comes_through(tmp_path):
     """Features that were kept had owners, and a global batch may have had none of a worker's."""
     results = together(tmp_path, few_examples, size=4)

@@ -109,7 +109,7 @@ def test_images_are_taken_whole(folder, tmp_path, monkeypatch):
     np.testing.assert_array_equal(seen[0], image)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_model_of_h_is_exported_by_the_rule_that_is_asked_for(tmp_path, capsys):
     folder = tmp_path / "model"
     folder.mkdir()

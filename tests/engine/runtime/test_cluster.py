@@ -99,6 +99,7 @@ def test_a_cluster_is_named_before_it_is_joined(
         assert told == [["joining the cluster at 10.0.0.1:6379"]]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_ray_that_starts_says_nothing() -> None:
     code = CONNECT.replace("own = address()", "print(address()); sys.exit()")

@@ -61,6 +61,7 @@ def found(results: dict[str, Any], part: str) -> dict[str, Any]:
     return dict(results[part]["found"])
 
 
+@pytest.mark.slow
 def test_devices_and_an_evaluation(cluster: None, tmp_path: Path) -> None:
     """The pool of models on two logical GPUs scores as it does on CPUs, here; and CUDA is taken
     only where a GPU was booked and a card is seen: without a card and with one."""

@@ -50,6 +50,7 @@ def test_files_and_folders(query: str, tmp_path: Path) -> None:
     assert storage.address(storage.path("d")) == f"s3://{BUCKET}/files/d"
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_run_lies_on_the_store_alone_and_is_found_there_again(query: str, tmp_path: Path) -> None:
     uri = f"s3://{BUCKET}/results{query}"

@@ -179,6 +179,7 @@ for number in range(2):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_process_that_starts_ray_again_has_a_new_actor(tmp_path: Path) -> None:
     # Its id in Ray is the same both times.

@@ -207,7 +207,7 @@ def test_the_stage_takes_files_with_a_rule_and_without(cluster: None, tmp_path: 
 @pytest.mark.ray
 @pytest.mark.parametrize("rule", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_training_takes_the_subclasses_of_the_file(
-    outcome: Outcome, tmp_path: Path, rule: bool
+    outcome: Outcome, trained_here: None, tmp_path: Path, rule: bool
 ) -> None:
     """The hierarchy of a run, given to another: the same one, and the same samples' subclasses."""
     assert outcome.hierarchy is not None

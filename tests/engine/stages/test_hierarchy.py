@@ -115,6 +115,7 @@ def test_actors_cluster_as_tasks_do(prepared: SimpleNamespace) -> None:
         np.testing.assert_array_equal(actors[label].sizes, tasks[label].sizes)
 
 
+@pytest.mark.slow
 def test_an_actor_that_has_to_wait_for_its_gpu_holds_no_class_up(cluster: None) -> None:
     """Five are asked for and four CPUs are there: the classes go to those that have started."""
     found = dict(clustered_by_actors(_process, range(9), actors=5, gpus=0))

@@ -245,6 +245,7 @@ def test_no_image_needs_pseudo_labels(made: SimpleNamespace) -> None:
     assert around.dataset.scenes() == scenes.dataset.scenes()
 
 
+@pytest.mark.slow
 def test_the_experiment_takes_pseudo_labels_from_its_baseline(
     finished: list[Outcome], folder: Path, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:

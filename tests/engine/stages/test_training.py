@@ -42,6 +42,7 @@ def losses(storage: Path, workers: int) -> list[float]:
     return pd.read_parquet(f"{outcome.model.path}/history.parquet")["loss"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> None:
     """Of a network without batch norm, with its dropout."""
@@ -53,9 +54,8 @@ def test_two_workers_give_the_losses_of_one(cluster: None, tmp_path: Path) -> No
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(
-    "strategy", [pytest.param("sequential", marks=pytest.mark.slow), "hierarchical"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["sequential", "hierarchical"])
 def test_a_network_of_smp_trains_and_is_scored(
     prepared: SimpleNamespace, trained_here: None, strategy: str
 ) -> None:

@@ -83,6 +83,7 @@ def runs_of(storage: Path) -> tuple[Any, list[Any]]:
     return parent, sorted(children, key=lambda entry: entry.data.tags[TRIAL])
 
 
+@pytest.mark.slow
 def test_what_trials_share_is_made_once(whole: Path) -> None:
     stages = whole / "stages"
     made = {
@@ -104,6 +105,7 @@ def test_the_plan_says_so_before(cluster: None, tmp_path: Path) -> None:
     assert plan_text(stages, configs, trained=False) == text
 
 
+@pytest.mark.slow
 def test_the_plan_counts_what_is_there_already(whole: Path, tmp_path: Path) -> None:
     trials = trials_of(read_sweep(str(written(tmp_path, whole))))
     stages = Stages(Storage(str(whole)))
@@ -143,6 +145,7 @@ def test_results_are_those_of_single_runs(whole: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_mlflow_has_one_parent_and_its_trials(whole: Path) -> None:
     parent, children = runs_of(whole)
     assert [entry.info.status for entry in [parent, *children]] == ["FINISHED"] * 3
@@ -179,6 +182,7 @@ def test_mlflow_s_page_shows_the_trials_beside_each_other(whole: Path, tmp_path:
     assert (tmp_path / "page.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_agreement_is_of_the_two_hierarchies(whole: Path) -> None:
     frame = pd.read_csv(whole / "sweeps" / "mine" / "agreement.csv", index_col=0)
     assert frame.shape == (2, 2)
@@ -187,6 +191,7 @@ def test_agreement_is_of_the_two_hierarchies(whole: Path) -> None:
     assert 0 < frame.iloc[0, 1] < 1
 
 
+@pytest.mark.slow
 def test_a_finished_one_gives_its_results_again_and_runs_nothing(whole: Path, tmp_path, capsys):
     before = table(whole)
     path = written(tmp_path, whole)
@@ -199,6 +204,7 @@ def test_a_finished_one_gives_its_results_again_and_runs_nothing(whole: Path, tm
     assert len(runs_of(whole)[1]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
