@@ -3,6 +3,7 @@
 # make test   set up, then the suite
 # make setup  only the environment, in .venv
 # make check  lint, format and types
+# make fast   the tests that take a second at most
 # make nightly  set up, then what takes hours: slow tests, fuzz, mutations, faults, benchmarks
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := .venv/bin
 BENCHMARKS := samples clustering scale training patch_feeds pixelwise sweep
 QUICK := not (ray or real or cluster or faults or slow or thorough)
 
-.PHONY: run quick test nightly setup check
+.PHONY: run quick fast test nightly setup check
 
 run: setup
 	$(BIN)/lhs run demo
@@ -31,7 +32,11 @@ nightly: setup
 	missed=; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || missed="$$missed $$name"; done; \
 	test -z "$$missed" || { echo "missed:$$missed"; exit 1; }
 
-quick: check
+# Side by side: types take one core alone.
+quick: setup
+	$(MAKE) --no-print-directory --jobs 2 --output-sync check fast
+
+fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "$(QUICK)" --numprocesses 2
 
 check: setup
