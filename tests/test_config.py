@@ -578,6 +578,7 @@ def test_other_places_stay_as_they_are(recipe, monkeypatch):
 # Round trips
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_the_printed_configuration_is_a_recipe(name, tmp_path):
     config = load_config(name, ["hierarchy.region=inf", "data.max_train=7", "hierarchy.n_star=30"])

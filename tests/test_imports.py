@@ -161,6 +161,7 @@ def test_a_circle_is_found():
     assert circle_in(imports | {"lhs.c": {"re"}}) == []
 
 
+@pytest.mark.thorough
 def test_no_modules_import_each_other_in_a_circle():
     """At their tops or inside functions: a module is read after all that it uses."""
     paths = [path for path in MODULES if path != Path("__init__.py")]

@@ -86,6 +86,7 @@ def test_one_that_is_used_is_not(settings):
     given(*settings)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_what_recipes_hold_for_other_networks_is_left_alone(name):
     name = name.replace("NAME", "resnet50")

@@ -29,6 +29,7 @@ def check_ids(superpixels: np.ndarray, shape: tuple[int, int]) -> int:
     return len(ids)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mean_size", [30, 60, 150, 300, 301, 500, 700])
 @pytest.mark.parametrize("shape", [(256, 256), (240, 320), (213, 320)])
 def test_mean_size_is_met_on_textured_images(shape, mean_size):

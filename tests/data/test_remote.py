@@ -330,6 +330,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.thorough
 def test_nobody_there_is_no_bad_image(tmp_path: Path) -> None:
     uri = f"s3://bucket/a.png?endpoint_override=127.0.0.1:{free_port()}&scheme=http&region=x"
     adopt(Carried({uri: remote.Entry(10, 1)}, 1))

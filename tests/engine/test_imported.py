@@ -18,15 +18,9 @@ SMALL = (
 )  # fmt: skip
 
 
-DAILY = ("two folders",)
-
-
+@pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.thorough
-@pytest.mark.parametrize(
-    "name",
-    [name if name in DAILY else pytest.param(name, marks=pytest.mark.slow) for name in SOURCES],
-)
+@pytest.mark.parametrize("name", SOURCES)
 def test_each_format_is_trained_on(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], cluster: None,
     trained_here: None,

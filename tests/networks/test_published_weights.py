@@ -166,6 +166,7 @@ def torchvisions():
     gc.collect()
 
 
+@pytest.mark.thorough
 def test_vgg16_edges_computes_what_the_file_says(fcn):
     taken = load_weights(fcn, NetworkConfig(name="fcn32s", weights="edges"))
     assert set(taken) == {name for name in fcn.state_dict() if name.startswith("blocks.")}
@@ -401,6 +402,7 @@ def test_weights_are_loaded_only_where_asked_for():
     assert changed == {"encoder", "normalise"}
 
 
+@pytest.mark.thorough
 def test_the_digest_is_of_what_was_loaded_alone():
     def digest(seed, weights):
         torch.manual_seed(seed)

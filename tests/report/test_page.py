@@ -16,6 +16,8 @@ from lhs.report.hierarchy import hierarchy_section
 from lhs.report.page import render_page, render_section
 from lhs.report.wording import NOTHING, with_interval
 
+pytestmark = pytest.mark.thorough
+
 NAMES = ["sky", "<b>road</b>", "car & co", "moon"]
 COUNTS = np.array([[80, 10, 10, 0], [5, 40, 5, 0], [5, 0, 5, 0], [0, 0, 0, 0]])
 VOID_TAGS = {"meta", "link", "img", "source", "br", "input", "hr"}
@@ -207,7 +209,6 @@ def test_page_of_a_baseline_without_anything_to_compare():
     assert "To know" not in page.text
 
 
-@pytest.mark.thorough
 def test_the_report_needs_no_torch_ray_mlflow_or_pyplot():
     code = (
         "import sys, lhs.report.assemble, lhs.report.page;"

@@ -509,6 +509,7 @@ def test_steps_are_a_tenth_every_step_size():
     np.testing.assert_allclose(rate, [1e-4] * 3 + [1e-5] * 3 + [1e-6] * 2)
 
 
+@pytest.mark.thorough
 def test_sgd_is_the_papers_weight_decay_and_momentum():
     """Two steps of the last layer by hand: v = 0.9 v + g + beta theta, theta -= rate v."""
     network = new_network()

@@ -45,6 +45,7 @@ def test_the_options_reach_the_model(tmp_path: Path) -> None:
     assert load_model_for(folder, PredictOptions()).scores.pool is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     [

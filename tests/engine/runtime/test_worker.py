@@ -88,6 +88,7 @@ def test_the_job_s_precision_and_the_classes_weights(asked: dict[str, Any], tmp_
     assert (asked["pretrained"], asked["trained"]) == (True, False)
 
 
+@pytest.mark.thorough
 def test_a_network_that_starts_from_a_coarser_one_is_trained_already(
     asked: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_network_that_starts_from_a_coarser_one_is_trained_already(
     assert (asked["pretrained"], asked["trained"]) == (False, False)
 
 
+@pytest.mark.thorough
 def test_what_a_network_trains_on(
     asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +127,7 @@ def test_what_a_network_trains_on(
             assert asked["data"].given[1:3] == ("index/rows", config.context.seed)
 
 
+@pytest.mark.thorough
 def test_validation_scores_as_the_evaluation_will(asked: dict[str, Any], tmp_path: Path) -> None:
     held_out: Any = ("one", "two", "three")
     run(tmp_path, job_of(config_of("squeezenet", validate_every=2), held_out=held_out))

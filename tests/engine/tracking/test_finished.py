@@ -63,6 +63,7 @@ def damaged(facts: dict[str, Any], _: mlflow.MlflowClient) -> None:
     """The file of the facts is cut."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "change",
     [None, other_version, other_store, other_report, other_results, no_baseline, earlier_version,

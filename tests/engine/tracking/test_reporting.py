@@ -77,6 +77,7 @@ class Given:
         return []
 
 
+@pytest.mark.thorough
 def test_the_run_and_its_baseline_are_beside_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
