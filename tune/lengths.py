@@ -1,12 +1,12 @@
 """How long must a baseline train until more changes nothing?
 
     lhs sweep tune/lengths.py --recipe stanford-lite-baseline --set data.held_out=114
-    lhs sweep tune/lengths.py                                 SIFTFlow: two hours on two cores
+    lhs sweep tune/lengths.py                                 SIFTFlow: an hour or more on two cores
     ray submit cluster.yaml tune/lengths.py                   the same on a cluster
 
 Passes of all layers over the training images, each length with its own cycle of rates. Scores are
 those on training images that are held out (488 of SIFTFlow's); test images are not used.
-`tune/evidence.py` takes its lengths from here; `docs/results.md` has what was seen.
+`tune/evidence.py` takes its length of Stanford from here; `docs/results.md` has what was seen.
 """
 
 from lhs.run import run_file
