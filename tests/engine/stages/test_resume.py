@@ -106,8 +106,8 @@ def halted(driver: subprocess.Popen[str], folder: Path) -> psutil.Process:
     return psutil.Process(int((folder / "halted").read_text()))
 
 
-QUICK = (6,)
-"""Of the cases those without the mark `slow`: a worker, in the first step of H."""
+QUICK = (6, 7)
+"""Of the cases those without the mark `slow`: H, each step once, a worker and a driver."""
 
 
 def cases() -> list[Any]:
