@@ -3,7 +3,8 @@
 # make test   set up, then the suite
 # make setup  only the environment, in .venv
 # make check  lint, format and types
-# make fast   the tests that take a second at most
+# make fast   the tests that take half a second at most
+# make slow   the tests that the suite leaves out for their time
 # make nightly  set up, then what takes hours: slow tests, fuzz, mutations, faults, benchmarks
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := .venv/bin
 BENCHMARKS := samples clustering scale training patch_feeds pixelwise sweep
 QUICK := not (ray or real or cluster or faults or slow or thorough)
 
-.PHONY: run quick fast test nightly setup check
+.PHONY: run quick fast test slow nightly setup check
 
 run: setup
 	$(BIN)/lhs run demo
@@ -23,9 +24,11 @@ TWICE := OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 
 test: setup
 	$(TWICE)
 
-# Benchmarks need an idle machine, so they are last and alone; all are tried, whichever fail.
-nightly: setup
+slow: setup
 	$(TWICE) -m slow
+
+# Benchmarks need an idle machine, so they are last and alone; all are tried, whichever fail.
+nightly: slow
 	LHS_FUZZ=10000 $(TWICE) --timeout 7200 tests/fuzz
 	$(BIN)/python -m tests.mutations
 	$(BIN)/pytest -m faults

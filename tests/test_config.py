@@ -187,6 +187,7 @@ def test_thousands_of_mistakes_are_one_short_message(recipe):
     assert len(message) < 100_000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text", ["9" * 3000, "0x" + "f" * 100, "[" + "x, " * 5000 + "]", "'" + "x" * 50_000 + "'"]
 )
@@ -603,6 +604,7 @@ def test_every_field_has_its_dotted_name():
     assert not any(isinstance(value, dict) for value in dotted.values())
 
 
+@pytest.mark.thorough
 @settings(max_examples=50, deadline=None)
 @given(
     rho=st.floats(0, 1, exclude_min=True),

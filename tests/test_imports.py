@@ -201,6 +201,7 @@ def test_no_module_bears_the_name_of_a_dependency():
     assert not names & taken
 
 
+@pytest.mark.thorough
 def test_every_outside_import_is_a_declared_dependency():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]

@@ -119,6 +119,7 @@ def test_options_are_those_of_the_commands() -> None:
     assert named <= known
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("page", "line"), typed(), ids=lambda text: text)
 def test_what_is_shown_to_type_is_understood(page: str, line: str) -> None:
     words = shlex.split(line)[1:]

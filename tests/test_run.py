@@ -300,6 +300,7 @@ def test_log_lines_go_to_stderr_while_a_command_runs(
 HEAVY = "{'ray', 'torch', 'mlflow', 'numpy', 'pydantic', 'rich'}"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("argument", "unbuffered"), [("recipes", ""), ("recipes", "1"), ("--help", "")]
 )
@@ -341,6 +342,7 @@ except SystemExit:
     assert done.stdout.rstrip().endswith("set()")
 
 
+@pytest.mark.thorough
 def test_as_a_script_and_as_a_lone_copy(tmp_path: Path) -> None:
     """`ray submit` copies run.py alone; its folder must not hide what it imports."""
     script = Path(__file__).parents[1] / "lhs" / "run.py"

@@ -120,6 +120,7 @@ bind(("127.0.0.1", 0))
     assert faults(source) == []
 
 
+@pytest.mark.thorough
 def test_no_source_does() -> None:
     assert len(SOURCES) > 100
     found = {path: faults(path.read_text(encoding="utf-8")) for path in SOURCES}

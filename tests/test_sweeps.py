@@ -47,6 +47,7 @@ def test_every_file_of_tune_tells_its_command(path: Path) -> None:
     assert f"ray submit cluster.yaml tune/{path.name}" in text
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_makes_trials(path: Path) -> None:
     found = read_sweep(str(path))

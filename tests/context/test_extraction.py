@@ -91,6 +91,7 @@ def test_an_all_void_image_gives_no_rows():
         assert counts.shape == (0, 4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("region", [1, 9, 129, math.inf])
 @pytest.mark.parametrize("number", [0, 3])
 def test_histograms_count_the_window_around_each_sample(region, number):

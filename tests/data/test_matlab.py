@@ -47,6 +47,7 @@ arrays = npst.arrays(
 texts = st.lists(st.text("abcäø漢 ", max_size=9), min_size=1, max_size=5)
 
 
+@pytest.mark.thorough
 @settings(deadline=None)
 @given(arrays, texts, st.booleans(), st.sampled_from(["S", "names", "nothing"]))
 def test_a_variable_is_as_scipy_gives_it(

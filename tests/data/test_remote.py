@@ -184,6 +184,7 @@ def test_what_was_read_is_read_from_the_disk_here_and_in_other_processes(
         np.testing.assert_array_equal(one[1], other[1])
 
 
+@pytest.mark.thorough
 def test_an_import_to_a_bucket_is_that_to_a_folder(
     store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,6 +304,7 @@ def test_wrong_credentials(tmp_path: Path) -> None:
         open_dataset(folder_config(strict.uri("x")))
 
 
+@pytest.mark.thorough
 def test_missing_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

@@ -188,6 +188,7 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
+@pytest.mark.thorough
 def test_who_waits_for_a_lock_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -229,6 +229,7 @@ def test_a_model_that_is_no_folder(tmp_path):
         place.touch()
 
 
+@pytest.mark.thorough
 def test_above_255_classes_ids_have_two_bytes(tmp_path):
     classes = tuple(f"c{n}" for n in range(300))
     torch.manual_seed(0)
@@ -276,6 +277,7 @@ def test_an_image_without_pixels_is_refused(folder, shape):
         load_model(folder).predict(np.zeros(shape, np.uint8))
 
 
+@pytest.mark.thorough
 def test_lhs_load_opens_a_folder(folder):
     image = picture(40, 40)
     expected = load_model(folder).predict(image)
@@ -346,6 +348,7 @@ def test_a_description_that_says_what_cannot_be_is_named(folder, changes):
     assert str(folder / DESCRIPTION) in refused(folder)
 
 
+@pytest.mark.thorough
 def test_a_model_that_names_no_head_has_a_pyramid(tmp_path):
     network = decided(EncoderNetwork(3, 8, head="pyramid"))
     description = dataclasses.replace(
@@ -495,6 +498,7 @@ def test_a_pickle_is_refused_and_not_run(folder, how, name):
     assert not trace.exists()
 
 
+@pytest.mark.thorough
 def test_nothing_that_unpickles_is_called_on_the_way(folder, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("unpickled")
@@ -547,6 +551,7 @@ def test_bfloat16_labels_alike(pyramid_folder):
     assert (other.label_map == one.label_map).mean() > 0.9
 
 
+@pytest.mark.thorough
 def test_a_model_keeps_the_range_of_its_training_images(models, tmp_path):
     network, description = models["baseline"]
     values = np.random.default_rng(0).integers(0, 4096, (64, 96), dtype=np.uint16)

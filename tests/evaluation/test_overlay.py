@@ -1,6 +1,7 @@
 """Class colours over an image."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -13,6 +14,7 @@ COLOURS = np.array(
 VOID = 255
 
 
+@pytest.mark.thorough
 @given(
     data=st.data(),
     shape=npst.array_shapes(min_dims=2, max_dims=2, max_side=9),

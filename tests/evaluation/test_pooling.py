@@ -162,6 +162,7 @@ def test_a_patch_network_pools_at_single_pixels_and_at_a_stride(tmp_path, rule):
     assert found.known.shape == (3, len(CLASSES))
 
 
+@pytest.mark.thorough
 def test_only_a_model_with_w_has_another_rule(folder, tmp_path):
     network = build_network(NetworkConfig(channels=8, weights="none"), len(CLASSES))
     for changes in ({"strategy": "baseline"}, {"subclass_head": "auxiliary"}):

@@ -104,6 +104,7 @@ def with_checksums(data: bytes) -> bytes:
     return bytes(blocks)
 
 
+@pytest.mark.thorough
 @fuzzed(60)
 @given(tar_members, edits, st.booleans(), st.booleans())
 def test_tar(place: Path, members: list, changes: list, checked: bool, zipped: bool) -> None:

@@ -83,6 +83,7 @@ def test_damaged_coco(coco_file: tuple[Path, bytes], damage: list, background: s
     check(coco, path.parents[1], Options(background=background))
 
 
+@pytest.mark.thorough
 @fuzzed(60)
 @given(changes, st.sampled_from(["void", "car", "new"]))
 def test_changed_coco(coco_file: tuple[Path, bytes], wanted: list, background: str) -> None:
@@ -135,6 +136,7 @@ def test_damaged_labelme(labelme_file: tuple[Path, bytes], damage: list) -> None
     check(labelme, path.parent, Options(background="ground"))
 
 
+@pytest.mark.thorough
 @fuzzed(80)
 @given(changes, st.booleans())
 def test_changed_labelme(labelme_file: tuple[Path, bytes], wanted: list, inner: bool) -> None:
@@ -189,6 +191,7 @@ def tables(place: Path) -> list[tuple[Path, bytes]]:
     return [(path, path.read_bytes()) for path in paths]
 
 
+@pytest.mark.thorough
 @fuzzed(150)
 @given(edits, st.integers(0, 3), within, st.booleans())
 def test_damaged_tables(

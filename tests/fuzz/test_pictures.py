@@ -97,6 +97,7 @@ def test_most_formats_are_among_them() -> None:
     assert formats >= set(FORMATS) - {"DIB"}
 
 
+@pytest.mark.thorough
 @fuzzed(100)
 @given(encodings, edits, st.booleans(), st.sampled_from([64, 10**9]))
 def test_damaged_pictures(place: Path, which: int, damage: list, upright: bool, most: int) -> None:

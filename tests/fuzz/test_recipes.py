@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ def test_yaml(place: Path, text: str) -> None:
     check(str(path), [])
 
 
+@pytest.mark.thorough
 @fuzzed(40)
 @given(st.sampled_from(TEXTS), edits)
 def test_damaged_recipes(place: Path, text: bytes, changes: list) -> None:

@@ -34,6 +34,7 @@ def blotched(number: int, height: int = 45, width: int = 50) -> np.ndarray:
     return np.kron(small, np.ones((5, 5), int)).astype(np.uint8)[:height, :width]
 
 
+@pytest.mark.thorough
 def test_label_maps_are_sampled_on_a_grid() -> None:
     maps = [blotched(number) for number in range(8)] + [blotched(9, 3, 2)]
     made = lhs.Hierarchy.from_label_maps(iter(maps), CLASSES, step=4, **SETTINGS)
@@ -122,6 +123,7 @@ def of_the_stages(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch)
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_scenes_give_the_digest_of_the_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,7 @@ def test_a_score_sees_404_pixels_around_its_cell(coarse):
         assert rows.nonzero().flatten().tolist() == list(range(first, first + reach))
 
 
+@pytest.mark.thorough
 def test_scores_move_by_one_when_the_image_moves_by_32_pixels(coarse):
     image = image_of(480, 32)
     with torch.inference_mode():

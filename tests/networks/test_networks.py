@@ -85,6 +85,7 @@ def test_every_network_of_the_configuration_is_here():
     assert set(PATCH_NETWORKS) == set(build.PATCH_NETWORKS)
 
 
+@pytest.mark.thorough
 def test_networks_of_one_family_differ():
     first = [shapes_of(name).features[8].out_channels for name in ("clarifai", "clarifai512")]
     assert first == [384, 512]

@@ -133,6 +133,7 @@ def patch_by_patch(network: PatchNetwork, image: torch.Tensor, patch: int) -> to
 # Without padding inside
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=80)
 @given(networks(), st.integers(1, 14), st.integers(1, 14), st.integers(1, 2))
 def test_without_padding_inside_it_equals_patch_by_patch(drawn, height, width, batch):
@@ -156,6 +157,7 @@ def near_tie(scores: torch.Tensor) -> bool:
     return bool((best[:, 0] - best[:, 1]).min() < 2e-4 * max(1, float(scores.abs().max())))
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=40)
 @given(networks(), st.integers(1, 6))
 def test_pixels_of_a_patch_that_no_layer_sees_do_not_matter(drawn, more):

@@ -193,6 +193,7 @@ def test_vgg16_edges_computes_what_the_file_says(fcn):
             torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)
 
 
+@pytest.mark.thorough
 def test_vgg16_edges_has_its_first_layer_turned_from_bgr(fcn):
     load_weights(fcn, NetworkConfig(name="fcn32s", weights="edges"))
     with h5py.File(package_file(VGG16_EDGES_PACKAGE)) as file:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from lhs.report.comparison import render_comparison
 from tests.report.test_page import Page, assert_stands_alone
@@ -20,6 +21,7 @@ def csv_of(page: Page, key: str) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(base64.b64decode(link["href"].partition(",")[2])))
 
 
+@pytest.mark.thorough
 def test_settings_of_several_seeds_are_one_row_and_the_best_is_marked(
     compared: Runs, side_by_side: Runs
 ) -> None:
@@ -47,6 +49,7 @@ def test_settings_of_several_seeds_are_one_row_and_the_best_is_marked(
     assert [a["href"] for a in page.all("a") if "runs/" in a["href"]] == [r.href for r in runs]
 
 
+@pytest.mark.thorough
 def test_classes_and_images_of_single_runs(compared: Runs, side_by_side: Runs) -> None:
     runs = [compared("low", 0, 5), compared("high", 0, 9, settings={"network.name": "encoder"})]
     page = Page(render_comparison(runs, side_by_side))
@@ -79,6 +82,7 @@ def test_datasets_stand_apart_and_one_run_is_no_comparison(
     assert "Differences" not in page.text
 
 
+@pytest.mark.thorough
 def test_runs_of_earlier_versions_have_no_intervals_and_no_images(
     compared: Runs, side_by_side: Runs
 ) -> None:
@@ -90,6 +94,7 @@ def test_runs_of_earlier_versions_have_no_intervals_and_no_images(
     assert "differ most" not in page.text
 
 
+@pytest.mark.thorough
 def test_runs_of_one_title_are_numbered(compared: Runs, side_by_side: Runs) -> None:
     runs = [compared(), compared(settings={"network.name": "encoder"})]
     table = csv_of(Page(render_comparison(runs, side_by_side)), "setting_table")

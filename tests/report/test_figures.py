@@ -179,6 +179,7 @@ def test_confusion_change_is_the_difference_of_row_percents():
     assert texts(axes) == ["10", f"{MINUS}10", f"{MINUS}25", "25"]
 
 
+@pytest.mark.thorough
 def test_learned_w_shows_its_distance_from_zeros_and_ones():
     w = np.array([[1.0, 0.2, 0.9], [0.1, 1.1, 0.0]])
     history = pd.DataFrame({"step": [1, 2], "w_from_one": [0, 0.1], "w_from_zero": [0, 0.05]})
@@ -201,6 +202,7 @@ def test_per_class_change_draws_intervals_beside_the_bars():
     assert ends == [[0.1, 0.4], [0.0, 0.2], [-0.1, 0.1], [-0.2, 0.0]]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [figures.WIDE, figures.NARROW])
 def test_no_text_is_smaller_than_12_pixels(width):
     rng = np.random.default_rng(0)

@@ -105,6 +105,7 @@ def test_differences_from_the_first_setting_are_paired_by_seed() -> None:
     assert "+0.027 [" in page
 
 
+@pytest.mark.thorough
 def test_failed_trials_are_named_and_count_as_no_run() -> None:
     base, repeated, other = three()
     failed = dataclasses.replace(repeated, scores={}, error="<the training diverged>")

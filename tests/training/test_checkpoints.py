@@ -147,6 +147,7 @@ def test_a_finished_training_is_not_done_again():
     assert shelf.writes == writes + 1
 
 
+@pytest.mark.thorough
 def test_a_worker_that_only_reads_writes_nothing():
     shelf = Shelf()
     attempt("baseline", shelf)
@@ -181,6 +182,7 @@ def test_a_checkpoint_with_the_random_states_of_gpus_is_taken_up():
     assert again_losses == losses
 
 
+@pytest.mark.thorough
 def test_what_is_stored_holds_no_code():
     shelf = Shelf()
     attempt("baseline", shelf)

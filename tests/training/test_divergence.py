@@ -61,6 +61,7 @@ def test_no_phase_ends_with_weights_that_are_not_finite(ema):
         trained("baseline", on_epoch=spoil, ema=ema)
 
 
+@pytest.mark.thorough
 def test_the_last_finite_checkpoint_stays(monkeypatch):
     shelf = Shelf()
     settings = {"baseline": RATES, "max_steps": 20, "optimizer": "sgd", "schedule": "steps"}

@@ -213,6 +213,7 @@ def test_the_last_layer_has_the_outputs_of_its_target(stories):
     assert outputs["new_layers"] == outputs["all_layers"] == CLASSES
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("strategy", "phases", "fresh"),
     [
@@ -257,6 +258,7 @@ AUXILIARY = {
 }
 
 
+@pytest.mark.thorough
 def test_an_auxiliary_head_leaves_the_baselines_architecture():
     during = []
     network = new_network()
@@ -273,6 +275,7 @@ def test_an_auxiliary_head_leaves_the_baselines_architecture():
     assert "w_from_one" not in history[0]
 
 
+@pytest.mark.thorough
 def test_the_subclasses_of_an_auxiliary_head_teach_the_layers_below():
     """With alpha = 0 the class outputs learn nothing, and the encoder does."""
     before, after = new_network(), new_network()
@@ -334,6 +337,7 @@ def test_w_joins_a_kept_optimizer_in_the_second_step():
     assert [row["w_from_one"] > 0 for row in first] == [False, True]
 
 
+@pytest.mark.thorough
 def test_phase_names_epochs_and_steps_of_the_history():
     totals = []
     _, history = trained(
@@ -417,6 +421,7 @@ def test_the_same_seed_gives_the_same_loss_at_every_step():
     assert losses(8) != first
 
 
+@pytest.mark.thorough
 def test_a_phase_draws_the_same_whatever_the_length_of_the_one_before():
     """Last layers are seeded by phase, so a longer first phase does not change the next's."""
     firsts = []
@@ -497,6 +502,7 @@ def test_one_cycle_rises_to_the_peak_and_falls_to_nothing():
     assert rate[-1] < peak / 50
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_a_cycle_of_few_steps_works(steps):
     rate = rates(steps, schedule="one_cycle")
@@ -504,6 +510,7 @@ def test_a_cycle_of_few_steps_works(steps):
     assert ((rate > 0) & (rate <= 0.02)).all()
 
 
+@pytest.mark.thorough
 def test_steps_are_a_tenth_every_step_size():
     rate = rates(8, schedule="steps", step_size=3, optimizer="sgd", peak=1e-4)
     np.testing.assert_allclose(rate, [1e-4] * 3 + [1e-5] * 3 + [1e-6] * 2)

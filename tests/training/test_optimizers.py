@@ -68,6 +68,7 @@ def test_all_rates_follow_one_schedule(schedule):
         scheduler.step()
 
 
+@pytest.mark.thorough
 def test_kept_statistics_stay_and_those_of_new_layers_follow():
     for keep, expected in (("keep", set()), ("update", {"encoder statistics"})):
         network = new_network()

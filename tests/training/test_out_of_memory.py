@@ -53,6 +53,7 @@ def wide_batches(epoch):
         yield Batch(*(part.repeat(1, *[1] * (part.ndim - 3), 2, 2) for part in batch[:3]), batch[3])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("network", [plain, lambda: None])
 def test_auto_halves_and_ends_as_with_that_number_from_the_start(limit, network):
     """Also running statistics, which the failed pass moved."""

@@ -140,6 +140,7 @@ def test_a_folder_in_the_place_of_the_file_is_told_before_the_export(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dir.onnx", "model"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["torch-export", pytest.param("onnx", marks=pytest.mark.thorough)])
 def test_a_full_disk_is_told(kind, folder, tmp_path, monkeypatch, capsys):
     """The whole export would take its time: a small program stands in for the network."""

@@ -149,6 +149,7 @@ def test_an_image_gets_a_line(out: Storage, tmp_path: Path) -> None:
     assert line == "x: sea 60.0 %, sand 30.0 %, sky 10.0 %; confidence 0.46"
 
 
+@pytest.mark.thorough
 def test_the_table_keeps_the_rows_of_earlier_calls(out: Storage, tmp_path: Path) -> None:
     paths = [save_image(tmp_path / f"{name}.png", noise_image(n)) for n, name in enumerate("bca")]
     labelled(out, *paths[:2], label=1)

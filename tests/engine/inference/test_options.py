@@ -38,6 +38,7 @@ def test_how_classes_are_scored_is_part_of_the_results_description(tmp_path: Pat
         _same_settings(storage, {}, usual, "float32")
 
 
+@pytest.mark.thorough
 def test_the_options_reach_the_model(tmp_path: Path) -> None:
     folder = saved(tmp_path)
     model = load_model_for(folder, PredictOptions(class_scores="summed_probabilities"))

@@ -70,6 +70,7 @@ def test_only_the_line_about_the_log_level_is_left_out(
     assert sorted(capfd.readouterr().err.splitlines()) == ["one", "three", "two"]
 
 
+@pytest.mark.thorough
 def test_a_start_that_takes_long_is_told_meanwhile(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,6 +106,7 @@ def test_images_are_read_in_the_range_that_the_model_was_trained_with(
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / "deep.png")), expected)
 
 
+@pytest.mark.thorough
 def test_more_images_and_several_models_need_ray(
     not_started: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

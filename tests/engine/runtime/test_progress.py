@@ -145,6 +145,7 @@ def test_a_process_that_ray_is_slow_to_start_is_told_of(
         assert logged.messages == ([] if started else ["waiting for Ray to start a process"])
 
 
+@pytest.mark.thorough
 def test_workers_that_report_nothing_are_told_of_once(
     monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:

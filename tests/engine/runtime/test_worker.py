@@ -78,6 +78,7 @@ def config_of(network: str = "lite", **train: Any) -> Config:
     )
 
 
+@pytest.mark.thorough
 def test_the_job_s_precision_and_the_classes_weights(asked: dict[str, Any], tmp_path: Path) -> None:
     config = config_of(class_weights=[1.0, 3.0], alpha=0.5, seed=4)
     run(tmp_path, job_of(config))

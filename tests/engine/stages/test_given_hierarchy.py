@@ -99,6 +99,7 @@ def checked(hierarchy: Hierarchy, folder: Path, images: Sequence[str]) -> list[d
     ).to_pylist()  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_maps_are_checked_and_copied(tmp_path: Path) -> None:
     dataset = tiny_dataset()
     hierarchy, _ = clusters_file(tmp_path, dataset)

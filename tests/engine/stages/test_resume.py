@@ -23,7 +23,7 @@ import ray
 
 from lhs.config import Config
 from lhs.engine import pipeline
-from tests.engine.conftest import isolated, tiny
+from tests.engine.conftest import isolated, tiny, training_here
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -59,12 +59,13 @@ def experiment(storage: Path, strategy: str) -> Config:
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """For a strategy: the storage of a run that nobody disturbed."""
+    """For a strategy: the storage of a run that nobody disturbed, its training in one process."""
 
     @functools.cache
     def made(strategy: str) -> Path:
         folder = tmp_path_factory.mktemp(f"undisturbed-{strategy}")
-        pipeline.run(experiment(folder, strategy), strategy)
+        with training_here():
+            pipeline.run(experiment(folder, strategy), strategy)
         return folder
 
     return made

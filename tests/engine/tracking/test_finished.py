@@ -107,6 +107,7 @@ def test_it_is_the_same_run_with_the_same_results(
         assert before is None
 
 
+@pytest.mark.thorough
 def test_a_finished_run_needs_no_ray(
     checked_stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:

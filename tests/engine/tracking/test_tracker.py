@@ -199,6 +199,7 @@ def test_a_store_that_can_not_be_reached(tmp_path: Path, monkeypatch: pytest.Mon
         pass
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(120)
 def test_a_server_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
