@@ -257,8 +257,12 @@ def test_report_and_tables(
     calls.replace("lhs.engine.tracking.comparison.compare_runs", "the page")
     calls.replace("lhs.engine.tracking.comparison.write_tables", [table])
     calls.replace("lhs.engine.tracking.keeping.keep_runs", [table])
+    evidence = {"toy": SimpleNamespace(contrasts=["a contrast"])}
+    calls.replace("lhs.report.contrasts.read_evidence", evidence)
     calls.replace("lhs.report.evidence_tables.evidence_tables", {"toy": "its tables"})
     calls.replace("lhs.report.evidence_tables.page_with", "after")
+    calls.replace("lhs.report.figures.contrasts", "a figure")
+    calls.replace("lhs.report.figures.to_png", b"drawn")
     calls.type("report", "one", "two", "--storage", str(tmp_path / "s"))
     storage, runs = calls.given("compare_runs")
     assert (storage.root, runs) == (str(tmp_path / "s"), ["one", "two"])
@@ -271,9 +275,13 @@ def test_report_and_tables(
     storage, runs, out = calls.given("keep_runs")
     assert (storage.root, runs, out) == (str(tmp_path / "s"), ["one"], tmp_path / "k")
     calls.type("tables", str(tmp_path), "--page", str(page))
-    assert calls.given("evidence_tables") == (tmp_path,)
+    assert calls.given("read_evidence") == (tmp_path,)
+    assert calls.given("evidence_tables") == (evidence,)
     assert calls.given("page_with") == ("before", {"toy": "its tables"})
+    assert calls.given("contrasts") == ({"toy": ["a contrast"]},)
+    assert calls.given("to_png") == ("a figure",)
     assert page.read_text() == "after"
+    assert page.with_suffix(".png").read_bytes() == b"drawn"
     for words in ([str(tmp_path)], ["one", "--keep", str(tmp_path / "k")]):
         capsys.readouterr()
         assert main(["tables", *words, "--out", str(tmp_path / "o")]) == 2

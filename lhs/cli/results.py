@@ -31,7 +31,9 @@ def add_commands(commands: Group) -> None:
         "--keep", metavar="FOLDER", help="write each run as FOLDER/DATASET/RUN.json instead"
     )
     paper.add_argument(
-        "--page", metavar="FILE", help="a folder's tables: also put them into this Markdown page"
+        "--page",
+        metavar="FILE",
+        help="a folder's tables: also put them into this Markdown page, and a figure beside it",
     )
     text = "after a storage was moved or copied: let MLflow find the files of its older runs"
     moved = add_command(commands, "mend", mend, text)
@@ -63,18 +65,24 @@ def report(options: Namespace) -> int:
 
 
 def _evidence(folder: Path, page: str | None) -> int:
+    from lhs.report.contrasts import read_evidence
     from lhs.report.evidence_tables import evidence_tables, page_with
 
-    found = evidence_tables(folder)
+    evidence = read_evidence(folder)
+    found = evidence_tables(evidence)
     print("\n".join(f"## {dataset}\n\n{text}\n" for dataset, text in found.items()))
     if page:
+        from lhs.report.figures import contrasts, to_png
+
         path = Path(os.path.expanduser(page))
+        figure = contrasts({dataset: one.contrasts for dataset, one in evidence.items()})
         try:
             text = path.read_text(encoding="utf-8")
             path.write_text(page_with(text, found), encoding="utf-8")
+            path.with_suffix(".png").write_bytes(to_png(figure))
         except OSError as error:
             raise UserError(f"--page {page}: {error.strerror}") from None
-        print(f"written   {path}")
+        print(f"written   {path}\nwritten   {path.with_suffix('.png')}")
     return 0
 
 

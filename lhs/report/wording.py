@@ -6,6 +6,7 @@ import math
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
+SCORE_NAMES = {"per_pixel": "per pixel", "per_class": "per class"}
 
 
 def score(value: float) -> str:

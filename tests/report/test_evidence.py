@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import runpy
@@ -10,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
 from lhs.errors import UserError
 from lhs.evaluation.metrics import scores
 from lhs.loading import load_config
+from lhs.report.contrasts import Evidence, read_evidence
 from lhs.report.evidence import (
     KeptRun,
     Planned,
@@ -26,6 +29,7 @@ from lhs.report.evidence import (
     write_run,
 )
 from lhs.report.evidence_tables import dataset_tables, evidence_tables, page_with
+from lhs.report.figures import contrasts, to_png
 from lhs.report.statistics import bootstrap, holm, resampled
 from lhs.run import main
 
@@ -158,7 +162,7 @@ def cells(text: str, first: str) -> list[list[str]]:
 @pytest.mark.thorough
 def test_means_and_differences_of_seeds_are_scipy_s() -> None:
     runs = three_variants()
-    text = dataset_tables("synthetic", runs, Planned(primary=PRIMARY))
+    text = dataset_tables("synthetic", Evidence(runs, Planned(primary=PRIMARY)))
     found = {
         (run.variant, run.settings["train.seed"]): scores(run.counts.sum(axis=0)) for run in runs
     }
@@ -199,7 +203,7 @@ def test_folds_are_pooled_and_bootstrapped_over_all_images() -> None:
         for fold in range(1, 6)
     ]  # fmt: skip
     planned = Planned(primary=PRIMARY)
-    text = dataset_tables("stanford", runs, planned)
+    text = dataset_tables("stanford", Evidence(runs, planned))
     pooled = [
         np.concatenate([run.counts for run in runs if run.variant == v]) for v in ("s", "control")
     ]
@@ -211,14 +215,14 @@ def test_folds_are_pooled_and_bootstrapped_over_all_images() -> None:
     assert row[3] == f"{expected.low:+.4f} to {expected.high:+.4f}"
     assert row[5:] == ["", "30 images, 1 seed"]
     # Not all folds of the control: no difference.
-    assert not cells(dataset_tables("stanford", runs[:-1], planned), row[0])
+    assert not cells(dataset_tables("stanford", Evidence(runs[:-1], planned)), row[0])
     assert cells(text, "paper: FCN+H+LC (R=129)")[0][1:3] == ["0.882", "0.843"]
 
 
 def test_missing_contrasts_count_in_the_correction() -> None:
     runs = [run for run in three_variants() if run.variant != "restart"]
     planned_runs = [(v, seed, None) for v in ("s", "control", "restart") for seed in range(4)]
-    text = dataset_tables("synthetic", runs, Planned(runs=planned_runs, primary=PRIMARY))
+    text = dataset_tables("synthetic", Evidence(runs, Planned(runs=planned_runs, primary=PRIMARY)))
     pairs = [[r for r in runs if r.variant == v] for v in ("s", "control")]
     p_values = [
         stats.ttest_rel(
@@ -237,7 +241,7 @@ def test_classes_of_few_images_are_named_and_absent_ones_left_out() -> None:
     counts[:, 5] = 0
     counts[2:, 6] = 0
     counts[:2, 6, 6] = 9
-    text = dataset_tables("synthetic", [kept("s", 0, counts)], Planned())
+    text = dataset_tables("synthetic", Evidence([kept("s", 0, counts)], Planned()))
     assert not cells(text, "class 5")
     assert cells(text, "class 6")[0][1] == "2"
     assert re.search(r"Fewer than 5 test images.*: .*class 6", text)
@@ -246,16 +250,16 @@ def test_classes_of_few_images_are_named_and_absent_ones_left_out() -> None:
 def test_twins_and_other_images_are_refused() -> None:
     runs = three_variants(1)
     with pytest.raises(UserError, match="runs s-0 and s-0 have the same settings, seed and fold"):
-        dataset_tables("synthetic", [*runs, runs[0]], Planned())
+        dataset_tables("synthetic", Evidence([*runs, runs[0]], Planned()))
     other = kept("control", 0, runs[1].counts, "hierarchy.rho=0.8", images=["x"] * 12)
     with pytest.raises(UserError, match="s and control, seed 0: scored on different test images"):
-        dataset_tables("synthetic", [runs[0], other], Planned(primary=PRIMARY))
+        dataset_tables("synthetic", Evidence([runs[0], other], Planned(primary=PRIMARY)))
 
 
 def test_networks_are_not_compared_and_one_variant_of_two_says_what_differs() -> None:
     runs = three_variants(2)
     runs.append(kept("s", 0, runs[0].counts, "hierarchy.rho=0.9", "network.channels=64", run="x"))
-    text = dataset_tables("synthetic", runs, Planned(primary=PRIMARY))
+    text = dataset_tables("synthetic", Evidence(runs, Planned(primary=PRIMARY)))
     assert len(cells(text, "s: channels=64")) == 1
     assert len(cells(text, "s: channels=null \N{MINUS SIGN} control")) == 2
     assert not cells(text, "s: channels=64 \N{MINUS SIGN} control")
@@ -272,10 +276,11 @@ def test_the_command_prints_the_tables_and_puts_them_into_a_page(
     page = tmp_path / "page.md"
     page.write_text("before\n\n<!-- tables of synthetic -->\nold\n<!-- end -->\nafter\n")
     assert main(["tables", str(tmp_path / "kept"), "--page", str(page)]) == 0
-    [text] = evidence_tables(tmp_path / "kept").values()
+    [text] = evidence_tables(read_evidence(tmp_path / "kept")).values()
     assert text in capsys.readouterr().out
     start = "before\n\n<!-- tables of synthetic -->\n\n"
     assert page.read_text() == f"{start}{text}\n\n<!-- end -->\nafter\n"
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
     page.write_text("no place")
     assert main(["tables", str(tmp_path / "kept"), "--page", str(page)]) == 2
     assert "found 0 places for synthetic" in capsys.readouterr().err
@@ -288,7 +293,12 @@ def test_the_command_prints_the_tables_and_puts_them_into_a_page(
 def test_the_results_page_holds_what_the_repository_s_evidence_gives() -> None:
     """After new runs: lhs tables docs/evidence --page docs/results.md"""
     page = PAGE.read_text(encoding="utf-8")
-    assert page_with(page, evidence_tables(TOP / "docs" / "evidence")) == page
+    evidence = read_evidence(TOP / "docs" / "evidence")
+    assert page_with(page, evidence_tables(evidence)) == page
+    figure = contrasts({dataset: one.contrasts for dataset, one in evidence.items()})
+    drawn, shown = to_png(figure), PAGE.with_suffix(".png").read_bytes()
+    pixels = [np.asarray(Image.open(io.BytesIO(png))) for png in (drawn, shown)]
+    np.testing.assert_array_equal(*pixels)
 
 
 def test_kept_files_of_the_repository_are_small() -> None:

@@ -9,6 +9,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from lhs.report import figures
+from lhs.report.contrasts import Contrast
+from lhs.report.statistics import Difference
 from lhs.report.wording import MINUS, NOTHING
 
 NAMES = ["sky", "road", "car", "<b>sun</b>", "price in $ and $"]
@@ -295,3 +297,39 @@ def test_importance_has_a_bar_a_setting():
     assert bar_lengths(figure.axes[0], "width") == [0.75, 0.25]
     assert texts(figure.axes[0]) == ["75 %", "25 %"]
     assert figure.axes[0].get_yticklabels()[0].get_text() == "lr.rate"
+
+
+def contrast(name, score, mean, half, *, primary=False):
+    difference = Difference(mean, mean - half, mean + half, 0.5, 5)
+    return Contrast(name, score, difference, None, "5 seeds", primary, math.nan)
+
+
+def test_contrasts_show_each_difference_with_its_interval_below_its_dataset():
+    found = {
+        "first": [
+            contrast("$a$ - b", "per_pixel", 0.01, 0.02, primary=True),
+            contrast("$a$ - b", "per_class", -0.03, 0.01, primary=True),
+            contrast("c - b", "per_pixel", 0.0, 0.005),
+            contrast("c - b", "per_class", 0.02, math.nan),
+        ],
+        "of one seed": [contrast("a - b", "per_pixel", 0.5, math.nan)],
+        "last": [contrast("a - b", "per_class", 0.04, 0.01)],
+    }
+    figure = figures.contrasts(found)
+    pixel, by_class = figure.axes
+    names = [label.get_text() for label in pixel.get_yticklabels()]
+    assert names == ["first", "$a$ - b", "c - b", "last", "a - b"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["per pixel", "per class"]
+
+    def drawn(axes):
+        dots = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "o"]
+        ends = [one.get_segments()[0][:, 0] for one in axes.collections]
+        return [(place, x, *end) for (x, place), end in zip(dots, ends, strict=True)]
+
+    np.testing.assert_allclose(drawn(pixel), [(1, 0.01, -0.01, 0.03), (2, 0, -0.005, 0.005)])
+    np.testing.assert_allclose(drawn(by_class), [(1, -0.03, -0.04, -0.02), (4, 0.04, 0.03, 0.05)])
+    colours = [to_rgba(one.get_color()[0]) for one in pixel.collections]
+    assert colours == [to_rgba(figures.LIGHT.loss), to_rgba(figures.LIGHT.common)]
+    assert pixel.get_ylim()[0] > pixel.get_ylim()[1], "the first on top"
+    png_size(figure)
+    png_size(figures.contrasts({}))

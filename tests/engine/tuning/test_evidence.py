@@ -9,6 +9,7 @@ from scipy.stats import ttest_rel
 
 from lhs import run
 from lhs.evaluation.metrics import scores
+from lhs.report.contrasts import read_evidence
 from lhs.report.evidence import read_planned, read_runs
 from lhs.report.evidence_tables import evidence_tables
 
@@ -55,7 +56,7 @@ def test_three_variants_of_two_seeds_and_their_intervals(
     runs = read_runs(tmp_path / "kept" / "synthetic")
     assert len(runs) == 6
     assert len(read_planned(tmp_path / "kept" / "synthetic").runs) == 6
-    text = evidence_tables(tmp_path / "kept")["synthetic"]
+    text = evidence_tables(read_evidence(tmp_path / "kept"))["synthetic"]
     assert "Missing" not in text
     for control in ("s-random", "baseline-restart"):
         pair = [
@@ -79,7 +80,7 @@ def test_three_variants_of_two_seeds_and_their_intervals(
 
 def test_the_whole_protocol(cluster: None, tmp_path: Path) -> None:
     assert swept(tmp_path, "whole", None) == 0
-    text = evidence_tables(tmp_path / "kept")["synthetic"]
+    text = evidence_tables(read_evidence(tmp_path / "kept"))["synthetic"]
     assert "Missing" not in text
     for name in ("baseline", "s-sn", "s-ic", "h-lc", "h-random", "h-classes"):
         assert f"| {name} |" in text
