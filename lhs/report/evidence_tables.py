@@ -158,20 +158,22 @@ def _missing(runs: Sequence[KeptRun], planned: Planned) -> str:
         (run.variant, run.settings["train.seed"], run.settings[FOLD] if folded else None)
         for run in runs
     }
-    planned_of: dict[str, list[tuple[int, int | None]]] = {}
-    missing: dict[str, list[str]] = {}
-    for variant, seed, fold in planned.runs:
-        planned_of.setdefault(variant, []).append((seed, fold))
-        if (variant, seed, fold) not in there:
-            text = f"seed {seed}" + (f" fold {fold}" if fold else "")
-            missing.setdefault(variant, []).append(text)
-    if not missing:
+    listed, count = [], 0
+    for variant in dict.fromkeys(name for name, *_ in planned.runs):
+        of_variant = [run for run in planned.runs if run[0] == variant]
+        missing = [run for run in of_variant if run not in there]
+        count += len(missing)
+        if not missing:
+            continue
+        parts = []
+        for seed in dict.fromkeys(seed for _, seed, _ in missing):
+            folds = [fold for _, other, fold in missing if other == seed]
+            whole = len(folds) == sum(other == seed for _, other, _ in of_variant)
+            parts.append(f"seed {seed}" + ("" if whole else f" fold {', '.join(map(str, folds))}"))
+        text = "all" if len(missing) == len(of_variant) else " and ".join(parts)
+        listed.append(f"{variant} ({text})")
+    if not listed:
         return ""
-    listed = [
-        f"{variant} ({'all' if len(some) == len(planned_of[variant]) else ', '.join(some)})"
-        for variant, some in missing.items()
-    ]
-    count = sum(map(len, missing.values()))
     return f"Missing, {count} of {len(planned.runs)} planned runs: {'; '.join(listed)}."
 
 

@@ -236,6 +236,17 @@ def test_missing_contrasts_count_in_the_correction() -> None:
     assert "Missing, 6 of 12 planned runs: s (seed 3); control (seed 3); restart (all)." in text
 
 
+def test_missing_folds_are_named_by_seed() -> None:
+    planned = [(v, seed, fold) for v in ("s", "c") for seed in range(2) for fold in range(1, 6)]
+    runs = [
+        kept("s", 0, realistic(6, 8), f"data.stanford.fold={fold}", recipe="stanford-lite-s-lc",
+             run=f"s {fold}")
+        for fold in (1, 3)
+    ]  # fmt: skip
+    text = dataset_tables("stanford", Evidence(runs, Planned(runs=planned)))
+    assert "Missing, 18 of 20 planned runs: s (seed 0 fold 2, 4, 5 and seed 1); c (all)." in text
+
+
 def test_classes_of_few_images_are_named_and_absent_ones_left_out() -> None:
     counts = realistic(12, 8, 0, 64)
     counts[:, 5] = 0
