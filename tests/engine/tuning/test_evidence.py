@@ -24,7 +24,7 @@ whole = runpy.run_path({path!r})["SWEEP"][-1]
 chosen = [
     (name, trial)
     for name, trial in zip(whole.protocol.variants, whole.trials)
-    if name in {variants!r} and trial["train.seed"] < 2
+    if name in ({variants!r} or [name]) and trial["train.seed"] < {seeds}
 ]
 names, trials = zip(*chosen)
 SWEEP = replace(whole, trials=trials, protocol=replace(whole.protocol, variants=names))
@@ -37,22 +37,19 @@ SMALL = (
 )  # fmt: skip
 
 
-def swept(folder: Path, name: str, variants: list[str] | None) -> int:
-    """Run the sweep's trials of two seeds, of some variants or all, into `folder/kept`."""
-    path = EVIDENCE
-    if variants is not None:
-        path = folder / "some.py"
-        path.write_text(SWEEP.format(path=str(EVIDENCE), variants=variants))
+def swept(folder: Path, name: str, variants: list[str], seeds: int) -> int:
+    """Run the sweep's trials of some seeds, of some variants or all, into `folder/kept`."""
+    path = folder / "some.py"
+    path.write_text(SWEEP.format(path=str(EVIDENCE), variants=variants, seeds=seeds))
     settings = [text for key in (f"storage={folder / name}", *SMALL) for text in ("--set", key)]
     kept = str(folder / "kept")
-    recipe = ["--recipe", "demo"] if variants is None else []
-    return run.main(["sweep", str(path), *recipe, "--name", name, "--keep", kept, *settings])
+    return run.main(["sweep", str(path), "--name", name, "--keep", kept, *settings])
 
 
 def test_three_variants_of_two_seeds_and_their_intervals(
     cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert swept(tmp_path, "first", ["baseline-restart", "s-lc", "s-random"]) == 0
+    assert swept(tmp_path, "first", ["baseline-restart", "s-lc", "s-random"], 2) == 0
     runs = read_runs(tmp_path / "kept" / "synthetic")
     assert len(runs) == 6
     assert len(read_planned(tmp_path / "kept" / "synthetic").runs) == 6
@@ -72,14 +69,14 @@ def test_three_variants_of_two_seeds_and_their_intervals(
         assert line.endswith("| 2 seeds |")
     # Another storage, the same evidence: nothing is trained again.
     capsys.readouterr()
-    assert swept(tmp_path, "again", ["baseline-restart", "s-lc", "s-random"]) == 0
+    assert swept(tmp_path, "again", ["baseline-restart", "s-lc", "s-random"], 2) == 0
     assert "6 trials are kept in" in capsys.readouterr().err
     assert not (tmp_path / "again" / "stages" / "model").exists()
     assert len(read_runs(tmp_path / "kept" / "synthetic")) == 6
 
 
-def test_the_whole_protocol(cluster: None, tmp_path: Path) -> None:
-    assert swept(tmp_path, "whole", None) == 0
+def test_every_variant(cluster: None, tmp_path: Path) -> None:
+    assert swept(tmp_path, "whole", [], 1) == 0
     text = evidence_tables(read_evidence(tmp_path / "kept"))["synthetic"]
     assert "Missing" not in text
     for name in ("baseline", "s-sn", "s-ic", "h-lc", "h-random", "h-classes"):
