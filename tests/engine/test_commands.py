@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -204,18 +205,24 @@ def interrupted(
         process = subprocess.Popen(
             [sys.executable, "-m", "lhs", *command], env=isolated(**variables),
             start_new_session=True, stdout=file, stderr=subprocess.STDOUT,
+            # Where the tests run in the background, a child would inherit that SIGINT is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
     limit = time.monotonic() + 200
-    while not begun(log.read_text()):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < limit, log.read_text()
-        time.sleep(0.05)
-    if by is signal.SIGINT:
-        os.killpg(process.pid, by)
-    else:
-        process.send_signal(by)
-    code = process.wait(timeout=60)
-    return code, log.read_text()
+    try:
+        while not begun(log.read_text()):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < limit, log.read_text()
+            time.sleep(0.05)
+        if by is signal.SIGINT:
+            os.killpg(process.pid, by)
+        else:
+            process.send_signal(by)
+        return process.wait(timeout=60), log.read_text()
+    finally:
+        # One that was not stopped would take its cores from all other tests.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def states(storage: Path) -> list[str]:
