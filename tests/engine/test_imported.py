@@ -18,9 +18,15 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
+DAILY = ("two folders",)
+
+
 @pytest.mark.ray
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "name",
+    [name if name in DAILY else pytest.param(name, marks=pytest.mark.slow) for name in SOURCES],
+)
 def test_each_format_is_trained_on(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], cluster: None,
     trained_here: None,

@@ -39,7 +39,6 @@ def large(folder: Path) -> Path:
     return root
 
 
-@pytest.mark.slow
 def test_a_run_on_resized_images(cluster: None, trained_here: None, tmp_path: Path) -> None:
     root = large(tmp_path / "large")
     config = tiny(

@@ -23,8 +23,8 @@ def tensor_of(image: np.ndarray) -> torch.Tensor:
 # Tiles
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["fcn32s", "fcn8s"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", [pytest.param("fcn32s", marks=pytest.mark.slow), "fcn8s"])
 def test_tiles_of_an_fcn_have_no_seams(monkeypatch, name):
     """Narrower than the tiles, far longer than what a score depends on."""
     torch.manual_seed(0)

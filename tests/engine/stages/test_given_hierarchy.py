@@ -205,9 +205,8 @@ def test_the_stage_takes_files_with_a_rule_and_without(cluster: None, tmp_path: 
         stages.make(HIERARCHY, other)
 
 
-@pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.parametrize("rule", [True, False])
+@pytest.mark.parametrize("rule", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_training_takes_the_subclasses_of_the_file(
     outcome: Outcome, trained_here: None, tmp_path: Path, rule: bool
 ) -> None:

@@ -264,7 +264,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]
     server.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(200)
 def test_metrics_of_a_time_without_the_store_arrive_later(
     served: TrackingServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
