@@ -16,7 +16,7 @@ SWEEP = Sweep(
     name="lengths",
     recipe="siftflow-lite-baseline",
     always={"data.held_out": 488, "report.baseline": "none", "train.threads": 1},
-    trials=[{"train.baseline.all_layers.epochs": epochs} for epochs in (24, 12, 6)],
+    trials=[{"train.baseline.all_layers.epochs": epochs} for epochs in (24, 12, 6, 3)],
 )
 
 if __name__ == "__main__":

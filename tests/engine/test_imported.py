@@ -1,4 +1,4 @@
-"""What `lhs data import` writes goes through the hierarchy and a short training."""
+"""What `lhs data import` writes goes through a short run with its hierarchy."""
 
 from __future__ import annotations
 
@@ -37,6 +37,5 @@ def test_each_format_is_trained_on(
     given = [text for text in words[1::2] if not text.startswith("train.")]
     settings = [*given, *SMALL, f"storage={tmp_path / 'storage'}"]
     arguments = [word for text in settings for word in ("--set", text)]
-    assert main(["hierarchy", "folder", *arguments]) == 0
     assert main(["run", "folder", *arguments]) == 0
     assert "per_pixel" in capsys.readouterr().out

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -47,9 +49,10 @@ def seeded(finished: list[Outcome], folder: Path) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def elsewhere(prepared: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The tiny experiment in another storage, without a baseline, tracked in a store of its own."""
     place = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(prepared.config.storage, place / "storage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'own.db'}")
         with training_here():

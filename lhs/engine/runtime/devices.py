@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import socket
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from lhs.networks.precision import Precision
 
+NO_DRIVER = "Found no NVIDIA driver"
+"""How torch says that a machine has none."""
 QUERY_SHARE = 0.001
 """Share of a GPU that a task reserves only to query it; other shares leave room for it."""
 
@@ -25,13 +28,45 @@ def granted_device() -> torch.device:
 
     Ray leaves all GPUs visible to processes that reserved none, and it can have *logical* GPUs on
     machines without a card.
+
+    Raises
+    ------
+    UserError
+        If torch cannot use the card, for example because its driver is too old for torch.
     """
     import torch
 
     if not ray.is_initialized():
         return torch.device("cpu")
     granted = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-    return torch.device("cuda" if granted and torch.cuda.is_available() else "cpu")
+    if not granted or not usable(torch.cuda):
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def usable(cuda: Any) -> bool:
+    """Whether torch sees a card; false without NVIDIA's driver: then the GPU is a logical one.
+
+    Raises
+    ------
+    UserError
+        If there is a driver, and torch cannot use it: Ray counts such a card too.
+    """
+    if cuda.is_available():
+        return True
+    try:
+        cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split(". ")[0]
+    else:
+        reason = "torch sees no card"
+    if NO_DRIVER in reason:
+        return False
+    raise UserError(
+        f"{socket.gethostname()}: Ray counts a GPU here, and torch can't use it: {reason}; update "
+        "NVIDIA's driver (clusters/README.md says to which), or give train.gpu=false to a run or a "
+        "sweep"
+    )
 
 
 @functools.cache

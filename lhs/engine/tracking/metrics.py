@@ -28,7 +28,14 @@ from lhs.engine.pyfunc import save_pyfunc
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.registry import register
-from lhs.engine.tracking.tracker import Tracker, find_runs, metric_rows, unanswered, with_retries
+from lhs.engine.tracking.tracker import (
+    Tracker,
+    find_runs,
+    metric_rows,
+    unanswered,
+    with_retries,
+    workers_reach,
+)
 from lhs.training.phases import target_of
 
 # Training workers import this file.
@@ -80,7 +87,7 @@ def log_training(
     tracker: Tracker, storage: Storage, model: StageResult, config: Config, example: np.ndarray
 ) -> None:
     """Log a trained model as an MLflow model, for `runs:/RUN_ID`, and its curves if an earlier run
-    trained it.
+    trained it or its workers could not log them.
 
     Parameters
     ----------
@@ -94,7 +101,7 @@ def log_training(
         (H, W, 3) uint8, an image, of which a part becomes the model's input example.
     """
     with storage.as_local(model.path) as folder, tempfile.TemporaryDirectory() as scratch:
-        if model.reused:
+        if model.reused or not workers_reach(tracker.uri, storage):
             _log_history(tracker, pd.read_parquet(folder / "history.parquet"), config.train)
         part = example[None, :EXAMPLE, :EXAMPLE]
         save_pyfunc(folder / "model", Path(scratch) / "model", part)

@@ -23,6 +23,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy.exc import SQLAlchemyError
 
 from lhs.config import Config
+from lhs.engine.runtime.cluster import cluster_nodes
 from lhs.engine.storage import Storage, explained
 from lhs.engine.tracking.machine import system_metrics
 from lhs.engine.tracking.moved import artifact_place, keep_experiment_here, keep_run_here
@@ -67,6 +68,12 @@ def tracking_uri(storage: Storage) -> str:
     with explained(storage.uri, storage.option):
         folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def workers_reach(uri: str, storage: Storage) -> bool:
+    """Whether every worker can write to the store: a server, a file in a storage that all nodes
+    mount, or a file on the only node."""
+    return not uri.startswith("sqlite:") or storage.local or len(cluster_nodes()) == 1
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from lhs.engine.inference import prediction
 from lhs.engine.inference.prediction import predict_files
 from lhs.engine.inference.tta import PredictOptions
 from lhs.engine.runtime import cluster as ray_cluster
-from lhs.engine.runtime.model_pool import in_this_process, over_images
-from lhs.engine.runtime.progress import opened
+from lhs.engine.runtime.model_pool import in_this_process
 from lhs.evaluation.model import save_model
 from tests.data.builders import noise_image, save_image
 from tests.engine.runtime.test_model_pool import Note
@@ -47,18 +46,6 @@ def test_the_steps_of_a_job(tmp_path: Path) -> None:
         {"name": "d5", "state": "made", "text": "[135, 1]"},
     ]
     assert shown == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.ray
-def test_the_same_as_over_images(cluster: None, tmp_path: Path) -> None:
-    items = [f"i{number}" for number in range(7)]
-    (tmp_path / "here").mkdir()
-    (tmp_path / "there").mkdir()
-    here = in_this_process(Note(str(tmp_path / "here")), items, lambda _: None, batch=3)
-    with opened() as progress:
-        job = Note(str(tmp_path / "there"))
-        there = over_images(job, items, progress, batch=3, gpu=False).take_all()
-    assert sorted(there, key=lambda row: row["name"]) == here
 
 
 @pytest.mark.thorough

@@ -20,6 +20,7 @@ from lhs.engine.runtime.model_pool import (
     ImageJob,
     StoredModel,
     groups,
+    in_this_process,
     over_images,
     stored_model,
 )
@@ -152,13 +153,18 @@ def test_a_resumed_run_is_the_undisturbed_one(
     assert {path.stem for path in killed.glob("*.read")} == {"i4", "i5", "i6", "i7"}
 
 
-def test_where_all_is_done_no_model_is_loaded(cluster: None, tmp_path: Path) -> None:
+def test_the_same_as_in_this_process_and_where_all_is_done_no_model_is_loaded(
+    cluster: None, tmp_path: Path
+) -> None:
     items = [*ITEMS, "bad0"]
     first = rows_of(tmp_path / "out", items, 3)
     assert first["bad0"] == ("failed", "bad0: unreadable")
     assert {state for name, (state, _) in first.items() if name != "bad0"} == {"made"}
     # On a CPU each went through alone.
     assert all(text.endswith(", 1]") for name, (_, text) in first.items() if name != "bad0")
+    (tmp_path / "here").mkdir()
+    here = in_this_process(Note(str(tmp_path / "here")), items, lambda _: None, batch=3)
+    assert {row["name"]: (row["state"], row["text"]) for row in here} == first
     (tmp_path / "out" / "loaded").unlink()
     second = rows_of(tmp_path / "out", ITEMS, 3)
     assert set(second.values()) == {("kept", first[name][1]) for name in ITEMS}

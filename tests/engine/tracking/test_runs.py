@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -28,7 +29,8 @@ from lhs.engine.cache import SUCCESS, Stages
 from lhs.engine.stage import StageResult
 from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import machine
+from lhs.engine.tracking import machine, metrics
+from lhs.engine.tracking import tracker as tracker_module
 from lhs.engine.tracking.metrics import (
     change_metrics,
     class_metrics,
@@ -41,7 +43,7 @@ from lhs.engine.tracking.metrics import (
 from lhs.engine.tracking.parameters import origin_tags, parameters
 from lhs.engine.tracking.registry import registered_name
 from lhs.engine.tracking.summary import compare_lines, print_summary
-from lhs.engine.tracking.tracker import Tracker, tracked
+from lhs.engine.tracking.tracker import Tracker, tracked, workers_reach
 from lhs.evaluation.description import ModelDescription
 from lhs.evaluation.metrics import scores
 from lhs.evaluation.model import save_model
@@ -245,9 +247,27 @@ def test_the_losses_of_the_steps_of_s_and_of_h_have_names_of_their_own() -> None
 # The model
 
 
-def test_a_model_has_an_example_and_requirements_and_is_registered_once(
-    run: Tracker, storage: Storage, config: Config, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("uri", "place", "nodes", "reached"),
+    [
+        ("sqlite:////home/me/mlflow.db", "s3://bucket/lhs", 2, False),
+        ("sqlite:////home/me/mlflow.db", "s3://bucket/lhs", 1, True),
+        ("http://10.0.0.5:5000", "s3://bucket/lhs", 2, True),
+        ("sqlite:////mnt/all/mlflow.db", "/mnt/all", 2, True),
+    ],
+)
+def test_workers_reach_a_server_or_a_file_that_their_node_has(
+    uri: str, place: str, nodes: int, reached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tracker_module, "cluster_nodes", lambda: [{"CPU": 2.0}] * nodes)
+    storage: Any = SimpleNamespace(local="://" not in place)
+    assert workers_reach(uri, storage) == reached
+
+
+def test_a_model_has_an_example_and_requirements_and_is_registered_once(
+    run: Tracker, storage: Storage, config: Config, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     caplog.set_level(logging.INFO, logger="lhs")
     image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
     model = result(storage, "model", "k1", True)
@@ -259,6 +279,18 @@ def test_a_model_has_an_example_and_requirements_and_is_registered_once(
         for name in ("train/subclass_loss", "train/class_loss")
     }
     assert history == {"train/subclass_loss": [(3, 4.0)], "train/class_loss": [(3, 1.5)]}
+
+    # Of a model that was trained now, they were logged by its workers.
+    with tracked(config, storage, "synthetic", "live") as live:
+        log_training(live, storage, dataclasses.replace(model, reused=False), config, image)
+    assert client.get_metric_history(live.run_id, "train/class_loss") == []
+    # Unless these lay on other machines than the store.
+    monkeypatch.setattr(metrics, "workers_reach", lambda *_: False)
+    with tracked(config, storage, "synthetic", "late") as late:
+        log_training(late, storage, dataclasses.replace(model, reused=False), config, image)
+    [point] = client.get_metric_history(late.run_id, "train/class_loss")
+    assert (point.step, point.value) == (3, 1.5)
+    monkeypatch.undo()
 
     asked = config.model_copy(update={"tracking": type(config.tracking)(register=True)})
     for _ in range(2):
