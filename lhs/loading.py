@@ -30,7 +30,10 @@ STDIN = "-"
 """A recipe that is read from the standard input."""
 EXTENDS = "extends"
 """The key of a recipe that names the one it changes."""
-PATHS = ("storage", "data.root", "data.folder.path", "network.weights_file")
+PATHS = (
+    "storage", "data.root", "data.folder.path", "hierarchy.file", "hierarchy.subclass_maps",
+    "network.weights_file",
+)  # fmt: skip
 """Settings that name files and folders: relative ones in a recipe's file start at its folder."""
 REMOVED = {"train.features_gb": "features of frozen layers are computed at every step"}
 """Settings of earlier versions that recipes and stored runs may have, and what holds now."""

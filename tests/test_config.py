@@ -537,6 +537,7 @@ def test_one_void_id_is_stored_as_before():
 PLACES = """
 storage: results
 data: {root: ../data, folder: {path: ., scenes: names.csv}}
+hierarchy: {kind: file, file: mine/hierarchy.json, subclass_maps: mine/maps}
 network: {weights_file: nets/vgg.pt}
 """
 
@@ -553,6 +554,8 @@ def test_relative_paths_in_a_recipe_start_at_its_folder(recipe, tmp_path, monkey
         # Relative to the folder of the dataset.
         assert config.data.folder.scenes == "names.csv"
         assert config.network.weights_file == str(tmp_path / "nets/vgg.pt")
+        assert config.hierarchy.file == str(tmp_path / "mine/hierarchy.json")
+        assert config.hierarchy.subclass_maps == str(tmp_path / "mine/maps")
     config = load_config(str(path), ["data.folder.path=here", "storage=there"])
     assert (config.data.folder.path, config.storage) == ("here", "there")
 

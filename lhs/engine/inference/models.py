@@ -64,5 +64,8 @@ def model_folder(address: str) -> Iterator[Path]:
                 )
             )
         except (MlflowException, OSError) as error:
-            raise UserError(f"{address}: no model there in the store {uri}: {error}") from None
+            raise UserError(
+                f"{address}: no model there in the store {uri}: {error}; if the run has another "
+                "storage, set LHS_STORAGE to it, or give the model's folder"
+            ) from None
         yield folder
