@@ -178,6 +178,96 @@ MUTATIONS = (
         '"w_from_one": apart[self.ones].mean(),', '"w_from_one": apart[self.zeros].mean(),',
         ("tests/networks/test_hierarchical.py",),
     ),
+    Mutation(
+        "S trains on the classes in its subclass phases", "training/trainer.py",
+        'if self.phase.target == "subclass":', "if False:", (REACH,),
+    ),
+    Mutation(
+        "subclasses have no weights", "training/loop.py",
+        "subclass_weights = weights[matrix.argmax(0).to(device)]", "pass", (REACH,),
+    ),
+    Mutation(
+        "the loss is divided by pixels without weights", "training/trainer.py",
+        "pixel_count(batch.labels, counted, self.class_weights)",
+        "pixel_count(batch.labels, counted, None)", (REACH,),
+    ),
+    Mutation(
+        "dropout has one mask for all steps", "training/trainer.py",
+        "mask_keys(self.config.seed, step, number, batch.places)",
+        "mask_keys(self.config.seed, 0, number, batch.places)", (REACH,),
+    ),
+    Mutation(
+        "a validation does not see the moving average", "training/trainer.py",
+        "model = self.model if self.average is None else self.average.module",
+        "model = self.model", ("tests/training/test_optimizers.py",),
+    ),
+    Mutation(
+        "workers with batch norm pass unequally often", "training/trainer.py",
+        "return min(-(-largest // self.micro_batch), size // workers)",
+        "return -(-largest // self.micro_batch)", ("tests/training/test_parallel.py",),
+    ),
+    Mutation(
+        "every step writes a checkpoint once it was time", "training/checkpoints.py",
+        "        self.write(stream.getvalue())\n        self.written = time.monotonic()",
+        "        self.write(stream.getvalue())", ("tests/training/test_checkpoints.py",),
+    ),
+    Mutation(
+        "images of one height are taken for one size", "training/variants.py",
+        "groups.setdefault(example.label_map.shape, [])",
+        "groups.setdefault(example.label_map.shape[:1], [])", ("tests/training/test_variants.py",),
+    ),
+    Mutation(
+        "random weights keep their statistics", "training/checking.py",
+        'if config.network.weights == "none":', "if False:", ("tests/training/test_batch_norm.py",),
+    ),
+    Mutation(
+        "tiles one below another are cut elsewhere", "evaluation/scoring.py",
+        "top - y : below - y, left - x", "0 : below - top, left - x",
+        ("tests/evaluation/test_scoring.py",),
+    ),
+    Mutation(
+        "features are read in the wrong row", "evaluation/variation.py",
+        "rows = centres[:, 0]", "rows = centres[:, 1]", ("tests/evaluation/test_variation.py",),
+    ),
+    Mutation(
+        "mirrored views at other scales stay mirrored", "evaluation/prediction.py",
+        "for plane in np.array(part)", "for plane in np.array(one.probabilities)",
+        ("tests/evaluation/test_prediction.py",),
+    ),
+    Mutation(
+        "scores lose digits", "evaluation/metrics.py",
+        "correct = np.diagonal(counts).astype(np.float64)",
+        "correct = np.diagonal(counts).astype(np.float32)",
+        ("tests/evaluation/test_metrics.py",),
+    ),
+    Mutation(
+        "a trial whose process died is not failed", "engine/tuning/trials.py",
+        'if not result.error and "failed" not in (result.metrics or {}):',
+        'if "failed" not in (result.metrics or {}):', ("tests/engine/tuning/test_trials.py",),
+    ),
+    Mutation(
+        "two proposals share one trial", "engine/tuning/trial_ids.py",
+        "self.begun.pop(self.assigned[trial_id], None)", "pass",
+        ("tests/engine/tuning/test_trials.py",),
+    ),
+    Mutation(
+        "what another run made meanwhile is deleted as stale", "engine/cache.py",
+        "                self._known.stale.pop(key.digest, None)\n                result = self",
+        "                result = self", ("tests/engine/test_cache.py",),
+    ),
+    Mutation(
+        "a lead that includes zero is not said", "report/compared.py",
+        "elif gap.low <= 0:", "elif False:", ("tests/report/test_compared.py",),
+    ),
+    Mutation(
+        "curves of workers on other machines are lost", "engine/tracking/metrics.py",
+        "if model.reused or not workers_reach(tracker.uri, storage):", "if model.reused:",
+        ("tests/engine/tracking/test_runs.py",),
+    ),
+    Mutation(
+        "a card that torch can't use is a CPU", "engine/runtime/devices.py",
+        "if NO_DRIVER in reason:", "if reason:", ("tests/engine/runtime/test_devices.py",),
+    ),
 )  # fmt: skip
 
 

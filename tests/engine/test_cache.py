@@ -226,6 +226,26 @@ def test_another_run_that_was_faster_wins(
     assert Stages(storage).find(declared(build), Config()) is not None
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_another_run_made_while_this_one_waited_is_taken(
+    storage: Storage, build: Any, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    if damaged:
+        path = Stages(storage).make(declared(build), Config()).path
+        storage.write(f"{path}/{SUCCESS}", b"null")
+    before, waited = build.builder.calls, []
+
+    def locked(self: Storage, *names: str) -> Any:
+        if not waited:
+            waited.append(names)
+            Stages(storage).make(declared(build), Config())
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(Storage, "locked", locked)
+    assert Stages(storage).make(declared(build), Config()).reused
+    assert build.builder.calls == before + 1
+
+
 def test_path_and_uri_are_the_same_storage(storage: Storage, build: Any) -> None:
     as_uri = Storage(f"file://{storage.root}")
     assert as_uri.root == storage.root

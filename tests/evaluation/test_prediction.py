@@ -60,6 +60,12 @@ def test_predictions_are_averaged():
     np.testing.assert_allclose(found.probabilities[:2], 0.5, atol=1e-6)
 
 
+@pytest.mark.parametrize("scales", [(1.0,), (2.0,), (0.5, 2.0)])
+def test_mirrored_views_are_mirrored_back_at_every_scale(scales):
+    found = average_predictions(by_column, noise_image(1, 4, 6), flip=True, scales=scales)
+    np.testing.assert_allclose(found.probabilities[:2], 0.5, atol=1e-5)
+
+
 def test_every_scale_is_predicted_and_resized_to_the_image():
     seen = []
 

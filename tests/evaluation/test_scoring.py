@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lhs.evaluation.scoring import PixelScores, SummedNetwork
+from lhs.networks.base import SceneNetwork
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.fcn import FCN
 from lhs.networks.squeezenet import squeezenet
@@ -21,6 +22,36 @@ def tensor_of(image: np.ndarray) -> torch.Tensor:
 
 
 # Tiles
+
+
+class Blurred(SceneNetwork):
+    """Scores every pixel from 4 pixels around it."""
+
+    multiple, reach = 4, 8
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Conv2d(3, 2, 9, padding=4)
+
+    def forward_features(self, image):
+        return (image,)
+
+    def forward_head(self, features):
+        return self.last(features[0])
+
+    def last_layers(self):
+        return [self.last]
+
+
+@pytest.mark.parametrize("sides", [(12, 60), (60, 12), (44, 60)])
+def test_tiles_have_no_seams_across_and_down(monkeypatch, sides):
+    torch.manual_seed(0)
+    scores, image = PixelScores(Blurred().eval()), tensor_of(noise_image(1, *sides))
+    with torch.inference_mode():
+        whole = scores.grid(image).rows(0, sides[0])
+        monkeypatch.setattr("lhs.evaluation.scoring.TILE", 16)
+        tiled = scores.grid(image).rows(0, sides[0])
+    torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.thorough

@@ -66,7 +66,7 @@ def test_folds_have_other_images_and_so_no_bootstrap(compared: Any) -> None:
     assert not math.isnan(setting.interval("per_pixel")[0])
 
 
-def test_the_best_and_what_cannot_be_told_from_it(compared: Any) -> None:
+def test_the_best_and_those_next_to_it(compared: Any) -> None:
     names = ("a", "b", "c", "d", "e")
     settings = settings_of(
         [
@@ -81,3 +81,9 @@ def test_the_best_and_what_cannot_be_told_from_it(compared: Any) -> None:
     assert "includes zero" not in pixel
     assert "flatters" in last
     assert verdicts(settings[:1]) == []
+
+
+def test_a_lead_whose_interval_includes_zero_is_said(compared: Any) -> None:
+    two = settings_of([compared(name, 0, 8, settings={"network.name": name}) for name in "ab"])
+    pixel = verdicts(two)[0]
+    assert pixel.endswith("; the interval of its lead over b includes zero.")

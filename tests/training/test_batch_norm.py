@@ -25,6 +25,11 @@ def checked(network=None, **train):
         ({}, {"batch_size": 4, "micro_batch": 1, **SMALLEST}),
         ({}, {"batch_size": 5, "micro_batch": 2, **SMALLEST}),
         ({}, {"batch_size": 4, "workers": 4, "gpu": False, **SMALLEST}),
+        # Random weights have no statistics to keep.
+        (
+            {"name": "smp:unet", "weights": "none"},
+            {"batch_size": 1, "encoder_statistics": "keep", **SMALLEST},
+        ),
         (DEEPLAB, {"batch_size": 1}),
         (DEEPLAB, {"batch_size": 1, "encoder_statistics": "keep"}),
         (DEEPLAB, {"batch_size": 1, "examples": "variants"}),
@@ -45,6 +50,7 @@ def test_a_single_value_is_refused(network, train):
         ({}, {"batch_size": 4, "workers": 4, **SMALLEST}),
         (DEEPLAB, {"batch_size": 2}),
         ({"name": "smp:unet"}, {"batch_size": 1}),
+        ({"name": "smp:unet"}, {"batch_size": 1, "encoder_statistics": "keep", **SMALLEST}),
         # Without batch norm.
         ({"name": "fcn16s"}, {"batch_size": 1}),
         ({"name": "squeezenet"}, {"batch_size": 1}),

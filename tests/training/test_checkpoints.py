@@ -1,12 +1,13 @@
 """A training that is killed anywhere and started again ends as one that was not."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from lhs.training.checkpoints import Checkpoints
+from lhs.training.checkpoints import Checkpoints, TrainState
 from lhs.training.loop import train
 from tests.training.test_loop import (
     AUXILIARY,
@@ -191,3 +192,18 @@ def test_what_is_stored_holds_no_code():
         "position", "model", "optimizer", "schedule", "random", "history",
     }  # fmt: skip
     assert np.isfinite([row["loss"] for row in state["history"]]).all()
+
+
+def test_the_time_counts_from_the_last_checkpoint(monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("lhs.training.checkpoints.time", clock)
+    kept = Shelf().checkpoints(minutes=1, steps=None)
+    layer = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    now[0] = 61.0
+    assert kept.due(1)
+    kept.save(TrainState(), layer, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1), [])
+    assert not kept.due(2)
+    now[0] = 122.0
+    assert kept.due(3)

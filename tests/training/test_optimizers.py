@@ -113,3 +113,19 @@ def test_a_phase_ends_with_the_moving_average():
             share = min(decay, 1 - (1 + step) ** (-2 / 3))
             average = share * average + (1 - share) * state[name]
         torch.testing.assert_close(tensor, average.float(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.thorough
+def test_an_epoch_is_scored_by_the_moving_average():
+    network, raw, seen = new_network(), [], []
+    trained(
+        "baseline", network, lambda row, total: raw.append(snapshot(network)),
+        on_epoch=lambda epoch, phase, model: seen.append(snapshot(model)), max_steps=None, ema=0.5,
+        baseline={"new_layers": {"epochs": 0}, "all_layers": {"epochs": 2}},
+    )  # fmt: skip
+    average = raw[0]["last.weight"].double()
+    for step, state in enumerate(raw[1:3], 1):
+        share = min(0.5, 1 - (1 + step) ** (-2 / 3))
+        average = share * average + (1 - share) * state["last.weight"]
+    torch.testing.assert_close(seen[0]["last.weight"], average.float(), rtol=1e-4, atol=1e-6)
+    assert not torch.equal(seen[0]["last.weight"], raw[2]["last.weight"])

@@ -1,6 +1,7 @@
 """Workers (gloo, processes of their own) train as one does with the same global batch."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from lhs.networks.base import SceneNetwork
 from lhs.networks.build import build_network
 from lhs.networks.patch import BatchDropout
 from lhs.networks.weights import load_weights
-from lhs.training import parallel
+from lhs.training import parallel, trainer
 from lhs.training.data_source import Batch
 from lhs.training.decoded import TrainingScenes
 from lhs.training.loop import train
@@ -305,3 +306,16 @@ def test_alone_nothing_changes():
     value = torch.ones(2)
     assert torch.equal(total(value), value)
     assert world() == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("batch", "workers", "most", "passes"),
+    [(7, 1, 2, 4), (8, 4, 1, 2), (7, 4, 1, 1), (7, 2, 2, 2), (8, 2, None, 1)],
+)
+def test_workers_with_batch_norm_pass_equally_often(monkeypatch, batch, workers, most, passes):
+    """So often that the one with the fewest images has one for each pass."""
+    monkeypatch.setattr(trainer, "world", lambda: (0, workers))
+    made = SimpleNamespace(
+        micro_batch=most, model=nn.BatchNorm2d(3), data=SimpleNamespace(batch_size=batch)
+    )
+    assert trainer.PhaseTrainer._gradient_accumulation_steps(made) == passes

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lhs.networks.patch import BatchDropout
+from lhs.networks.patch import BatchDropout, mask_keys
 from lhs.training.data_source import Batch
 from lhs.training.loop import train
 from tests.training.test_loop import CLASSES, CPU, MATRIX, PARENTS, VOID, GivenSource, config_of
@@ -48,7 +48,7 @@ class Stepped:
     """A network before and after one step, the step's loss, and how many images went through at
     once."""
 
-    def __init__(self, strategy: str, trained: bool = False, **settings):
+    def __init__(self, strategy: str, trained: bool = False, weights=None, **settings):
         self.network, self.sizes = network(), []
         self.before = copy.deepcopy(self.network)
         self.fresh = 0
@@ -67,7 +67,7 @@ class Stepped:
         _, history = train(
             self.network, config_of(strategy, **SGD | settings), classes=CLASSES,
             matrix=None if strategy == "baseline" else MATRIX, void=VOID, data=source,
-            device=CPU, on_step=lambda row, total: None, trained=trained,
+            device=CPU, on_step=lambda row, total: None, trained=trained, class_weights=weights,
         )  # fmt: skip
         self.loss = history[0]["loss"]
 
@@ -86,14 +86,78 @@ class Stepped:
             torch.testing.assert_close(after, before - RATE * gradient, rtol=1e-4, atol=1e-6)
 
 
-def cross_entropy(scores, target, labels):
+def cross_entropy(scores, target, labels, weights=None):
     return functional.cross_entropy(
-        scores, target.masked_fill(labels == VOID, VOID), ignore_index=VOID
+        scores, target.masked_fill(labels == VOID, VOID), weights, ignore_index=VOID
     )
 
 
 def of_classes(scores, batch):
     return cross_entropy(scores, batch.labels, batch.labels)
+
+
+WEIGHTS = torch.tensor([0.5, 3.0, 1.5])
+OF_SUBCLASSES = WEIGHTS[torch.tensor(PARENTS)]
+
+
+def test_class_weights_reach_the_loss_of_a_baseline_and_of_h():
+    def classes(scores, batch):
+        return cross_entropy(scores, batch.labels, batch.labels, WEIGHTS)
+
+    def both(scores, batch):
+        summed = torch.einsum("ln,bnyx->blyx", MATRIX, scores)
+        fine = cross_entropy(scores, batch.subclasses, batch.labels, OF_SUBCLASSES)
+        return fine + cross_entropy(summed, batch.labels, batch.labels, WEIGHTS)
+
+    Stepped("baseline", weights=WEIGHTS, baseline=ALL_LAYERS).check(classes)
+    phases = {"fixed_w": ONE_STEP, "learned_w": NONE}
+    Stepped("hierarchical", weights=WEIGHTS, alpha=1.0, hierarchical=phases).check(both)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_s_learns_the_subclasses_then_the_classes(weighted):
+    phases = {
+        "subclass_new_layers": NONE, "subclass_all_layers": ONE_STEP,
+        "class_last_layer": ONE_STEP, "class_all_layers": NONE,
+    }  # fmt: skip
+    made, starts = network(), []
+    reset = made.reset_classifier
+
+    def kept(outputs):
+        reset(outputs)
+        starts.append(copy.deepcopy(made))
+
+    made.reset_classifier = kept
+    source = GivenSource(batch_of_four)
+    source.steps_per_epoch, source.batch_size = 1, 4
+    _, history = train(
+        made, config_of("sequential", **SGD, sequential=phases), classes=CLASSES, matrix=MATRIX,
+        void=VOID, data=source, device=CPU, on_step=lambda row, total: None,
+        class_weights=WEIGHTS if weighted else None,
+    )  # fmt: skip
+    (batch,) = batch_of_four(0)
+    targets = ((batch.subclasses, OF_SUBCLASSES), (batch.labels, WEIGHTS))
+    for start, row, (target, weights) in zip(starts, history, targets, strict=True):
+        scores = functional.interpolate(start(batch.images.float()), size=(32, 32), mode="bilinear")
+        expected = cross_entropy(scores, target, batch.labels, weights if weighted else None)
+        assert row["loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_masks_are_new_at_every_step_in_every_layer_and_by_the_seed():
+    made, seen = network(), []
+    for layer in made.modules():
+        if isinstance(layer, BatchDropout):
+            layer.register_forward_pre_hook(lambda layer, _: seen.append(layer.keys.tolist()))
+    phases = {"new_layers": NONE, "all_layers": {"steps": 3, "learning_rate": 1e-3}}
+    train(
+        made, config_of("baseline", **SGD, seed=3, baseline=phases), classes=CLASSES, matrix=None,
+        void=VOID, data=GivenSource(lambda epoch: itertools.repeat(next(batch_of_four(0)), 3)),
+        device=CPU, on_step=lambda row, total: None,
+    )  # fmt: skip
+    assert seen == [
+        mask_keys(3, step, layer, torch.arange(4)).tolist()
+        for step in range(3) for layer in range(2)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 3.0])

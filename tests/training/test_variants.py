@@ -104,11 +104,25 @@ def test_an_epoch_brings_every_variant_at_most_once_whole():
         np.testing.assert_array_equal(labels.numpy(), example.label_map)
 
 
+class Mixed(Noise):
+    """Scenes of three sizes, two of one height."""
+
+    @property
+    def shape(self):
+        return ((32, 64), (32, 96), (64, 64))[int(self.id) % 3]
+
+
 def test_images_of_one_size_lie_together():
-    for share in source(batch_size=10).batches(0, 0):
-        shapes = [tuple(part.labels.shape[1:]) for part in share]
-        assert sorted(shapes) == sorted(set(shapes))
-        assert set(shapes) <= {(64, 64), (64, 64), (48 + 16, 50 + 14)}
+    scenes = [Mixed(id=str(number), split="train", num_classes=4) for number in range(6)]
+    train = build_config({"train": {"batch_size": 9}}).train
+    kept = TrainingScenes(scenes, None, 1)
+    mixed = VariantSource(kept, CONTEXT, VOID, VOID, 32, False, train=train)
+    for share, order in zip(mixed.batches(0, 0), mixed.shuffled(0).tolist(), strict=True):
+        sizes = [scenes[number // 3].shape for number in order]
+        assert len(share) == len(set(sizes)) > 1
+        for part in share:
+            size = tuple(part.labels.shape[1:])
+            assert [sizes[place] for place in part.places.tolist()] == [size] * len(part.labels)
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])

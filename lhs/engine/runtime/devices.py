@@ -57,7 +57,7 @@ def usable(cuda: Any) -> bool:
     try:
         cuda.init()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).split(". ")[0]
+        reason = str(error).split(". ")[0].rstrip(".")
     else:
         reason = "torch sees no card"
     if NO_DRIVER in reason:
