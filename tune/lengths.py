@@ -6,7 +6,7 @@
 
 Passes of all layers over the training images, each length with its own cycle of rates. Scores are
 those on training images that are held out (488 of SIFTFlow's); test images are not used.
-`tune/evidence.py` takes its length of Stanford from here; `docs/results.md` has what was seen.
+`tune/evidence.py` takes its lengths from here; `docs/results.md` has what was seen.
 """
 
 from lhs.run import run_file
