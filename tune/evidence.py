@@ -9,8 +9,9 @@
 Each variant has a control that lacks one thing alone: S is compared with the same phases on random
 subclasses and on the classes themselves. All variants of a dataset train equally many steps, and
 equally many of all layers (but `baseline-frozen`, which never trains its encoder). Rates are the
-recipes'. All have 12 epochs, six for each part of S: by `tune/lengths.py` six are enough on Stanford,
-and three are too few on SIFTFlow.
+recipes'. All have 12 epochs, six for each part of S: by `tune/lengths.py` six are enough on
+Stanford, and three are too few on SIFTFlow.
+
 Each finished trial is kept as a file below `docs/evidence`, and a trial that is there is not run
 again; `lhs tables docs/evidence` makes the tables.
 """
