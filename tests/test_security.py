@@ -157,6 +157,7 @@ def test_no_part_of_the_package_listens() -> None:
             assert "mlflow ui" not in line or "--host" not in line, path
 
 
+@pytest.mark.thorough
 def test_the_page_of_lhs_view_is_served_to_this_machine_alone() -> None:
     calls = [
         node

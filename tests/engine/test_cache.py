@@ -194,6 +194,7 @@ stages.Stages(storage).make(stages.Stage(name="samples", build=build), Config())
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["build", "rename"])
 def test_a_killed_run_leaves_nothing_that_counts(storage: Storage, build: Any, moment: str) -> None:
     done = subprocess.run(

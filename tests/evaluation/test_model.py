@@ -601,6 +601,7 @@ def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return found.reshape(*array.shape[:-2], *size).numpy()
 
 
+@pytest.mark.thorough
 def test_a_large_image_is_resized_and_labelled_at_its_full_size(resizing):
     model, without = resizing
     assert (model.description.long_side, without.description.long_side) == (96, None)
@@ -622,6 +623,7 @@ def test_a_large_image_is_resized_and_labelled_at_its_full_size(resizing):
     np.testing.assert_array_equal(labels.numpy(), found.label_map)
 
 
+@pytest.mark.thorough
 def test_an_image_that_is_small_enough_is_labelled_as_it_is(resizing):
     model, without = resizing
     image = picture(64, 96)
@@ -636,6 +638,7 @@ def test_labels_of_two_bytes_are_enlarged():
     assert found.numpy().tolist() == expected
 
 
+@pytest.mark.thorough
 def test_patches_of_superpixels_are_cut_from_the_resized_image(resizing, monkeypatch):
     model, _ = resizing
     image = picture(128, 192)

@@ -79,6 +79,7 @@ def test_descriptions(
     check(place, json.dumps(tree).encode(), parts[1])
 
 
+@pytest.mark.thorough
 @fuzzed(15)
 @given(edits, st.booleans())
 def test_damaged_weights(
@@ -91,6 +92,7 @@ def test_damaged_weights(
     check(place, parts[0], length + header + weights[8 + size :])
 
 
+@pytest.mark.thorough
 @fuzzed(15)
 @given(changes)
 def test_headers_of_weights(place: Path, parts: tuple[bytes, bytes], wanted: list) -> None:

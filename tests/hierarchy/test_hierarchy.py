@@ -164,6 +164,7 @@ def test_windows_may_be_counted_in_another_map():
     assert (subclass_map[labelled] != hierarchy.relabel(label_map)[labelled]).any()
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=30)
 @given(LABEL_MAPS, st.integers(0, 20))
 def test_samples_and_pixels_get_the_same_subclass(label_map, seed):

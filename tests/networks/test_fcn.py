@@ -264,6 +264,7 @@ def test_a_coarser_network_of_other_classes_gives_its_lower_layers_alone(coarse,
     assert taken == set(middle.state_dict()) - last
 
 
+@pytest.mark.thorough
 def test_a_new_head_ignores_finer_maps_and_interpolates(fine):
     fine.reset_classifier(OUTPUTS)
     assert not any(parameter.any() for parameter in fine.score_pool.parameters())

@@ -118,6 +118,7 @@ def test_scores_have_the_networks_stride(name, down, across):
         assert scores.shape == (2, OUTPUTS, height // stride, width // stride)
 
 
+@pytest.mark.thorough
 def test_forward_is_the_head_on_the_features(network):
     image = image_for(network)
     with torch.inference_mode():
@@ -222,6 +223,7 @@ def test_dropout_is_the_networks_own_or_what_was_asked_for(name):
     assert rates(shapes_of(name, dropout=0.0)) == {0.0}
 
 
+@pytest.mark.thorough
 def test_the_same_seed_builds_the_same_network():
     states = []
     for seed in (1, 1, 2):

@@ -135,6 +135,7 @@ def inner(name: str) -> tuple[int, int, int]:
     return reach, start, -(-start // stride)
 
 
+@pytest.mark.thorough
 def test_an_output_has_a_gradient_from_its_receptive_field_alone(network):
     reach, start, place = inner(network.name)
     first = place * network.stride - start

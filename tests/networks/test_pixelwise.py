@@ -176,6 +176,7 @@ def test_pixels_of_a_patch_that_no_layer_sees_do_not_matter(drawn, more):
 # With padding inside
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=60)
 @given(networks(padded=True, most_stride=6), st.integers(1, 4), st.integers(1, 9))
 def test_it_equals_the_network_at_every_shift_stitched(drawn, rows, columns):
@@ -208,6 +209,7 @@ def test_it_equals_the_network_at_every_shift_stitched(drawn, rows, columns):
 # Every n-th pixel
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=60)
 @given(networks(padded=True, strides=(1, 2)), st.integers(1, 9), st.integers(1, 9))
 def test_every_nth_pixel_is_the_nth_of_all(drawn, rows, columns):

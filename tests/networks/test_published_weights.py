@@ -244,6 +244,7 @@ def test_where_nothing_can_be_downloaded_the_message_says_what_to_do(fcn, monkey
 # timm
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "config",
     [

@@ -356,6 +356,7 @@ def test_no_weights_are_taken_where_none_are_asked_for():
     assert sums(network) == before
 
 
+@pytest.mark.thorough
 def test_of_an_fcn_all_but_the_scores_and_their_upsampling_must_be_there(tmp_path):
     with torch.device("meta"):
         network = FCN("fcn8s", 2)

@@ -83,6 +83,7 @@ def test_folds_and_seeds_that_the_hierarchy_follows_are_repetitions() -> None:
     assert setting_frame([trial(1, 0.5), trial(2, 0.7)])["runs"].tolist() == [2]
 
 
+@pytest.mark.thorough
 def test_differences_from_the_first_setting_are_paired_by_seed() -> None:
     first, second = [0.80, 0.83, 0.85], [0.81, 0.85, 0.90]
     trials = [trial(n, score, hierarchy__rho=0.9, train__seed=n) for n, score in enumerate(first)]
@@ -155,6 +156,7 @@ def test_agreement_of_a_textbook_case() -> None:
     assert frame.to_numpy().diagonal() == pytest.approx(1)
 
 
+@pytest.mark.thorough
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30))
 def test_agreement_does_not_depend_on_ids(pairs: list[tuple[int, int]]) -> None:

@@ -168,6 +168,7 @@ def test_a_network_of_smp_trains_as_lite_does(strategy):
     assert network.last.out_channels == (CLASSES if strategy == "sequential" else 5)
 
 
+@pytest.mark.thorough
 def test_every_weight_of_a_trained_part_moves():
     """No tensor is forgotten by the optimizer."""
 

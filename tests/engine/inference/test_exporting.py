@@ -128,6 +128,7 @@ def test_a_model_of_h_is_exported_by_the_rule_that_is_asked_for(tmp_path, capsys
     assert "class_scores = best_subclass" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_folder_in_the_place_of_the_file_is_told_before_the_export(
     folder, tmp_path, monkeypatch, capsys
 ):
@@ -159,6 +160,7 @@ def resizing(folder: Path, long_side: int) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"long_side": long_side}))
 
 
+@pytest.mark.thorough
 def test_a_size_above_the_training_s_is_refused(folder, capsys):
     resizing(folder, 64)
     command = ["export", str(folder), "--format", "torch-export", "--size", "48", "96"]

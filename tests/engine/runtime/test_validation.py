@@ -26,6 +26,7 @@ def scenes():
     return open_dataset(load_config("demo", settings).data).split("test")
 
 
+@pytest.mark.thorough
 def test_resized_images_are_scored_at_their_full_size() -> None:
     settings = ["data.synthetic.height=80", "data.synthetic.width=112", "data.held_out=3"]
     small, whole = (
@@ -122,6 +123,7 @@ def test_an_auxiliary_head_is_not_scored(scenes) -> None:
     assert found == by_hand(scenes, lambda pixels: scored(pixels)[:, :14])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stride", [4, 8])
 def test_a_patch_network_is_scored_at_the_stride_that_is_asked_for(scenes, stride):
     """A random network, whose label map hangs on the stride."""

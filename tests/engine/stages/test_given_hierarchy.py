@@ -73,6 +73,7 @@ def given(storage: Path, file: Path, maps: Path | None = None, **changes: Any) -
 # Without Ray
 
 
+@pytest.mark.thorough
 def test_samples_get_the_subclass_of_their_pixel_in_the_variant(tmp_path: Path) -> None:
     dataset = tiny_dataset()
     hierarchy, _ = clusters_file(tmp_path, dataset)
