@@ -260,6 +260,26 @@ MUTATIONS = (
         "elif gap.low <= 0:", "elif False:", ("tests/report/test_compared.py",),
     ),
     Mutation(
+        "W sums subclass scores in bfloat16", "evaluation/scoring.py",
+        "if not torch.is_autocast_enabled(device):", "if True:",
+        ("tests/evaluation/test_model.py",),
+    ),
+    Mutation(
+        "a validation computes in TF32", "engine/runtime/validation.py",
+        "with arithmetic(self.precision, device):", "if True:",
+        ("tests/engine/runtime/test_validation.py",),
+    ),
+    Mutation(
+        "cuML's tolerance is not that of the data", "hierarchy/kmeans.py",
+        "tol=max(TOLERANCE * float(histograms.var(axis=0, dtype=np.float64).mean()), 1e-12),",
+        "tol=TOLERANCE,", ("tests/hierarchy/test_kmeans.py",),
+    ),
+    Mutation(
+        "cuML starts without weights", "hierarchy/kmeans.py",
+        "    if weights is not None:\n        # cuML's own", "    if False:\n        # cuML's own",
+        ("tests/hierarchy/test_kmeans.py",),
+    ),
+    Mutation(
         "curves of workers on other machines are lost", "engine/tracking/metrics.py",
         "if model.reused or not workers_reach(tracker.uri, storage):", "if model.reused:",
         ("tests/engine/tracking/test_runs.py",),

@@ -196,11 +196,22 @@ class Model:
         size = 1
         if self.device.type == "cuda" and self.scores.dense is None and images:
             size = max(1, MOST_PIXELS // (images[0].shape[0] * images[0].shape[1]))
-        for first in range(0, len(images), size):
-            tensor = self._tensor(images[first : first + size])
-            with arithmetic(self.precision, self.device):
-                grids = self.scores.grids(tensor)
-            yield from grids
+        first = 0
+        while first < len(images):
+            part = images[first : first + size]
+            try:
+                with arithmetic(self.precision, self.device):
+                    grids = self.scores.grids(self._tensor(part))
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                size = -(-len(part) // 2)
+            else:
+                first += len(part)
+                yield from grids
+                continue
+            # Only here are the failed pass's tensors free.
+            torch.cuda.empty_cache()
 
     def _tensor(self, images: list[np.ndarray]) -> torch.Tensor:
         """(B, 3, H, W) float32 on the device; what is copied there is uint8."""

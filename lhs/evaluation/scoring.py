@@ -33,7 +33,17 @@ class SummedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, L, ...) scores."""
-        return class_scores(self.network(image), self.w)
+        return summed(self.network(image), self.w)
+
+
+def summed(subclass_scores: Tensor, w: Tensor) -> Tensor:
+    """Class scores W p (Eq. 3) in float32, as in training: autocast would make them bfloat16."""
+    device = subclass_scores.device.type
+    # No block where none is needed: an export would hold it.
+    if not torch.is_autocast_enabled(device):
+        return class_scores(subclass_scores, w)
+    with torch.autocast(device, enabled=False):
+        return class_scores(subclass_scores.float(), w)
 
 
 def inference_network(model: nn.Module) -> nn.Module:
@@ -99,7 +109,7 @@ class PixelScores(nn.Module):
         if self.dense is not None:
             scores = dense_scores(self.dense, images, PATCH, self.budget).float()
             if isinstance(self.whole, SummedNetwork):
-                scores = class_scores(scores, self.whole.w)
+                scores = summed(scores, self.whole.w)
             return [grid(scores=one, stride=self.dense.stride) for one in scores]
         multiple = self.network.multiple
         below, right = -height % multiple, -width % multiple

@@ -11,6 +11,7 @@ import torch
 from lhs.data.patches import cut_patch
 from lhs.evaluation.model import Model
 from lhs.networks.patch import PATCH, PatchNetwork
+from lhs.networks.precision import arithmetic
 
 FEWEST = 20
 """Samples of a class that is measured."""
@@ -44,7 +45,7 @@ def features_at(model: Model, image: np.ndarray, centres: np.ndarray) -> np.ndar
     if by_patch:
         inputs = [cut_patch(image, (int(y), int(x)), PATCH) for y, x in centres]
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), arithmetic("float32", torch.device(model.device)):
             for pixels in inputs:
                 tensor = torch.from_numpy(pixels).to(model.device)
                 network(tensor.permute(2, 0, 1)[None].float())

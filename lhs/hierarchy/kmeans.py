@@ -243,12 +243,20 @@ def _fit_cuml(
 ) -> Any:
     from cuml.cluster import KMeans
 
+    start: Any = "k-means++"
+    if weights is not None:
+        # cuML's own start counts each row once, whatever its weight.
+        from sklearn.cluster import kmeans_plusplus
+
+        start, _ = kmeans_plusplus(histograms, clusters, sample_weight=weights, random_state=seed)
     kmeans = KMeans(
         n_clusters=clusters,
-        init="k-means++",
+        init=start,
         n_init=GPU_STARTS,
         max_iter=max_iterations,
-        tol=TOLERANCE,
+        # scikit-learn's is relative to the variance. cuML's is not, and ends a fit as well once
+        # inertia falls by less than this share.
+        tol=max(TOLERANCE * float(histograms.var(axis=0, dtype=np.float64).mean()), 1e-12),
         random_state=seed,
         output_type="numpy",
     )

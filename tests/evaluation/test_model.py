@@ -23,10 +23,11 @@ from lhs.evaluation import model as model_module
 from lhs.evaluation.description import LARGEST_DESCRIPTION, ModelDescription
 from lhs.evaluation.model import Model, load_model, save_model
 from lhs.evaluation.prediction import enlarged
-from lhs.evaluation.scoring import inference_network
+from lhs.evaluation.scoring import PixelScores, SummedNetwork, inference_network
 from lhs.networks.build import build_network
 from lhs.networks.encoder import EncoderNetwork
 from lhs.networks.hierarchical import HierarchicalNetwork
+from lhs.networks.squeezenet import squeezenet
 
 CLASSES = ("sky", "sea", "sand")
 PARENTS = np.array([0, 0, 1, 2, 2])
@@ -668,3 +669,47 @@ def test_a_long_side_that_is_none_is_refused(folder, long_side):
     del tree["long_side"]  # as models of earlier versions
     (folder / DESCRIPTION).write_text(json.dumps(tree))
     assert load_model(folder).description.long_side is None
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("patches", [False, True])
+def test_class_scores_of_w_are_float32_at_bfloat16(patches):
+    torch.manual_seed(0)
+    network = squeezenet(len(PARENTS)) if patches else EncoderNetwork(len(PARENTS), 8)
+    whole = SummedNetwork(network, matrix())
+    description = described("hierarchical", len(PARENTS))
+    model = Model(whole, description, stride=8 if patches else 1, precision="bfloat16")
+    [prediction] = model.predict_batch([picture(40, 48)])
+    found = prediction.known.scores
+    assert found.dtype == torch.float32
+    assert prediction.scores.shape == (3, 40, 48)
+    assert not torch.equal(found, found.bfloat16().float())
+
+
+@pytest.mark.thorough
+def test_a_gpu_that_is_out_of_memory_gets_fewer_images_at_a_time(monkeypatch):
+    model = Model(EncoderNetwork(3, 8), described("baseline", 3))
+    images = [picture(32, 32, seed) for seed in range(5)]
+    expected = model.label_batch(images)
+    # There is no card here: on its side are the size of a batch and the error alone.
+    model.device = torch.device("cuda")
+    monkeypatch.setattr(model_module, "arithmetic", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(
+        Model, "_tensor",
+        lambda self, some: torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2).float(),
+    )  # fmt: skip
+    whole, tried, most = PixelScores.grids, [], 2
+
+    def grids(self, tensor):
+        tried.append(len(tensor))
+        if len(tensor) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(self, tensor)
+
+    monkeypatch.setattr(PixelScores, "grids", grids)
+    found = model.label_batch(images)
+    assert tried == [5, 3, 2, 2, 1]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        model.label_batch(images[:1])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_limits
 
 from lhs.errors import UserError
@@ -238,11 +238,13 @@ def test_cuml_has_what_is_asked_of_it(monkeypatch, blobs, cuml_source):
     for name in ("cuml", "cuml.cluster"):
         monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(KMeans=Recorder))
     monkeypatch.setattr(kmeans, "GPU_ROWS", 800)
-    fit_kmeans(blobs, 4, seed=0, weights=np.ones(800), backend="cuml")
-    for method in ("__init__", "fit"):
-        taken = _signature(cuml_source, method)
-        args, settings = asked[method]
-        taken.bind(None, *args, **settings)
+    for weights, start in ((np.ones(800), (4, 6)), (None, ())):
+        fit_kmeans(blobs, 4, seed=0, weights=weights, backend="cuml")
+        for method in ("__init__", "fit"):
+            taken = _signature(cuml_source, method)
+            args, settings = asked[method]
+            taken.bind(None, *args, **settings)
+        assert np.shape(asked["__init__"][1]["init"]) == start
     assert asked["__init__"][1]["init"] == "k-means++"
     assert '"k-means++"' in cuml_source or "'k-means++'" in cuml_source
     results = {name for name in vars(Recorder) if name.endswith("_") and name[0] != "_"}
@@ -317,6 +319,61 @@ def test_assignment_by_cupy_is_numpys(monkeypatch, blobs):
     centres = blobs[:9]
     found = nearest_centres(blobs, centres, backend="cuml")
     np.testing.assert_array_equal(found, nearest_centres(blobs, centres))
+
+
+class CuvsKMeans:
+    """The loop of cuML's library in numpy: it ends by how far the centres moved, not relative to
+    the variance, or by the share by which inertia fell, and its own start knows no weights."""
+
+    def __init__(self, *, n_clusters, init, n_init, max_iter, tol, random_state, output_type):
+        assert n_init == 1
+        assert output_type == "numpy"
+        assert tol > 0
+        self.asked = n_clusters, init, max_iter, tol, random_state
+
+    def fit(self, rows, sample_weight=None):
+        clusters, start, most, tol, seed = self.asked
+        if isinstance(start, str):
+            start, _ = kmeans_plusplus(rows, clusters, random_state=seed)
+        weights = np.ones(len(rows)) if sample_weight is None else sample_weight
+        weights = weights * len(rows) / weights.sum()
+        centres, prior = np.array(start, np.float64), np.inf
+        for count in range(1, most + 1):
+            squares = ((rows[:, None] - centres) ** 2).sum(2)
+            labels, inertia = squares.argmin(1), float((weights * squares.min(1)).sum())
+            before = centres.copy()
+            for cluster in range(clusters):
+                own = labels == cluster
+                if own.any():
+                    centres[cluster] = np.average(rows[own], axis=0, weights=weights[own])
+            fell_little = count > 1 and inertia / prior > 1 - tol
+            if fell_little or ((centres - before) ** 2).sum() < tol:
+                break
+            prior = inertia
+        squares = ((rows[:, None] - centres) ** 2).sum(2)
+        self.cluster_centers_, self.labels_ = centres.astype(np.float32), squares.argmin(1)
+        self.n_iter_, self.inertia_ = count, float((weights * squares.min(1)).sum())
+        return self
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cuml_ends_a_fit_where_scikit_learn_does(monkeypatch, weighted):
+    """On a ring inertia falls little from one iteration to the next, and goes on to fall."""
+    for name in ("cuml", "cuml.cluster"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(KMeans=CuvsKMeans))
+    monkeypatch.setattr(kmeans, "GPU_ROWS", 1)
+    draw = np.random.default_rng(0)
+    turn = draw.uniform(0, 2 * np.pi, 4000)
+    ring = [0.05 * np.cos(turn), 0.04 * np.sin(turn), draw.normal(0, 0.002, 4000)]
+    rows = np.stack(ring, axis=1).astype(np.float32)
+    weights = np.where(np.arange(len(rows)) % 400, 1, 500) if weighted else None
+    for seed in range(3):
+        ours, peer = (
+            fit_kmeans(rows, 3, seed=seed, weights=weights, backend=backend)
+            for backend in ("cuml", "sklearn")
+        )
+        assert ours.iterations == pytest.approx(peer.iterations, abs=2), seed
+        assert (ours.labels != peer.labels).mean() < 0.01, seed
 
 
 CUML = probe_cuml()

@@ -40,7 +40,7 @@ from lhs.networks.build import build_network
 from lhs.networks.fcn import FCN
 from lhs.networks.hierarchical import HierarchicalNetwork
 from lhs.networks.patch import PATCH
-from lhs.networks.precision import Precision
+from lhs.networks.precision import Precision, resolve_precision
 from lhs.networks.weights import digest_of, load_weights
 from lhs.training.checkpoints import Checkpoints
 from lhs.training.crops import CropSource
@@ -136,7 +136,7 @@ def _train(job: TrainingJob, storage: Storage, progress: Progress) -> None:
         pretrained=job.start is not None or config.network.weights != "none",
         on_step=log.on_step,
         on_resume=log.on_resume,
-        on_epoch=_validation(job, hierarchy, log),
+        on_epoch=_validation(job, hierarchy, log, device),
         trained=job.start is not None,
         checkpoints=_checkpoints(job, storage, rank),
         log=log.log,
@@ -212,7 +212,7 @@ def _data_source(
 
 
 def _validation(
-    job: TrainingJob, hierarchy: Hierarchy | None, log: TrainingLogger
+    job: TrainingJob, hierarchy: Hierarchy | None, log: TrainingLogger, device: torch.device
 ) -> Callable[[int, Phase, torch.nn.Module], None]:
     """The function to call at the end of each epoch."""
     every = job.config.train.validate_every
@@ -223,6 +223,7 @@ def _validation(
     validation = Validation(
         job.held_out, len(job.classes), job.void, parents, evaluation.stride,
         evaluation.class_scores,
+        resolve_precision(evaluation.precision, device, "evaluation.precision"),
     )  # fmt: skip
 
     def validate(epoch: int, phase: Phase, model: torch.nn.Module) -> None:
@@ -230,7 +231,14 @@ def _validation(
             return
         scores: dict[str, float] = {}
         if log.active:
-            scores = validation(model, subclasses=phase.target == "subclass")
+            try:
+                scores = validation(model, subclasses=phase.target == "subclass")
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"the GPU is out of memory after epoch {epoch}, labelling a held-out image: "
+                    "give a smaller data.long_side, or no train.validate_every "
+                    f"({str(error).splitlines()[0]})"
+                ) from None
             log.on_validation(epoch, scores)
         # Tune may stop a trial by it. Each worker must report: Ray waits for all of them.
         ray_train.report({"epoch": epoch, **scores})

@@ -136,3 +136,20 @@ def test_a_patch_network_is_scored_at_the_stride_that_is_asked_for(scenes, strid
     found = Validation(scenes[:1], 14, 255, None, stride)(model, subclasses=False)
     assert found == by_hand(scenes[:1], PixelScores(model, stride))
     assert found != by_hand(scenes[:1], PixelScores(model, 12 - stride))
+
+
+def test_it_computes_at_its_precision(scenes):
+    seen = []
+
+    class Noting(EncoderNetwork):
+        def forward(self, image):
+            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+            return super().forward(image)
+
+    Validation(scenes[:1], 14, 255, None)(Noting(14, 8), subclasses=False)
+    assert set(seen) == {(False, False)}
+    del seen[:]
+    Validation(scenes[:1], 14, 255, None, precision="tf32")(Noting(14, 8), subclasses=False)
+    # Folding compares scores, in float32.
+    assert set(seen[:-1]) == {(False, False)}
+    assert seen[-1] == (True, True)

@@ -12,6 +12,7 @@ from lhs.config import Config
 from lhs.engine.runtime import worker
 from lhs.engine.runtime.worker import TrainingJob
 from lhs.engine.storage import Storage
+from lhs.errors import UserError
 from lhs.evaluation.model import load_model
 from lhs.loading import build_config
 from lhs.networks.build import build_network
@@ -132,9 +133,28 @@ def test_what_a_network_trains_on(
 def test_validation_scores_as_the_evaluation_will(asked: dict[str, Any], tmp_path: Path) -> None:
     held_out: Any = ("one", "two", "three")
     run(tmp_path, job_of(config_of("squeezenet", validate_every=2), held_out=held_out))
-    assert asked["validation"] == (held_out, 2, 255, None, 4, "w")
+    assert asked["validation"] == (held_out, 2, 255, None, 4, "w", "float32")
     run(tmp_path, job_of(config_of("squeezenet")))
     assert asked["on_epoch"](2, None, None) is None
+
+
+@pytest.mark.thorough
+def test_a_validation_that_is_out_of_memory_says_what_to_change(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would try the whole training again for any other error."""
+
+    def validation(*given: Any) -> Any:
+        def fail(model: Any, subclasses: bool) -> None:
+            raise worker.torch.OutOfMemoryError("CUDA out of memory.")
+
+        return fail
+
+    monkeypatch.setattr(worker, "Validation", validation)
+    run(tmp_path, job_of(config_of("squeezenet", validate_every=1)))
+    phase = SimpleNamespace(target="class")
+    with pytest.raises(UserError, match=r"out of memory after epoch 1.*data\.long_side.*CUDA out"):
+        asked["on_epoch"](1, phase, None)
 
 
 @pytest.mark.thorough

@@ -9,6 +9,8 @@ from typing import Any
 from sklearn.cluster import KMeans as CPUKMeans
 from threadpoolctl import threadpool_limits
 
+from lhs.hierarchy.kmeans import TOLERANCE
+
 
 class KMeans:
     """Takes what cuML's takes; one start, so that its clusters are those of the CPU's run.
@@ -20,17 +22,18 @@ class KMeans:
         self,
         *,
         n_clusters: int,
-        init: str,
+        init: Any,
         n_init: int | str,
         max_iter: int,
         tol: float,
         random_state: int,
         output_type: str,
     ) -> None:
-        assert init in ("scalable-k-means++", "k-means++")
         assert output_type == "numpy"
+        # cuML's tolerance is not relative to the variance: this is what it stands for.
+        assert 0 < tol < 1
         self.own = CPUKMeans(
-            n_clusters, init="k-means++", n_init=1, max_iter=max_iter, tol=tol,
+            n_clusters, init=init, n_init=1, max_iter=max_iter, tol=TOLERANCE,
             algorithm="lloyd", random_state=random_state,
         )  # fmt: skip
 
