@@ -1,7 +1,7 @@
 """How long must a baseline train until more changes nothing?
 
     lhs sweep tune/lengths.py --recipe stanford-lite-baseline --set data.held_out=114
-    lhs sweep tune/lengths.py                                 SIFTFlow: an hour or more on two cores
+    lhs sweep tune/lengths.py --name lengths-siftflow         an hour or more on two cores
     ray submit cluster.yaml tune/lengths.py                   the same on a cluster
 
 Passes of all layers over the training images, each length with its own cycle of rates. Scores are

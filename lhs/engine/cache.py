@@ -50,7 +50,8 @@ class Stages:
     storage
         Where results are stored.
     tracker, callbacks
-        The run in MLflow and Ray Train's callbacks for its training, if there are any.
+        The run in MLflow, where training workers reach it, and Ray Train's callbacks for its
+        training, if there are any.
     done
         The run's results so far.
     total

@@ -20,7 +20,7 @@ from lhs.engine.storage import Storage
 from lhs.engine.tracking.finished import finished_before
 from lhs.engine.tracking.metrics import log_dataset, log_outcome, log_score_first, log_training
 from lhs.engine.tracking.run_files import find_baseline
-from lhs.engine.tracking.tracker import Tracker, tracked
+from lhs.engine.tracking.tracker import Tracker, tracked, workers_reach
 
 logger = logging.getLogger("lhs")
 
@@ -118,13 +118,16 @@ def run_one(
         config, storage, config.data.dataset, name, tags=tags or {}, run_id=run_id
     ) as tracker:
         log_score_first(tracker)
-        stages = Stages(storage, tracker, callbacks)
+        # Decided once: nodes come and go while it trains.
+        live = workers_reach(tracker.uri, storage)
+        stages = Stages(storage, tracker if live else None, callbacks)
         stages.total = stages.count(EVALUATION, config)
         # Bad images are reported before anything else is made or read from the storage.
         scenes = annotated_scenes(stages, config)
         log_dataset(tracker, storage, scenes)
         model = stages.make(MODEL, config)
-        log_training(tracker, storage, model, config, scenes.split("test")[0].image())
+        example = scenes.split("test")[0].image()
+        log_training(tracker, storage, model, config, example, live=live)
         evaluation = read_evaluation(storage, stages.make(EVALUATION, config))
         # What draws it takes seconds to import, and a run that is shown again needs none of it.
         from lhs.engine.tracking.reporting import write_report

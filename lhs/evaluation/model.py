@@ -86,6 +86,7 @@ class Model:
     ) -> None:
         self.device = torch.device(device)
         self.precision = precision
+        self.most_pixels = MOST_PIXELS
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         # Folding compares scores: in TF32 they would differ too much.
         with arithmetic("float32", self.device):
@@ -195,7 +196,7 @@ class Model:
         # One image of a patch network fills a GPU, and CPUs gain nothing from batches.
         size = 1
         if self.device.type == "cuda" and self.scores.dense is None and images:
-            size = max(1, MOST_PIXELS // (images[0].shape[0] * images[0].shape[1]))
+            size = max(1, self.most_pixels // (images[0].shape[0] * images[0].shape[1]))
         first = 0
         while first < len(images):
             part = images[first : first + size]
@@ -206,6 +207,8 @@ class Model:
                 if len(part) == 1:
                     raise
                 size = -(-len(part) // 2)
+                # Later batches begin with as many.
+                self.most_pixels = size * images[0].shape[0] * images[0].shape[1]
             else:
                 first += len(part)
                 yield from grids

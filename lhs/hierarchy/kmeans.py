@@ -20,7 +20,8 @@ TOLERANCE = 1e-4
 GPU_STARTS = 1
 """k-means++ starts of a fit by cuML, of which it keeps the best. As many as scikit-learn makes
 here, until they are measured on a GPU: with cuML's default start, `scalable-k-means++`, inertia was
-3 to 10 % above scikit-learn's (one H100), and Algorithm 1's K_j depends on these fits."""
+3 to 10 % above scikit-learn's (one H100), and Algorithm 1's K_j depends on these fits. With weights
+the start is scikit-learn's, and there is one."""
 GPU_ROWS = 20_000
 """Rows from which the `cuml` backend uses the GPU; below, scikit-learn fits. Estimated,
 not measured: 300,000 rows of 33 columns took scikit-learn 1.15 s and cuML 0.04 s (K = 15, one
@@ -247,8 +248,13 @@ def _fit_cuml(
     if weights is not None:
         # cuML's own start counts each row once, whatever its weight.
         from sklearn.cluster import kmeans_plusplus
+        from threadpoolctl import threadpool_limits
 
-        start, _ = kmeans_plusplus(histograms, clusters, sample_weight=weights, random_state=seed)
+        # One thread, as in `_fit_sklearn`.
+        with threadpool_limits(1):
+            start, _ = kmeans_plusplus(
+                histograms, clusters, sample_weight=weights, random_state=seed
+            )
     kmeans = KMeans(
         n_clusters=clusters,
         init=start,

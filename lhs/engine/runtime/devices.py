@@ -63,9 +63,9 @@ def usable(cuda: Any) -> bool:
     if NO_DRIVER in reason:
         return False
     raise UserError(
-        f"{socket.gethostname()}: Ray counts a GPU here, and torch can't use it: {reason}; update "
-        "NVIDIA's driver (clusters/README.md says to which), or give train.gpu=false to a run or a "
-        "sweep"
+        f"{socket.gethostname()}: Ray counts a GPU here, and torch can't use it: {reason}; "
+        "clusters/README.md says which driver and which torch are needed; to work on CPUs set "
+        "train.gpu=false (a run or a sweep), or hide the card: CUDA_VISIBLE_DEVICES="
     )
 
 

@@ -163,7 +163,8 @@ def over_images(
 
     Batches do not depend on what is done already: the neighbours of an image in its batch can
     change its last digits, and a resumed run must give the same. A finished batch is not read; of
-    an unfinished one only missing results are written.
+    an unfinished one only missing results are written. A GPU that is out of memory takes smaller
+    batches, which can change last digits as well.
 
     Parameters
     ----------

@@ -70,7 +70,6 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
     config, storage, inputs = work.config, work.storage, work.inputs
     train, dataset = config.train, scenes.dataset
     gpu = wants_gpu(train.gpu)
-    tracker = work.stages.tracker
 
     def place(role: str, inside: str = "") -> str | None:
         return f"{inputs[role].path}{inside}" if role in inputs else None
@@ -90,7 +89,7 @@ def build_model(work: Work, scenes: CheckedScenes, path: str) -> dict[str, Any]:
         held_out=tuple(scenes.split("test")) if train.validate_every else (),
         target=path,
         resume=work.unfinished,
-        tracker=tracker if tracker and tracking.workers_reach(tracker.uri, storage) else None,
+        tracker=work.stages.tracker,
     )
     storage.make_folder(work.unfinished)
     with followed(f"training {config.network.name} {train.strategy}", 0) as progress:

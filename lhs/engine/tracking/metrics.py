@@ -34,7 +34,6 @@ from lhs.engine.tracking.tracker import (
     metric_rows,
     unanswered,
     with_retries,
-    workers_reach,
 )
 from lhs.training.phases import target_of
 
@@ -84,7 +83,13 @@ def log_dataset(tracker: Tracker, storage: Storage, scenes: CheckedScenes) -> No
 
 
 def log_training(
-    tracker: Tracker, storage: Storage, model: StageResult, config: Config, example: np.ndarray
+    tracker: Tracker,
+    storage: Storage,
+    model: StageResult,
+    config: Config,
+    example: np.ndarray,
+    *,
+    live: bool = True,
 ) -> None:
     """Log a trained model as an MLflow model, for `runs:/RUN_ID`, and its curves if an earlier run
     trained it or its workers could not log them.
@@ -99,9 +104,11 @@ def log_training(
         The run's.
     example
         (H, W, 3) uint8, an image, of which a part becomes the model's input example.
+    live
+        Whether workers logged the curves while they trained.
     """
     with storage.as_local(model.path) as folder, tempfile.TemporaryDirectory() as scratch:
-        if model.reused or not workers_reach(tracker.uri, storage):
+        if model.reused or not live:
             _log_history(tracker, pd.read_parquet(folder / "history.parquet"), config.train)
         part = example[None, :EXAMPLE, :EXAMPLE]
         save_pyfunc(folder / "model", Path(scratch) / "model", part)

@@ -73,7 +73,8 @@ def tracking_uri(storage: Storage) -> str:
 def workers_reach(uri: str, storage: Storage) -> bool:
     """Whether every worker can write to the store: a server, a file in a storage that all nodes
     mount, or a file on the only node."""
-    return not uri.startswith("sqlite:") or storage.local or len(cluster_nodes()) == 1
+    own = storage.local and uri.startswith(f"sqlite:///{storage.root.rstrip('/')}/")
+    return not uri.startswith("sqlite:") or own or len(cluster_nodes()) == 1
 
 
 @dataclass(frozen=True)

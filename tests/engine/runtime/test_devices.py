@@ -40,7 +40,7 @@ def test_torch_names_a_missing_driver_in_these_words() -> None:
     [
         (
             RuntimeError("The NVIDIA driver on your system is too old (found version 12040). U"),
-            r"it: The NVIDIA driver on your system is too old \(found version 12040\); update",
+            r"it: The NVIDIA driver on your system is too old \(found version 12040\); clusters",
         ),
         (AssertionError("Torch not compiled with CUDA enabled"), "Torch not compiled with CUDA"),
         (None, "torch sees no card"),

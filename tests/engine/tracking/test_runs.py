@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -25,11 +26,12 @@ import lhs
 from lhs.cli.parser import parser
 from lhs.config import Config
 from lhs.data import Dataset
+from lhs.engine import pipeline
 from lhs.engine.cache import SUCCESS, Stages
 from lhs.engine.stage import StageResult
 from lhs.engine.stages.checked_scenes import CheckedScenes
 from lhs.engine.storage import Storage
-from lhs.engine.tracking import machine, metrics
+from lhs.engine.tracking import machine
 from lhs.engine.tracking import tracker as tracker_module
 from lhs.engine.tracking.metrics import (
     change_metrics,
@@ -254,20 +256,43 @@ def test_the_losses_of_the_steps_of_s_and_of_h_have_names_of_their_own() -> None
         ("sqlite:////home/me/mlflow.db", "s3://bucket/lhs", 1, True),
         ("http://10.0.0.5:5000", "s3://bucket/lhs", 2, True),
         ("sqlite:////mnt/all/mlflow.db", "/mnt/all", 2, True),
+        ("sqlite:////home/me/mlflow.db", "/mnt/all", 2, False),
     ],
 )
 def test_workers_reach_a_server_or_a_file_that_their_node_has(
     uri: str, place: str, nodes: int, reached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracker_module, "cluster_nodes", lambda: [{"CPU": 2.0}] * nodes)
-    storage: Any = SimpleNamespace(local="://" not in place)
+    storage: Any = SimpleNamespace(local="://" not in place, root=place)
     assert workers_reach(uri, storage) == reached
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_a_training_has_the_tracker_where_workers_reach_it(
+    live: bool, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is decided to the point at which its stages are made."""
+    run: Any = SimpleNamespace(uri="uri")
+
+    class Reached(Exception):
+        """Where the run ends."""
+
+    def stages(storage: Storage, tracker: Any, callbacks: Any) -> None:
+        raise Reached(tracker)
+
+    monkeypatch.setattr(pipeline, "trainings_that_fit", lambda config: 1)
+    monkeypatch.setattr(pipeline, "tracked", lambda *_, **more: contextlib.nullcontext(run))
+    monkeypatch.setattr(pipeline, "log_score_first", lambda tracker: None)
+    monkeypatch.setattr(pipeline, "workers_reach", lambda uri, storage: live and uri == "uri")
+    monkeypatch.setattr(pipeline, "Stages", stages)
+    with pytest.raises(Reached) as told:
+        pipeline.run_one(config, "mine")
+    assert told.value.args == ((run if live else None),)
+
+
 def test_a_model_has_an_example_and_requirements_and_is_registered_once(
-    run: Tracker, storage: Storage, config: Config, caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    run: Tracker, storage: Storage, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger="lhs")
     image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
     model = result(storage, "model", "k1", True)
@@ -284,13 +309,12 @@ def test_a_model_has_an_example_and_requirements_and_is_registered_once(
     with tracked(config, storage, "synthetic", "live") as live:
         log_training(live, storage, dataclasses.replace(model, reused=False), config, image)
     assert client.get_metric_history(live.run_id, "train/class_loss") == []
-    # Unless these lay on other machines than the store.
-    monkeypatch.setattr(metrics, "workers_reach", lambda *_: False)
+    # Unless these did not reach the store.
     with tracked(config, storage, "synthetic", "late") as late:
-        log_training(late, storage, dataclasses.replace(model, reused=False), config, image)
+        trained = dataclasses.replace(model, reused=False)
+        log_training(late, storage, trained, config, image, live=False)
     [point] = client.get_metric_history(late.run_id, "train/class_loss")
     assert (point.step, point.value) == (3, 1.5)
-    monkeypatch.undo()
 
     asked = config.model_copy(update={"tracking": type(config.tracking)(register=True)})
     for _ in range(2):
