@@ -54,8 +54,8 @@ def test_tiles_have_no_seams_across_and_down(monkeypatch, sides):
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-2)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["fcn32s", "fcn8s"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", [pytest.param("fcn32s", marks=pytest.mark.slow), "fcn8s"])
 def test_tiles_of_an_fcn_have_no_seams(monkeypatch, name):
     """Narrower than the tiles, far longer than what a score depends on."""
     torch.manual_seed(0)

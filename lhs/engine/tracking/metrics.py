@@ -28,13 +28,7 @@ from lhs.engine.pyfunc import save_pyfunc
 from lhs.engine.stage import StageResult
 from lhs.engine.storage import Storage
 from lhs.engine.tracking.registry import register
-from lhs.engine.tracking.tracker import (
-    Tracker,
-    find_runs,
-    metric_rows,
-    unanswered,
-    with_retries,
-)
+from lhs.engine.tracking.tracker import Tracker, find_runs, metric_rows, unanswered, with_retries
 from lhs.training.phases import target_of
 
 # Training workers import this file.

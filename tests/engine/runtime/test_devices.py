@@ -39,7 +39,9 @@ def test_torch_names_a_missing_driver_in_these_words() -> None:
     ("error", "reason"),
     [
         (
-            RuntimeError("The NVIDIA driver on your system is too old (found version 12040). U"),
+            RuntimeError(
+                "The NVIDIA driver on your system is too old (found version 12040). Please update"
+            ),
             r"it: The NVIDIA driver on your system is too old \(found version 12040\); clusters",
         ),
         (AssertionError("Torch not compiled with CUDA enabled"), "Torch not compiled with CUDA"),

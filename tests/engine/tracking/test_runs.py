@@ -271,7 +271,7 @@ def test_workers_reach_a_server_or_a_file_that_their_node_has(
 def test_a_training_has_the_tracker_where_workers_reach_it(
     live: bool, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is decided to the point at which its stages are made."""
+    """A run as far as its `Stages`: nothing is made."""
     run: Any = SimpleNamespace(uri="uri")
 
     class Reached(Exception):
